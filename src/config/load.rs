@@ -1,0 +1,124 @@
+//! Reading the file and laying the environment over it.
+
+use std::path::Path;
+
+use super::sections::Config;
+
+const PREFIX: &str = "STRONGROOM__";
+
+/// Why a configuration is refused. Messages name keys, never values: a value may be a misplaced secret.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read the configuration file: {0}")]
+    Read(std::io::Error),
+    #[error("the configuration file is not valid: {0}")]
+    Syntax(String),
+    #[error("{PREFIX}{key} does not fit: {why}")]
+    Override { key: String, why: &'static str },
+    #[error("{key}: {why}")]
+    Value { key: &'static str, why: &'static str },
+}
+
+/// Reads `path`, applies the `STRONGROOM__SECTION__KEY` variables of this process and checks the result.
+/// Relative paths in the file are taken from the file's folder.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(ConfigError::Read)?;
+    let variables = std::env::vars().filter(|(name, _)| name.starts_with(PREFIX));
+    let base = path.parent().unwrap_or_else(|| Path::new("."));
+    parse(&text, variables, base)
+}
+
+/// The pure part of [`load`].
+pub fn parse(
+    text: &str,
+    variables: impl Iterator<Item = (String, String)>,
+    base: &Path,
+) -> Result<Config, ConfigError> {
+    let mut table: toml::Table =
+        toml::from_str(text).map_err(|error| ConfigError::Syntax(error.message().to_owned()))?;
+    for (name, value) in variables {
+        override_key(&mut table, &name, &value)?;
+    }
+    let mut config: Config =
+        table.try_into().map_err(|error: toml::de::Error| ConfigError::Syntax(error.message().to_owned()))?;
+    config.resolve_paths(base);
+    config.check()?;
+    Ok(config)
+}
+
+fn override_key(table: &mut toml::Table, name: &str, value: &str) -> Result<(), ConfigError> {
+    let key = name.strip_prefix(PREFIX).unwrap_or(name).to_ascii_lowercase();
+    let refuse = |why| ConfigError::Override { key: key.to_ascii_uppercase(), why };
+    let mut parts: Vec<&str> = key.split("__").collect();
+    let last = parts.pop().filter(|last| !last.is_empty()).ok_or_else(|| refuse("the name has no key"))?;
+    let mut place = table;
+    for part in parts {
+        place = place
+            .entry(part)
+            .or_insert_with(|| toml::Value::Table(toml::Table::new()))
+            .as_table_mut()
+            .ok_or_else(|| refuse("it names a key inside a value that is not a section"))?;
+    }
+    place.insert(last.to_owned(), to_value(value));
+    Ok(())
+}
+
+/// Numbers, booleans and arrays as TOML writes them; everything else is text.
+fn to_value(text: &str) -> toml::Value {
+    toml::from_str::<toml::Table>(&format!("v = {text}"))
+        .ok()
+        .and_then(|mut table| table.remove("v"))
+        .unwrap_or_else(|| toml::Value::String(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAMPLE: &str = include_str!("../../infra/strongroom.sample.toml");
+
+    fn sample_with(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let variables = variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        parse(SAMPLE, variables, Path::new("/etc/strongroom"))
+    }
+
+    #[test]
+    fn the_sample_is_valid_and_paths_are_relative_to_it() {
+        let config = sample_with(&[]).unwrap();
+        assert!(config.policy.directory.starts_with("/etc/strongroom"));
+    }
+
+    #[test]
+    fn variables_override_keys() {
+        let config = sample_with(&[("STRONGROOM__SERVER__LISTEN", "127.0.0.1:9999")]).unwrap();
+        assert_eq!(config.server.listen.port(), 9999);
+        let config = sample_with(&[("STRONGROOM__CACHE__SUBJECT_KEYS_ENTRIES", "7")]).unwrap();
+        assert_eq!(config.cache.subject_keys_entries, 7);
+    }
+
+    #[test]
+    fn unknown_keys_and_wrong_kinds_are_refused_without_their_value() {
+        let unknown = sample_with(&[("STRONGROOM__SERVER__LISTENN", "hunter2")]).err().unwrap();
+        assert!(!unknown.to_string().contains("hunter2"));
+        let wrong = sample_with(&[("STRONGROOM__CACHE__SUBJECT_KEYS_ENTRIES", "hunter2")]).err().unwrap();
+        assert!(!wrong.to_string().contains("hunter2"));
+        let nested = sample_with(&[("STRONGROOM__ENVIRONMENT__DEEP", "1")]);
+        assert!(nested.is_err());
+    }
+
+    #[test]
+    fn plain_connections_are_for_loopback_only() {
+        for (key, value) in [
+            ("STRONGROOM__VAULT__ADDRESS", "http://vault.internal:8200"),
+            ("STRONGROOM__DATABASE__DATA__HOST", "db.internal"),
+        ] {
+            assert!(
+                matches!(
+                    sample_with(&[(key, value), ("STRONGROOM__DATABASE__DATA__ROOTS_FILE", "\"\"")]),
+                    Err(ConfigError::Value { .. })
+                ),
+                "{key}"
+            );
+        }
+    }
+}

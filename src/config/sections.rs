@@ -1,0 +1,265 @@
+//! The sections of `strongroom.toml`. Units are in the names; every optional key states its default here.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::load::ConfigError;
+
+/// A whole configuration. Unknown keys are refused in every section.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Enters every tenant key's derivation context in Vault: a key of one environment is useless in another.
+    pub environment: String,
+    pub server: ServerConfig,
+    pub database: DatabasesConfig,
+    pub vault: VaultConfig,
+    pub policy: PolicyConfig,
+    #[serde(default)]
+    pub limits: LimitsConfig,
+    #[serde(default)]
+    pub cache: CacheConfig,
+    #[serde(default)]
+    pub audit: AuditConfig,
+}
+
+/// The listener and its certificates.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerConfig {
+    pub listen: SocketAddr,
+    /// PEM chain, leaf first; replaced on disk, it is taken up without a restart.
+    pub certificate_file: PathBuf,
+    pub private_key_file: PathBuf,
+    /// PEM roots that client certificates must chain to.
+    pub client_roots_file: PathBuf,
+    /// Where fetched CRLs are kept between starts (`root.crl`, `issuing.crl`, DER).
+    pub crl_directory: PathBuf,
+    #[serde(default = "defaults::crl_refresh_seconds")]
+    pub crl_refresh_seconds: u64,
+    /// Name of this instance in audit entries.
+    pub instance: String,
+}
+
+/// The three connections of the design.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabasesConfig {
+    pub data: DatabaseConfig,
+    pub keys: DatabaseConfig,
+    /// A role that reads the audit log and nothing else.
+    pub audit_export: DatabaseConfig,
+}
+
+/// One PostgreSQL connection string, in parts.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseConfig {
+    pub host: String,
+    pub port: u16,
+    pub name: String,
+    pub user: String,
+    pub password_file: PathBuf,
+    /// PEM roots for TLS to PostgreSQL; may be absent only for a loopback host.
+    pub roots_file: Option<PathBuf>,
+    #[serde(default = "defaults::pool_connections")]
+    pub pool_connections: usize,
+    #[serde(default = "defaults::database_timeout_ms")]
+    pub timeout_ms: u64,
+}
+
+/// HashiCorp Vault or OpenBao.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VaultConfig {
+    pub address: String,
+    /// PEM roots; may be absent only for plain HTTP on loopback.
+    pub roots_file: Option<PathBuf>,
+    pub auth: VaultAuth,
+    #[serde(default = "defaults::transit_mount")]
+    pub transit_mount: String,
+    #[serde(default = "defaults::pki_root_mount")]
+    pub pki_root_mount: String,
+    #[serde(default = "defaults::pki_issuing_mount")]
+    pub pki_issuing_mount: String,
+    #[serde(default = "defaults::vault_timeout_ms")]
+    pub timeout_ms: u64,
+}
+
+/// How the service proves itself to Vault.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "method", rename_all = "lowercase", deny_unknown_fields)]
+pub enum VaultAuth {
+    AppRole { role_id_file: PathBuf, secret_id_file: PathBuf },
+    Certificate { role: String, certificate_file: PathBuf, private_key_file: PathBuf },
+}
+
+/// Where the reviewed rules are.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyConfig {
+    pub directory: PathBuf,
+}
+
+/// What one client may cost.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsConfig {
+    pub connections: usize,
+    pub handshakes: usize,
+    pub handshake_timeout_ms: u64,
+    pub header_timeout_ms: u64,
+    pub request_timeout_ms: u64,
+    pub body_bytes: usize,
+    pub headers: usize,
+    pub header_bytes: u32,
+    pub streams_per_connection: u32,
+    pub sweep_interval_ms: u64,
+    pub drain_timeout_ms: u64,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            connections: 1_024,
+            handshakes: 64,
+            handshake_timeout_ms: 5_000,
+            header_timeout_ms: 5_000,
+            request_timeout_ms: 10_000,
+            body_bytes: 1_048_576,
+            headers: 64,
+            header_bytes: 16_384,
+            streams_per_connection: 128,
+            sweep_interval_ms: 1_000,
+            drain_timeout_ms: 10_000,
+        }
+    }
+}
+
+/// How long and how many keys may stay in memory.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CacheConfig {
+    pub soft_life_seconds: u64,
+    pub hard_life_seconds: u64,
+    pub subject_keys_entries: usize,
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self { soft_life_seconds: 300, hard_life_seconds: 3_600, subject_keys_entries: 65_536 }
+    }
+}
+
+/// The group committer's bounds.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuditConfig {
+    pub queue_entries: usize,
+    pub batch_entries: usize,
+    pub commit_timeout_ms: u64,
+}
+
+impl Default for AuditConfig {
+    fn default() -> Self {
+        Self { queue_entries: 16_384, batch_entries: 1_024, commit_timeout_ms: 2_000 }
+    }
+}
+
+impl Config {
+    pub(super) fn resolve_paths(&mut self, base: &Path) {
+        let server = &mut self.server;
+        let mut paths = vec![
+            &mut server.certificate_file,
+            &mut server.private_key_file,
+            &mut server.client_roots_file,
+            &mut server.crl_directory,
+            &mut self.policy.directory,
+        ];
+        for database in [&mut self.database.data, &mut self.database.keys, &mut self.database.audit_export] {
+            paths.push(&mut database.password_file);
+            paths.extend(database.roots_file.as_mut());
+        }
+        paths.extend(self.vault.roots_file.as_mut());
+        match &mut self.vault.auth {
+            VaultAuth::AppRole { role_id_file, secret_id_file } => {
+                paths.extend([role_id_file, secret_id_file])
+            }
+            VaultAuth::Certificate { certificate_file, private_key_file, .. } => {
+                paths.extend([certificate_file, private_key_file]);
+            }
+        }
+        for path in paths {
+            *path = base.join(&*path);
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let refuse = |key, why| Err(ConfigError::Value { key, why });
+        if self.environment.is_empty() || self.environment.len() > 64 {
+            return refuse("environment", "give it 1 to 64 characters");
+        }
+        if self.vault.roots_file.is_none() && !is_plain_loopback(&self.vault.address) {
+            return refuse(
+                "vault.roots_file",
+                "name the roots that Vault's certificate chains to; only loopback goes without",
+            );
+        }
+        for (key, database) in [
+            ("database.data.roots_file", &self.database.data),
+            ("database.keys.roots_file", &self.database.keys),
+            ("database.audit_export.roots_file", &self.database.audit_export),
+        ] {
+            if database.roots_file.is_none() && !is_loopback_host(&database.host) {
+                return refuse(
+                    key,
+                    "name the roots that PostgreSQL's certificate chains to; only loopback goes without",
+                );
+            }
+        }
+        if self.cache.soft_life_seconds > self.cache.hard_life_seconds {
+            return refuse("cache.soft_life_seconds", "make it at most cache.hard_life_seconds");
+        }
+        if self.audit.batch_entries == 0 || self.audit.batch_entries > 1_024 {
+            return refuse("audit.batch_entries", "choose 1 to 1024");
+        }
+        Ok(())
+    }
+}
+
+fn is_loopback_host(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+fn is_plain_loopback(address: &str) -> bool {
+    address
+        .strip_prefix("http://")
+        .and_then(|rest| rest.rsplit_once(':'))
+        .is_some_and(|(host, _)| is_loopback_host(host.trim_matches(['[', ']'])))
+}
+
+mod defaults {
+    pub fn crl_refresh_seconds() -> u64 {
+        30
+    }
+    pub fn pool_connections() -> usize {
+        16
+    }
+    pub fn database_timeout_ms() -> u64 {
+        3_000
+    }
+    pub fn vault_timeout_ms() -> u64 {
+        3_000
+    }
+    pub fn transit_mount() -> String {
+        String::from("transit")
+    }
+    pub fn pki_root_mount() -> String {
+        String::from("pki-root")
+    }
+    pub fn pki_issuing_mount() -> String {
+        String::from("pki")
+    }
+}

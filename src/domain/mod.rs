@@ -1,0 +1,13 @@
+//! Ids, values, secrets, actors, clock and randomness: the words every other module speaks.
+//!
+//! Rank 0. Nothing here does I/O, knows PostgreSQL, Vault or HTTP, or makes a decision.
+
+pub mod action;
+pub mod actor;
+pub mod class;
+pub mod clock;
+pub mod context;
+pub mod id;
+pub mod purpose;
+pub mod random;
+pub mod secret;

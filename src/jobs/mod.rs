@@ -1,0 +1,1 @@
+//! Placeholder: replaced by the commit that builds this module.

@@ -1,0 +1,7 @@
+//! The only SQL. Writes accept sealed values only; every statement opens with a comment naming its function.
+//!
+//! Not here: keys, plaintext, decisions.
+
+pub mod pool;
+
+pub use pool::{Database, StorageError};

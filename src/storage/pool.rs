@@ -1,0 +1,226 @@
+//! Connections and the one way to run a transaction.
+
+use std::time::Duration;
+
+use deadpool_postgres::{Hook, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{NoTls, Transaction};
+use zeroize::Zeroizing;
+
+use crate::config::DatabaseConfig;
+
+const ATTEMPTS: u32 = 10;
+
+/// What can go wrong with a database, without what PostgreSQL said: its messages can quote values.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    #[error("cannot read {0}")]
+    Secret(&'static str),
+    #[error("the database's TLS roots are not usable: {0}")]
+    Roots(String),
+    #[error("the database cannot be reached")]
+    Unavailable,
+    #[error("the database did not answer in time")]
+    Timeout,
+    #[error("the row exists already")]
+    Conflict,
+    #[error("the row is gone or has another version")]
+    Stale,
+    #[error("a row does not have the form it was stored with: {0}")]
+    Malformed(&'static str),
+    #[error("the database refused the statement ({code})")]
+    Refused { code: String },
+}
+
+impl From<tokio_postgres::Error> for StorageError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let Some(state) = error.code() else {
+            return Self::Unavailable;
+        };
+        if *state == SqlState::UNIQUE_VIOLATION {
+            return Self::Conflict;
+        }
+        // Class 08: connection; 53: out of resources; 57P0x: shut down or starting; 25006: a read-only standby.
+        let code = state.code();
+        if *state == SqlState::QUERY_CANCELED {
+            return Self::Timeout;
+        }
+        if code.starts_with("08") || code.starts_with("53") || code.starts_with("57") || code == "25006" {
+            return Self::Unavailable;
+        }
+        Self::Refused { code: code.to_owned() }
+    }
+}
+
+impl From<deadpool_postgres::PoolError> for StorageError {
+    fn from(error: deadpool_postgres::PoolError) -> Self {
+        match error {
+            deadpool_postgres::PoolError::Timeout(_) => Self::Timeout,
+            _ => Self::Unavailable,
+        }
+    }
+}
+
+/// A pool of connections to one database.
+#[derive(Clone)]
+pub struct Database {
+    pool: Pool,
+    timeout: Duration,
+}
+
+impl Database {
+    /// Reads the password file and prepares the pool; connects on first use.
+    pub fn open(config: &DatabaseConfig) -> Result<Self, StorageError> {
+        let timeout = Duration::from_millis(config.timeout_ms);
+        let mut postgres = tokio_postgres::Config::new();
+        let password = read_secret(&config.password_file)?;
+        postgres
+            .host(&config.host)
+            .port(config.port)
+            .dbname(&config.name)
+            .user(&config.user)
+            .password(password.as_slice())
+            .application_name("strongroom")
+            .connect_timeout(timeout)
+            // The server gives up on a statement before this side gives up on the server.
+            .options(format!("-c statement_timeout={}", config.timeout_ms));
+        let recycle = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let manager = match &config.roots_file {
+            Some(path) => {
+                postgres.ssl_mode(tokio_postgres::config::SslMode::Require);
+                Manager::from_config(postgres, tls_connector(path)?, recycle)
+            }
+            None => Manager::from_config(postgres, NoTls, recycle),
+        };
+        let pool = Pool::builder(manager)
+            .max_size(config.pool_connections)
+            .runtime(Runtime::Tokio1)
+            .timeouts(deadpool_postgres::Timeouts {
+                wait: Some(timeout),
+                create: Some(timeout),
+                recycle: Some(timeout),
+            })
+            .post_create(Hook::async_fn(|client, _| {
+                Box::pin(async move {
+                    // A commit that is acknowledged is durable, whatever the server's default says.
+                    client
+                        .batch_execute("/* storage::pool */ SET synchronous_commit = on")
+                        .await
+                        .map_err(deadpool_postgres::HookError::Backend)
+                })
+            }))
+            .build()
+            .map_err(|_| StorageError::Unavailable)?;
+        Ok(Self { pool, timeout })
+    }
+
+    /// Connections in use and waiting callers, for metrics and `/readyz`.
+    pub fn status(&self) -> deadpool_postgres::Status {
+        self.pool.status()
+    }
+
+    /// Runs `work` on a connection, outside an explicit transaction: one statement, which PostgreSQL makes atomic.
+    /// Bounded by the configured timeout; a connection whose work did not end is thrown away.
+    pub async fn run<T>(
+        &self,
+        name: &'static str,
+        work: impl AsyncFnOnce(&Object) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        let client = self.checkout().await?;
+        let ended = tokio::time::timeout(self.timeout, work(&client)).await;
+        match ended {
+            Ok(result) => result.inspect_err(|error| note(name, error)),
+            Err(_) => {
+                discard(client);
+                note(name, &StorageError::Timeout);
+                Err(StorageError::Timeout)
+            }
+        }
+    }
+
+    /// Runs `work` in a transaction and commits; serialisation failures and deadlocks are tried again, at most ten
+    /// times, with growing pauses. `work` must have no effect outside the database.
+    pub async fn transaction<T>(
+        &self,
+        name: &'static str,
+        mut work: impl AsyncFnMut(&Transaction<'_>) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let mut client = self.checkout().await?;
+            let ended = tokio::time::timeout(self.timeout, attempt_once(&mut client, &mut work)).await;
+            match ended {
+                Err(_) => {
+                    discard(client);
+                    note(name, &StorageError::Timeout);
+                    return Err(StorageError::Timeout);
+                }
+                Ok(Err(error)) if attempt < ATTEMPTS && is_retryable(&error) => {
+                    drop(client);
+                    tokio::time::sleep(pause(attempt)).await;
+                }
+                Ok(result) => return result.inspect_err(|error| note(name, error)),
+            }
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place that takes a connection from the pool")]
+    async fn checkout(&self) -> Result<Object, StorageError> {
+        Ok(self.pool.get().await?)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that opens a transaction")]
+async fn attempt_once<T>(
+    client: &mut Object,
+    work: &mut impl AsyncFnMut(&Transaction<'_>) -> Result<T, StorageError>,
+) -> Result<T, StorageError> {
+    let transaction = client.transaction().await?;
+    let value = work(&transaction).await?;
+    transaction.commit().await?;
+    Ok(value)
+}
+
+fn is_retryable(error: &StorageError) -> bool {
+    matches!(error, StorageError::Refused { code } if code == "40001" || code == "40P01")
+}
+
+/// 1, 2, 4 … 64 ms, jittered by the scheduler and by which caller lost.
+fn pause(attempt: u32) -> Duration {
+    Duration::from_millis(1 << attempt.min(6))
+}
+
+/// Takes a connection out of the pool for good: its statement may still be running.
+fn discard(client: Object) {
+    drop(Object::take(client));
+}
+
+fn note(name: &'static str, error: &StorageError) {
+    if !matches!(error, StorageError::Conflict | StorageError::Stale) {
+        tracing::warn!(storage.function = name, error = %error, "storage.failed");
+    }
+}
+
+fn read_secret(path: &std::path::Path) -> Result<Zeroizing<Vec<u8>>, StorageError> {
+    let mut secret =
+        Zeroizing::new(std::fs::read(path).map_err(|_| StorageError::Secret("the password file"))?);
+    while secret.last().is_some_and(u8::is_ascii_whitespace) {
+        secret.pop();
+    }
+    Ok(secret)
+}
+
+fn tls_connector(roots: &std::path::Path) -> Result<tokio_postgres_rustls::MakeRustlsConnect, StorageError> {
+    use rustls::pki_types::{CertificateDer, pem::PemObject};
+    let refuse = |why: String| StorageError::Roots(why);
+    let mut store = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(roots).map_err(|error| refuse(error.to_string()))? {
+        let certificate = certificate.map_err(|error| refuse(error.to_string()))?;
+        store.add(certificate).map_err(|error| refuse(error.to_string()))?;
+    }
+    let config = rustls::ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
+        .with_root_certificates(store)
+        .with_no_client_auth();
+    Ok(tokio_postgres_rustls::MakeRustlsConnect::new(config))
+}
