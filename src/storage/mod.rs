@@ -2,6 +2,9 @@
 //!
 //! Not here: keys, plaintext, decisions.
 
+pub mod migrate;
 pub mod pool;
+pub mod records;
 
 pub use pool::{Database, StorageError};
+pub use records::{FoundRecord, RecordStore, SubjectRow};
