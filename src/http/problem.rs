@@ -128,10 +128,11 @@ impl From<Error> for Problem {
             )
             .with_errors(
                 errors
+                    .faults()
                     .iter()
-                    .map(|error| ProblemField {
-                        field: error.field.as_ref().map(|name| name.as_str().to_owned()),
-                        code: error.code.as_str(),
+                    .map(|fault| ProblemField {
+                        field: fault.field.as_ref().map(|name| name.as_str().to_owned()),
+                        code: fault.code.code(),
                     })
                     .collect(),
             ),

@@ -42,7 +42,7 @@ pub async fn create(
     let parsed: CreateBody<'_> = body::parse(&bytes)?;
     let subject = parsed.subject.as_deref().map(parse_subject).transpose()?;
     let written = app.service.create(&context, &permit, subject, parsed.fields).await?;
-    let location = format!("/api/v1/{}/{}", collection.name.as_str(), written.record.as_str());
+    let location = format!("/api/v1/{}/{}", collection.name().as_str(), written.record.as_str());
     let mut response = answer_written(StatusCode::CREATED, &written);
     if let Ok(value) = HeaderValue::from_str(&location) {
         response.headers_mut().insert(header::LOCATION, value);

@@ -89,7 +89,7 @@ pub(super) const fn act_of(action: Action) -> Act {
 }
 
 fn object(collection: &Collection, record: Option<&RecordId>) -> RecordObject {
-    let object = RecordObject::new(collection.name.clone());
+    let object = RecordObject::new(collection.name().clone());
     match record {
         Some(record) => object.id(record.clone()),
         None => object,

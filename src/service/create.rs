@@ -10,8 +10,8 @@ use super::{Error, Service, Written};
 use crate::crypto::{PlainField, SealPlace};
 use crate::domain::action::Action;
 use crate::domain::context::OperationContext;
-use crate::domain::id::{FieldName, RecordId, RecordVersion, SubjectId, uuid_v7};
-use crate::policy::{Collection, KeyScope, ParseMode, ParsedFields, Permit, SubjectRule, View};
+use crate::domain::id::{FieldId, FieldName, RecordId, RecordVersion, SubjectId, uuid_v7};
+use crate::policy::{Collection, KeyScope, ParseMode, ParsedField, ParsedFields, Permit, SubjectRule, View};
 use crate::storage::SubjectRow;
 
 impl Service {
@@ -39,12 +39,13 @@ impl Service {
         let record = RecordId::from_uuid(id);
         let (subject, row) = self.subject_of(permit, subject, id).await?;
         let owner = key_owner(collection, &record, Some(subject))?;
-        let (names, fields) = plain_fields(parsed);
-        let is_new = row == SubjectRow::New || collection.key_scope == KeyScope::Record;
+        let written = names(collection, parsed.set.iter().map(|field| field.id));
+        let fields = plain_fields(parsed.set);
+        let is_new = row == SubjectRow::New || collection.key_scope() == KeyScope::Record;
         let keys = self.sealing_keys(permit, &owner, is_new, &fields).await?;
         let place = SealPlace {
             tenant: permit.tenant(),
-            collection: collection.name.clone(),
+            collection: collection.name().clone(),
             record: record.clone(),
             version: RecordVersion::FIRST,
             subject: Some(subject),
@@ -52,7 +53,7 @@ impl Service {
         let sealed = self.seal(place, &fields, &keys)?;
         drop(fields);
         let at = self.clock.now();
-        let entry = self.outbox_entry(context, permit, &sealed, names)?;
+        let entry = self.outbox_entry(context, permit, &sealed, written)?;
         let stored = entry.commit_with(async |bytes| self.records.insert(&sealed, row, bytes, at).await).await;
         stored.map_err(|error| match Error::from(error) {
             // The subject was erased between the look and the write.
@@ -60,7 +61,7 @@ impl Service {
             error => error,
         })?;
         let version = RecordVersion::FIRST;
-        Ok(Written { collection: collection.name.clone(), record, subject: Some(subject), version, at })
+        Ok(Written { collection: collection.name().clone(), record, subject: Some(subject), version, at })
     }
 
     /// Refuses fields that the caller may not write.
@@ -71,11 +72,9 @@ impl Service {
         record: Option<&RecordId>,
         parsed: &ParsedFields,
     ) -> Result<(), Error> {
-        let refused: Vec<FieldName> = parsed
-            .fields()
-            .filter(|field| permit.view_of(field.id) != View::Plain)
-            .map(|field| field.name.clone())
-            .collect();
+        let touched = parsed.set.iter().map(|field| field.id).chain(parsed.removed.iter().copied());
+        let refused: Vec<FieldName> =
+            names(permit.collection(), touched.filter(|id| permit.view_of(*id) != View::Plain));
         if refused.is_empty() {
             return Ok(());
         }
@@ -89,7 +88,7 @@ impl Service {
         named: Option<SubjectId>,
         record: Uuid,
     ) -> Result<(SubjectId, SubjectRow), Error> {
-        match (permit.collection().subject, named) {
+        match (permit.collection().subject(), named) {
             (SubjectRule::OwnsSubject, None) => Ok((SubjectId::from_uuid(record), SubjectRow::New)),
             (SubjectRule::RefersToSubject, Some(subject)) => {
                 // Asked before a key is made for it; the insert asks again under a lock.
@@ -104,15 +103,16 @@ impl Service {
     }
 }
 
-/// The names for the entry, and the values to seal.
-pub(super) fn plain_fields(parsed: ParsedFields) -> (Vec<FieldName>, Vec<PlainField>) {
-    parsed
-        .set
-        .into_iter()
-        .map(|(field, value)| {
-            let plain =
-                PlainField { id: field.id, type_id: field.field_type.type_id(), class: field.class, value };
-            (field.name.clone(), plain)
-        })
-        .unzip()
+/// Names of fields, for the log.
+pub(super) fn names(collection: &Collection, ids: impl Iterator<Item = FieldId>) -> Vec<FieldName> {
+    ids.filter_map(|id| collection.field_by_id(id)).map(|field| field.name.clone()).collect()
+}
+
+/// The values as `crypto` seals them.
+pub(super) fn plain_fields(parsed: Vec<ParsedField>) -> Vec<PlainField> {
+    let plain = |field: ParsedField| {
+        let ParsedField { id, type_id, class, value } = field;
+        PlainField { id, type_id, class, value }
+    };
+    parsed.into_iter().map(plain).collect()
 }

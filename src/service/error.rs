@@ -1,7 +1,7 @@
 //! Why a use case did not succeed. What a caller is told is decided in `http::problem`, in one exhaustive match.
 
 use crate::domain::id::FieldName;
-use crate::policy::{Denial, FieldErrors};
+use crate::policy::{Denial, FieldFaults};
 
 /// Every way a use case can end without doing its work. Nothing here holds a value or anything a caller sent.
 #[derive(Debug, thiserror::Error)]
@@ -20,7 +20,7 @@ pub enum Error {
     Stale,
     /// The request body's fields do not fit the collection.
     #[error("the fields do not fit the collection")]
-    Invalid(FieldErrors),
+    Invalid(FieldFaults),
     /// The body names no subject where the collection needs one, or one where it makes its own.
     #[error("the subject is missing or must not be given")]
     SubjectRule,

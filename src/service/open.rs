@@ -59,7 +59,7 @@ pub(super) fn key_owner(
     record: &RecordId,
     subject: Option<SubjectId>,
 ) -> Result<KeyOwner, Error> {
-    match (collection.key_scope, subject) {
+    match (collection.key_scope(), subject) {
         (KeyScope::Record, _) => Ok(KeyOwner::Record(record.clone())),
         (KeyScope::Subject, Some(subject)) => Ok(KeyOwner::Subject(subject)),
         (KeyScope::Subject, None) => Err(Error::Tampered),
@@ -74,7 +74,7 @@ pub(super) fn wanted(field: &Field) -> WantedField {
 fn tampered(permit: &Permit, found: &FoundRecord, error: OpenError) -> Error {
     tracing::error!(
         tenant = %permit.tenant(),
-        collection = permit.collection().name.as_str(),
+        collection = permit.collection().name().as_str(),
         record = found.stored.place.record.as_str(),
         version = found.stored.place.version.get(),
         error = %error,

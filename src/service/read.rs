@@ -57,7 +57,7 @@ impl Service {
             Ok(selection) => selection,
             Err(refused) => return Err(self.refuse_fields(context, &permit, Some(&record), refused).await),
         };
-        let found = self.records.find(permit.tenant(), &collection.name, &record).await;
+        let found = self.records.find(permit.tenant(), collection.name(), &record).await;
         let found = match found.map_err(Error::from) {
             Ok(Some(found)) => found,
             Ok(None) => {
@@ -115,7 +115,7 @@ fn select<'c>(
 ) -> Result<Selection<'c>, Vec<FieldName>> {
     let mut selection = Selection { shown: Vec::new(), withheld: Vec::new() };
     let mut refused = Vec::new();
-    for field in &collection.fields {
+    for field in collection.fields() {
         let is_named = match &request.fields {
             Some(names) if !names.contains(&field.name) => continue,
             named => named.is_some(),

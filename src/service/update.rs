@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use super::create::plain_fields;
+use super::create::{names, plain_fields};
 use super::open::{key_owner, wanted};
 use super::{Error, Service, Written};
 use crate::crypto::{PlainField, SealPlace, WantedField};
@@ -37,10 +37,10 @@ impl Service {
         let parsed = collection.parse_fields(fields, ParseMode::Patch).map_err(Error::Invalid)?;
         self.check_writable(context, permit, Some(&record), &parsed).await?;
         let found = self.current(context, permit, &record, Some(expected)).await?;
-        let removed: Vec<FieldId> = parsed.remove.iter().map(|field| field.id).collect();
-        let mut names: Vec<FieldName> = parsed.remove.iter().map(|field| field.name.clone()).collect();
-        let (set, mut fields) = plain_fields(parsed);
-        names.extend(set);
+        let removed = parsed.removed;
+        let touched = removed.iter().copied().chain(parsed.set.iter().map(|field| field.id));
+        let written = names(collection, touched);
+        let mut fields = plain_fields(parsed.set);
         let kept = kept_fields(collection, &found, &fields, &removed)?;
         match self.open_stored(permit, &found, &kept).await {
             Err(Error::Tampered) => return Err(self.note_tampered(context, permit, &record).await),
@@ -51,7 +51,7 @@ impl Service {
                 Some(PlainField { id: opened.id, type_id, class, value: opened.value })
             })),
         }
-        self.replace(context, permit, found, fields, names).await
+        self.replace(context, permit, found, fields, written).await
     }
 
     async fn replace(
@@ -60,7 +60,7 @@ impl Service {
         permit: &Permit,
         found: FoundRecord,
         fields: Vec<PlainField>,
-        names: Vec<FieldName>,
+        written: Vec<FieldName>,
     ) -> Result<Written, Error> {
         let place = next_place(found.stored.place)?;
         let (record, subject, version) = (place.record.clone(), place.subject, place.version);
@@ -69,9 +69,9 @@ impl Service {
         let sealed = self.seal(place, &fields, &keys)?;
         drop(fields);
         let at = self.clock.now();
-        let entry = self.outbox_entry(context, permit, &sealed, names)?;
+        let entry = self.outbox_entry(context, permit, &sealed, written)?;
         entry.commit_with(async |bytes| self.records.replace(&sealed, false, bytes, at).await).await?;
-        Ok(Written { collection: permit.collection().name.clone(), record, subject, version, at })
+        Ok(Written { collection: permit.collection().name().clone(), record, subject, version, at })
     }
 
     /// The current version, if it is the expected one; what is not found is in the log.
@@ -82,7 +82,7 @@ impl Service {
         record: &RecordId,
         expected: Option<RecordVersion>,
     ) -> Result<FoundRecord, Error> {
-        let found = self.records.find(permit.tenant(), &permit.collection().name, record).await?;
+        let found = self.records.find(permit.tenant(), permit.collection().name(), record).await?;
         match found {
             None => Err(self.note_failure(context, permit, record, "record_not_found", Error::NotFound).await),
             Some(found) if expected.is_some_and(|version| version != found.stored.place.version) => {
