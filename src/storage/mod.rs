@@ -2,6 +2,7 @@
 //!
 //! Not here: keys, plaintext, decisions.
 
+pub mod audit;
 pub mod pool;
 
 pub use pool::{Database, StorageError};
