@@ -1,1 +1,25 @@
-//! Placeholder: replaced by the commit that builds this module.
+//! The audit log: what an entry may say, its bytes, and the group committer that makes reads wait for it.
+//!
+//! An answer that reveals anything is [`Withheld`] until a [`Receipt`] exists, and a receipt exists only after the
+//! entry is durable. Reads, refusals and system events go through the [`Committer`]; writes carry an [`OutboxEntry`]
+//! into the data transaction.
+//!
+//! Not here: SQL (`storage::audit` implements [`EntrySink`]), decisions (`policy`), and the words of the catalogue
+//! for people (`audit/events.toml`, kept equal to [`Act`] by a test).
+
+mod act;
+mod committer;
+mod encode;
+mod event;
+mod query;
+mod receipt;
+mod scribe;
+
+pub use act::{Act, Code, Outcome, Status};
+pub use committer::{
+    Batch, ChainedEntry, CommitError, Committer, CommitterStatus, Drain, EntrySink, Settled, SinkFailure,
+};
+pub use event::{EntryDraft, KeyLevel, KeyObject, RecordObject};
+pub use query::{AuditQuery, Cursor, Filter, Order, Page, PageSize, Scope};
+pub use receipt::{OutboxBytes, OutboxEntry, Receipt, Withheld};
+pub use scribe::Scribe;

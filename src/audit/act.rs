@@ -1,0 +1,163 @@
+//! What an entry says was done, and how it ended: closed words, so that a report can count on them.
+
+macro_rules! acts {
+    ($($(#[$doc:meta])* $name:ident = $code:literal,)+) => {
+        /// Everything that leaves an entry. Closed: `audit/events.toml` explains each code, and a test keeps both equal.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Act { $($(#[$doc])* $name,)+ }
+
+        impl Act {
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+
+            /// The code in the entry; permanent once released.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $code,)+ }
+            }
+
+            pub fn parse(code: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|act| act.as_str() == code)
+            }
+        }
+    };
+}
+
+acts! {
+    /// A record's first version was stored.
+    RecordCreate = "record.create",
+    /// Fields of a record were revealed, or asked for and refused.
+    RecordRead = "record.read",
+    /// A new version of a record was stored.
+    RecordUpdate = "record.update",
+    /// A record was replaced by a tombstone version.
+    RecordDelete = "record.delete",
+    /// The audit log was read.
+    AuditRead = "audit.read",
+    /// A known client was refused before an act was known: no such route, collection or right to either.
+    AccessDenied = "access.denied",
+    /// No listed, valid client certificate; only the source address is known.
+    AuthenticationFailed = "authentication.failed",
+    /// The service is ready to serve; the first entry of an instance run.
+    ServiceStart = "service.start",
+    /// The service stops in order; the last entry of an instance run.
+    ServiceStop = "service.stop",
+    /// A policy set was taken into use, or refused and the old one kept.
+    PolicyLoad = "policy.load",
+    /// The table of identities was taken into use, or refused and the old one kept.
+    IdentityLoad = "identity.load",
+    /// A certificate revocation list was taken into use, or refused and the old one kept.
+    RevocationLoad = "revocation.load",
+    /// A tenant key, subject key or index root was made.
+    KeyCreate = "key.create",
+    /// An instance began a new chain because its old one was found to hold foreign entries.
+    ChainRestart = "chain.restart",
+}
+
+/// How an act ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Status {
+    Success,
+    /// Policy, admission or a limit said no.
+    Refused,
+    /// Allowed, but it did not happen: no such record, a part was down, the input did not fit.
+    Failed,
+}
+
+impl Status {
+    pub const ALL: [Self; 3] = [Self::Success, Self::Refused, Self::Failed];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == word)
+    }
+}
+
+/// A stable reason code such as `purpose_not_allowed`. It is made from program text only, so nothing a caller sent can
+/// be one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Code(&'static str);
+
+impl Code {
+    pub const fn new(code: &'static str) -> Self {
+        Self(code)
+    }
+
+    pub const fn as_str(self) -> &'static str {
+        self.0
+    }
+}
+
+/// The `out` member of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Outcome {
+    pub(super) status: Status,
+    pub(super) code: Option<Code>,
+}
+
+impl Outcome {
+    pub const SUCCESS: Self = Self { status: Status::Success, code: None };
+
+    pub const fn refused(code: &'static str) -> Self {
+        Self { status: Status::Refused, code: Some(Code::new(code)) }
+    }
+
+    pub const fn failed(code: &'static str) -> Self {
+        Self { status: Status::Failed, code: Some(Code::new(code)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Catalogue {
+        act: BTreeMap<String, Described>,
+    }
+
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Described {
+        when: String,
+        by: String,
+        members: Vec<String>,
+        rule: String,
+    }
+
+    #[test]
+    fn the_catalogue_and_the_enum_name_the_same_acts() {
+        let catalogue: Catalogue = toml::from_str(include_str!("../../audit/events.toml")).unwrap();
+        let mut described: Vec<&str> = catalogue.act.keys().map(String::as_str).collect();
+        let mut known: Vec<&str> = Act::ALL.iter().map(|act| act.as_str()).collect();
+        described.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(described, known, "audit/events.toml and Act differ");
+        for (code, act) in &catalogue.act {
+            assert!(
+                act.when.len() > 20 && !act.by.is_empty() && !act.rule.is_empty(),
+                "{code} is not explained"
+            );
+            assert!(!act.members.is_empty(), "{code} names no members");
+        }
+    }
+
+    #[test]
+    fn codes_come_back() {
+        for act in Act::ALL {
+            assert_eq!(Act::parse(act.as_str()), Some(*act));
+        }
+        for status in Status::ALL {
+            assert_eq!(Status::parse(status.as_str()), Some(status));
+        }
+        assert_eq!(Act::parse("record.steal"), None);
+    }
+}

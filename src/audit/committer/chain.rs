@@ -1,0 +1,42 @@
+//! Numbering and linking: `seq` without gaps, `prev` the SHA-256 of the entry before.
+
+use uuid::Uuid;
+
+use super::sink::{Batch, ChainedEntry};
+use crate::audit::encode::Encoded;
+
+/// The end of a chain as confirmed.
+#[derive(Clone, Debug)]
+pub(super) struct Chain {
+    pub src: Uuid,
+    /// Number of the last confirmed entry; 0 when there is none.
+    pub seq: i64,
+    pub head: Option<[u8; 32]>,
+}
+
+impl Chain {
+    pub const fn begin(src: Uuid) -> Self {
+        Self { src, seq: 0, head: None }
+    }
+
+    /// The entries as the chain's next ones, and the chain as it will be once they are confirmed. `self` stays as it
+    /// is: it moves on confirmation only.
+    pub fn extend<'a>(&self, encoded: impl Iterator<Item = &'a Encoded>) -> (Batch, Self) {
+        let mut end = self.clone();
+        let mut entries = Vec::new();
+        for each in encoded {
+            end.seq += 1;
+            let bytes = each.chained(&end.src, end.seq.unsigned_abs(), end.head.as_ref());
+            let sha256 = sha256(&bytes);
+            end.head = Some(sha256);
+            entries.push(ChainedEntry { id: each.id, tenant: each.tenant, seq: end.seq, bytes, sha256 });
+        }
+        (Batch { src: end.src, entries }, end)
+    }
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref());
+    out
+}

@@ -1,0 +1,212 @@
+//! The group committer: every read, refusal and system event of this process goes into the log through here.
+//!
+//! No timer: the next batch is whatever queued while the last commit was in flight, one batch at a time, a request's
+//! entries always together. An accepted entry is never dropped while the process lives: not when its caller hung up or
+//! was told 503, not when the database is away. The log may therefore say that a record was read whose answer was
+//! withheld in the end; it never lacks one that was given.
+//!
+//! Not here: SQL (`storage::audit` implements [`EntrySink`]), the tree and its signatures.
+
+mod chain;
+mod engine;
+mod sink;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::encode::Encoded;
+use super::event::EntryDraft;
+use super::receipt::{OutboxEntry, Receipt};
+use super::scribe::Scribe;
+use crate::config::AuditConfig;
+use crate::domain::clock::Timestamp;
+use crate::domain::id::TenantId;
+use crate::domain::random::NoRandomness;
+
+use chain::Chain;
+use engine::Engine;
+pub use sink::{Batch, ChainedEntry, EntrySink, Settled, SinkFailure};
+
+/// Why there is no receipt; each is a 503 to the caller. Whether the entry is in the log by now is left open, except
+/// where it was never accepted (`Full`, `Stopped`, `NoRandomness`, `Empty`, `TooMany`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommitError {
+    #[error("the audit queue is full; try again later")]
+    Full,
+    #[error("the audit log did not confirm in time; try again later")]
+    Late,
+    #[error("the audit log cannot be written; try again later")]
+    Unavailable,
+    #[error("the service is stopping")]
+    Stopped,
+    #[error("the system's random source failed")]
+    NoRandomness,
+    #[error("an answer needs at least one audit entry")]
+    Empty,
+    #[error("more audit entries for one request than a batch holds; split the request")]
+    TooMany,
+}
+
+impl From<NoRandomness> for CommitError {
+    fn from(NoRandomness: NoRandomness) -> Self {
+        Self::NoRandomness
+    }
+}
+
+/// The handle that use cases hold; cheap to clone.
+#[derive(Clone)]
+pub struct Committer {
+    shared: Arc<Shared>,
+    queue: mpsc::UnboundedSender<Job>,
+}
+
+/// What handle and engine both see.
+struct Shared {
+    scribe: Scribe,
+    queue_entries: usize,
+    batch_entries: usize,
+    deadline: Duration,
+    /// Accepted and not yet confirmed.
+    waiting: AtomicUsize,
+    committed: AtomicU64,
+    batches: AtomicU64,
+    /// Microseconds since the epoch since when nothing could be committed; 0 when all is well.
+    failing_since: AtomicI64,
+    stop: Notify,
+}
+
+/// The entries of one request, and whom to tell.
+struct Job {
+    entries: Vec<Encoded>,
+    reply: Option<oneshot::Sender<Result<Receipt, CommitError>>>,
+}
+
+/// For `/readyz` and metrics.
+#[derive(Clone, Copy, Debug)]
+pub struct CommitterStatus {
+    pub waiting_entries: usize,
+    pub committed_entries: u64,
+    pub committed_batches: u64,
+    pub failing_since: Option<Timestamp>,
+}
+
+impl Committer {
+    /// Starts the engine in a task of its own, with a new chain. Nothing is written until the first submission.
+    pub fn start<S: EntrySink>(
+        sink: S,
+        scribe: Scribe,
+        limits: &AuditConfig,
+    ) -> Result<(Self, Drain), NoRandomness> {
+        let chain = Chain::begin(scribe.chain_id()?);
+        let (queue, jobs) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared {
+            scribe,
+            queue_entries: limits.queue_entries,
+            batch_entries: limits.batch_entries,
+            deadline: Duration::from_millis(limits.commit_timeout_ms),
+            waiting: AtomicUsize::new(0),
+            committed: AtomicU64::new(0),
+            batches: AtomicU64::new(0),
+            failing_since: AtomicI64::new(0),
+            stop: Notify::new(),
+        });
+        let engine = Engine::new(sink, Arc::clone(&shared), jobs, chain);
+        let task = tokio::spawn(engine.run());
+        Ok((Self { shared: Arc::clone(&shared), queue }, Drain { shared, task }))
+    }
+
+    /// Puts the entries of one request into the log, together and in order, and waits until they are durable.
+    ///
+    /// The entries are accepted when this is first polled; from then on they will be committed whether or not anybody
+    /// waits. `Err` after acceptance means only that the caller must not answer.
+    pub async fn submit(&self, drafts: Vec<EntryDraft>) -> Result<Receipt, CommitError> {
+        let reply = self.accept(&drafts)?;
+        match tokio::time::timeout(self.shared.deadline, reply).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(CommitError::Stopped),
+            Err(_) => Err(CommitError::Late),
+        }
+    }
+
+    /// The entry of a write, to be committed with the data and not through the queue. A draft without a tenant has no
+    /// place in the outbox; it is filed under the nil tenant, the service's own.
+    pub fn outbox_entry(&self, draft: &EntryDraft) -> Result<OutboxEntry, CommitError> {
+        let encoded = self.shared.scribe.write(draft)?;
+        let tenant = encoded.tenant.unwrap_or(TenantId::from_uuid(uuid::Uuid::nil()));
+        Ok(OutboxEntry::new(encoded.id, tenant, encoded.into_unchained()))
+    }
+
+    pub fn status(&self) -> CommitterStatus {
+        let failing = self.shared.failing_since.load(Ordering::Relaxed);
+        CommitterStatus {
+            waiting_entries: self.shared.waiting.load(Ordering::Relaxed),
+            committed_entries: self.shared.committed.load(Ordering::Relaxed),
+            committed_batches: self.shared.batches.load(Ordering::Relaxed),
+            failing_since: (failing != 0).then(|| Timestamp::from_micros(failing)),
+        }
+    }
+
+    /// Takes a place in the queue first, so that a flood is refused before it costs any encoding.
+    fn accept(
+        &self,
+        drafts: &[EntryDraft],
+    ) -> Result<oneshot::Receiver<Result<Receipt, CommitError>>, CommitError> {
+        if drafts.is_empty() {
+            return Err(CommitError::Empty);
+        }
+        if drafts.len() > self.shared.batch_entries {
+            return Err(CommitError::TooMany);
+        }
+        self.shared.reserve(drafts.len())?;
+        let encoded = drafts.iter().map(|draft| self.shared.scribe.write(draft)).collect::<Result<_, _>>();
+        let sent = encoded.map_err(CommitError::from).and_then(|entries| {
+            let (reply, answer) = oneshot::channel();
+            let job = Job { entries, reply: Some(reply) };
+            self.queue.send(job).map(|()| answer).map_err(|_| CommitError::Stopped)
+        });
+        sent.inspect_err(|_| self.shared.free(drafts.len()))
+    }
+}
+
+impl Shared {
+    fn reserve(&self, entries: usize) -> Result<(), CommitError> {
+        let room = |waiting: usize| waiting.checked_add(entries).filter(|total| *total <= self.queue_entries);
+        self.waiting
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, room)
+            .map(|_| ())
+            .map_err(|_| CommitError::Full)
+    }
+
+    fn free(&self, entries: usize) {
+        self.waiting.fetch_sub(entries, Ordering::Relaxed);
+    }
+}
+
+/// Ends the committer in order.
+#[must_use = "without it a stop may lose entries that were accepted"]
+pub struct Drain {
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+impl Drain {
+    /// Refuses new entries, commits what was accepted, and returns. `Err` is the number of entries that were not
+    /// confirmed by the deadline; none of them was answered with success.
+    pub async fn finish(mut self, deadline: Duration) -> Result<(), usize> {
+        self.shared.stop.notify_one();
+        if tokio::time::timeout(deadline, &mut self.task).await.is_err() {
+            self.task.abort();
+        }
+        match self.shared.waiting.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            left => Err(left),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

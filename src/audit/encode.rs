@@ -1,0 +1,437 @@
+//! An entry's bytes: canonical JSON (RFC 8785), written directly with the members in order, since the stored bytes are
+//! the hashed bytes and a detour through a tree costs ten times as much.
+//!
+//! Every number is an integer within ±(2^53 − 1) (RFC 8785 section 3.2.2.3; RFC 7493 section 2.2), so no float ever
+//! has to be printed. The `chain` member is spliced in by the committer at [`Encoded::split`].
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::event::{EntryDraft, KeyObject, Object, RecordObject, Who};
+use crate::domain::class::DataClass;
+use crate::domain::clock::Timestamp;
+use crate::domain::id::{EntryId, FieldName, RecordId, TenantId};
+
+/// Version of the entry's form.
+const FORM: u64 = 1;
+/// The largest integer that every JSON reader keeps exact.
+const LARGEST: u64 = (1 << 53) - 1;
+const SERVICE: &str = "strongroom";
+
+/// Where entries are made.
+#[derive(Clone)]
+pub(super) struct Place {
+    pub instance: Arc<str>,
+    pub build: &'static str,
+}
+
+/// An entry's bytes, complete but for its place in a chain.
+pub(super) struct Encoded {
+    pub id: EntryId,
+    pub tenant: Option<TenantId>,
+    bytes: Vec<u8>,
+    split: usize,
+}
+
+impl Encoded {
+    /// The bytes of an entry outside any chain (a write's).
+    pub fn into_unchained(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// The bytes with the `chain` member in its place.
+    pub fn chained(&self, src: &Uuid, seq: u64, prev: Option<&[u8; 32]>) -> Vec<u8> {
+        let (before, after) = self.bytes.split_at_checked(self.split).unwrap_or((&self.bytes, &[]));
+        let mut json = Json { out: Vec::with_capacity(self.bytes.len() + 160) };
+        json.out.extend_from_slice(before);
+        json.raw("\"chain\":{");
+        if let Some(prev) = prev {
+            json.raw("\"prev\":");
+            json.hex(prev);
+            json.raw(",");
+        }
+        json.raw("\"seq\":");
+        json.number(seq);
+        json.raw(",\"src\":");
+        json.uuid(src);
+        json.raw("},");
+        json.out.extend_from_slice(after);
+        json.out
+    }
+}
+
+/// Members in the order of RFC 8785 section 3.2.3: act asked basis | chain | client dst id n obj out purpose req seals
+/// src subj tenant ts v who.
+pub(super) fn encode(draft: &EntryDraft, id: EntryId, at: Timestamp, place: &Place) -> Encoded {
+    let mut json = Json { out: Vec::with_capacity(1_024) };
+    json.raw("{\"act\":");
+    json.string(draft.act.as_str());
+    if let Some(asked) = &draft.asked {
+        json.raw(",\"asked\":");
+        json.names(asked);
+    }
+    basis(&mut json, draft);
+    json.raw(",");
+    let split = json.out.len();
+    let mut comma = client(&mut json, draft);
+    comma.next(&mut json);
+    json.raw("\"dst\":{\"build\":");
+    json.label(place.build);
+    json.raw(",\"instance\":");
+    json.label(&place.instance);
+    json.raw(",\"service\":");
+    json.string(SERVICE);
+    json.raw("},\"id\":");
+    json.uuid(id.as_uuid());
+    if let Some(count) = draft.count {
+        json.raw(",\"n\":");
+        json.number(u64::from(count));
+    }
+    objects(&mut json, &draft.objects);
+    outcome(&mut json, draft);
+    request(&mut json, draft);
+    if let Some(sha256) = &draft.seals {
+        json.raw(",\"seals\":");
+        json.hex(sha256);
+    }
+    source(&mut json, draft);
+    if let Some(subject) = &draft.subject {
+        json.raw(",\"subj\":");
+        json.uuid(subject.as_uuid());
+    }
+    if let Some(tenant) = &draft.tenant {
+        json.raw(",\"tenant\":");
+        json.uuid(tenant.as_uuid());
+    }
+    json.raw(",\"ts\":");
+    json.string(&at.to_rfc3339());
+    json.raw(",\"v\":");
+    json.number(FORM);
+    who(&mut json, &draft.who);
+    json.raw("}");
+    Encoded { id, tenant: draft.tenant, bytes: json.out, split }
+}
+
+fn basis(json: &mut Json, draft: &EntryDraft) {
+    if draft.policies.is_empty() && draft.policy_set.is_none() {
+        return;
+    }
+    json.raw(",\"basis\":{");
+    let mut comma = Comma::default();
+    if let Some(sha256) = &draft.policy_set {
+        comma.next(json);
+        json.raw("\"loaded\":");
+        json.hex(sha256);
+    }
+    if !draft.policies.is_empty() {
+        comma.next(json);
+        json.raw("\"policy\":");
+        json.labels(&draft.policies);
+    }
+    json.raw("}");
+}
+
+fn client(json: &mut Json, draft: &EntryDraft) -> Comma {
+    let mut comma = Comma::default();
+    if let Some(certificate) = &draft.certificate {
+        comma.next(json);
+        json.raw("\"client\":{\"cert_sha256\":");
+        json.label(&certificate.sha256);
+        // A stranger's name is the stranger's text; the digest leads to the certificate.
+        if matches!(draft.who, Who::Client(_)) {
+            json.raw(",\"san\":");
+            json.label(&certificate.san);
+        }
+        json.raw("}");
+    }
+    comma
+}
+
+fn objects(json: &mut Json, objects: &[Object]) {
+    if objects.is_empty() {
+        return;
+    }
+    json.raw(",\"obj\":[");
+    let mut comma = Comma::default();
+    for object in objects {
+        comma.next(json);
+        match object {
+            Object::Record(object) => record(json, object),
+            Object::Key(object) => key(json, object),
+            Object::Chain { src, seq, sha256 } => {
+                json.raw("{\"chain\":");
+                json.uuid(src);
+                json.raw(",\"seq\":");
+                json.number(*seq);
+                if let Some(sha256) = sha256 {
+                    json.raw(",\"sha256\":");
+                    json.hex(sha256);
+                }
+                json.raw("}");
+            }
+        }
+    }
+    json.raw("]");
+}
+
+fn record(json: &mut Json, object: &RecordObject) {
+    json.raw("{");
+    if object.classes.contains(&true) {
+        json.raw("\"class\":[");
+        let mut comma = Comma::default();
+        let present =
+            DataClass::ALL.iter().zip(object.classes).filter_map(|(class, bit)| bit.then_some(class));
+        for class in present {
+            comma.next(json);
+            json.string(class.as_str());
+        }
+        json.raw("],");
+    }
+    json.raw("\"collection\":");
+    json.string(object.collection.as_str());
+    if let Some(fields) = &object.fields {
+        json.raw(",\"fields\":");
+        json.names(fields);
+    }
+    if let Some(masked) = &object.masked {
+        json.raw(",\"masked\":");
+        json.names(masked);
+    }
+    if let Some(id) = object.record.as_ref().filter(|id| is_ours(id)) {
+        json.raw(",\"record\":");
+        json.string(id.as_str());
+    }
+    if let Some(version) = object.version {
+        json.raw(",\"version\":");
+        json.number(u64::from(version.get()));
+    }
+    json.raw("}");
+}
+
+fn key(json: &mut Json, object: &KeyObject) {
+    json.raw("{\"class\":[");
+    json.string(object.class.as_str());
+    json.raw("],\"key\":");
+    json.string(object.level.as_str());
+    if let Some(id) = object.record.as_ref().filter(|id| is_ours(id)) {
+        json.raw(",\"record\":");
+        json.string(id.as_str());
+    }
+    json.raw(",\"version\":");
+    json.number(object.id.as_u64());
+    json.raw("}");
+}
+
+fn outcome(json: &mut Json, draft: &EntryDraft) {
+    json.raw(",\"out\":{");
+    if let Some(code) = draft.outcome.code {
+        json.raw("\"code\":");
+        json.string(code.as_str());
+        json.raw(",");
+    }
+    json.raw("\"status\":");
+    json.string(draft.outcome.status.as_str());
+    json.raw("}");
+    if let Some(purpose) = draft.purpose {
+        json.raw(",\"purpose\":");
+        json.string(purpose.as_str());
+    }
+}
+
+fn request(json: &mut Json, draft: &EntryDraft) {
+    let Some(request) = &draft.request else { return };
+    json.raw(",\"req\":{\"id\":");
+    json.uuid(request.id.as_uuid());
+    json.raw(",\"route\":");
+    json.string(request.route);
+    if let Some(trace) = request.trace.as_ref().filter(|trace| is_trace(trace)) {
+        json.raw(",\"trace\":");
+        json.string(trace);
+    }
+    json.raw("}");
+}
+
+fn source(json: &mut Json, draft: &EntryDraft) {
+    let Some(source) = draft.source else { return };
+    json.raw(",\"src\":{\"ip\":\"");
+    match source.ip().to_canonical() {
+        IpAddr::V4(ip) => json.raw(&ip.to_string()),
+        IpAddr::V6(ip) => json.raw(&ip.to_string()),
+    }
+    json.raw("\",\"port\":");
+    json.number(u64::from(source.port()));
+    json.raw("}");
+}
+
+fn who(json: &mut Json, who: &Who) {
+    match who {
+        Who::Service => json.raw(",\"who\":{\"kind\":\"service\",\"uid\":\"strongroom\"}"),
+        Who::Unknown => json.raw(",\"who\":{\"kind\":\"unknown\"}"),
+        Who::Client(identity) => {
+            json.raw(",\"who\":{\"kind\":");
+            json.string(identity.kind.as_str());
+            json.raw(",\"roles\":");
+            json.labels(&identity.roles);
+            json.raw(",\"uid\":");
+            json.label(&identity.client);
+            json.raw("}");
+        }
+    }
+}
+
+/// A UUID, or a token: `tok_` and 26 base-32 characters, or digits that begin with 9 and fail Luhn, which no card
+/// number does. Anything else in a path is the caller's text.
+fn is_ours(id: &RecordId) -> bool {
+    let text = id.as_str();
+    let token =
+        |rest: &str| rest.len() == 26 && rest.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let digits = || (12..=19).contains(&text.len()) && text.starts_with('9') && !passes_luhn(text);
+    match text.strip_prefix("tok_") {
+        Some(rest) => token(rest),
+        None if text.bytes().all(|b| b.is_ascii_digit()) => digits(),
+        None => text.len() == 36 && Uuid::try_parse(text).is_ok(),
+    }
+}
+
+fn passes_luhn(digits: &str) -> bool {
+    let sum: u32 = digits
+        .bytes()
+        .rev()
+        .enumerate()
+        .map(|(place, digit)| {
+            let digit = u32::from(digit.wrapping_sub(b'0'));
+            if place % 2 == 0 { digit } else { digit * 2 / 10 + digit * 2 % 10 }
+        })
+        .sum();
+    sum.is_multiple_of(10)
+}
+
+/// W3C Trace Context section 3.2.2.3: 32 lower-case hexadecimal digits.
+fn is_trace(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Writes a comma before every element but the first.
+#[derive(Default)]
+struct Comma {
+    started: bool,
+}
+
+impl Comma {
+    fn next(&mut self, json: &mut Json) {
+        if self.started {
+            json.out.push(b',');
+        }
+        self.started = true;
+    }
+}
+
+/// A growing canonical JSON text.
+struct Json {
+    out: Vec<u8>,
+}
+
+impl Json {
+    fn raw(&mut self, text: &str) {
+        self.out.extend_from_slice(text.as_bytes());
+    }
+
+    /// RFC 8785 section 3.2.2.2.
+    fn string(&mut self, text: &str) {
+        self.out.push(b'"');
+        if text.bytes().all(|b| b >= 0x20 && b != b'"' && b != b'\\') {
+            self.raw(text);
+        } else {
+            for character in text.chars() {
+                self.escaped(character);
+            }
+        }
+        self.out.push(b'"');
+    }
+
+    fn escaped(&mut self, character: char) {
+        match character {
+            '"' => self.raw("\\\""),
+            '\\' => self.raw("\\\\"),
+            '\u{8}' => self.raw("\\b"),
+            '\t' => self.raw("\\t"),
+            '\n' => self.raw("\\n"),
+            '\u{c}' => self.raw("\\f"),
+            '\r' => self.raw("\\r"),
+            control if control < ' ' => {
+                self.raw("\\u00");
+                self.hex_digits(u8::try_from(u32::from(control)).unwrap_or(0));
+            }
+            other => self.raw(other.encode_utf8(&mut [0; 4])),
+        }
+    }
+
+    /// A name from reviewed configuration (client, role, policy, SAN). One that is not made of `[A-Za-z0-9._:/~+-]`, or
+    /// is longer than 256, is replaced by its digest: it still tells two apart, and carries no text.
+    fn label(&mut self, text: &str) {
+        let plain =
+            |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'/' | b'~' | b'+' | b'-');
+        if (1..=256).contains(&text.len()) && text.bytes().all(plain) {
+            self.out.push(b'"');
+            self.raw(text);
+            self.out.push(b'"');
+        } else {
+            let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+            self.raw("\"sha256:");
+            for byte in digest.as_ref() {
+                self.hex_digits(*byte);
+            }
+            self.out.push(b'"');
+        }
+    }
+
+    fn labels(&mut self, texts: &[Arc<str>]) {
+        self.out.push(b'[');
+        let mut comma = Comma::default();
+        for text in texts {
+            comma.next(self);
+            self.label(text);
+        }
+        self.out.push(b']');
+    }
+
+    fn names(&mut self, names: &[FieldName]) {
+        self.out.push(b'[');
+        let mut comma = Comma::default();
+        for name in names {
+            comma.next(self);
+            self.string(name.as_str());
+        }
+        self.out.push(b']');
+    }
+
+    fn uuid(&mut self, id: &Uuid) {
+        let mut buffer = Uuid::encode_buffer();
+        self.out.push(b'"');
+        self.raw(id.hyphenated().encode_lower(&mut buffer));
+        self.out.push(b'"');
+    }
+
+    fn hex(&mut self, bytes: &[u8]) {
+        self.out.push(b'"');
+        for byte in bytes {
+            self.hex_digits(*byte);
+        }
+        self.out.push(b'"');
+    }
+
+    fn hex_digits(&mut self, byte: u8) {
+        let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+        self.out.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+    }
+
+    fn number(&mut self, number: u64) {
+        self.raw(&number.min(LARGEST).to_string());
+    }
+}
+
+#[cfg(test)]
+#[path = "encode_tests.rs"]
+mod tests;

@@ -1,0 +1,111 @@
+//! Proof that an entry is durable, and the values that wait for it.
+
+use crate::domain::id::{EntryId, TenantId};
+
+/// Proof that the entries of a request are durable. Only a confirmed commit makes one.
+///
+/// ```compile_fail,E0451
+/// let forged = strongroom::audit::Receipt { entries: 1 };
+/// ```
+///
+/// ```compile_fail,E0599
+/// fn twice(receipt: strongroom::audit::Receipt) -> (strongroom::audit::Receipt, strongroom::audit::Receipt) {
+///     (receipt.clone(), receipt)
+/// }
+/// ```
+#[derive(Debug)]
+#[must_use = "a receipt is there to release what was withheld"]
+pub struct Receipt {
+    entries: usize,
+}
+
+impl Receipt {
+    pub(super) const fn confirmed(entries: usize) -> Self {
+        Self { entries }
+    }
+
+    /// How many entries it stands for.
+    pub const fn entries(&self) -> usize {
+        self.entries
+    }
+}
+
+/// A value that may not leave before its entry is durable. Dropped without a receipt, it is gone.
+///
+/// ```compile_fail,E0616
+/// let withheld = strongroom::audit::Withheld::new(String::from("value"));
+/// let value = withheld.0; // the field is private
+/// ```
+///
+/// ```compile_fail,E0277
+/// let withheld = strongroom::audit::Withheld::new(String::from("value"));
+/// println!("{withheld:?}"); // no Debug, whatever it holds
+/// ```
+///
+/// ```compile_fail,E0599
+/// let withheld = strongroom::audit::Withheld::new(String::from("value"));
+/// let length = withheld.len(); // no Deref
+/// ```
+#[must_use = "release it with a receipt"]
+pub struct Withheld<T>(T);
+
+impl<T> Withheld<T> {
+    pub const fn new(value: T) -> Self {
+        Self(value)
+    }
+
+    /// The only way out.
+    pub fn release(self, _receipt: &Receipt) -> T {
+        self.0
+    }
+}
+
+/// The entry of a write, to be inserted into `audit_outbox` by the statement that stores the data.
+#[must_use = "a write without its entry must not be committed"]
+pub struct OutboxEntry(OutboxBytes);
+
+/// What the data statement needs of the entry.
+pub struct OutboxBytes {
+    entry: EntryId,
+    tenant: TenantId,
+    bytes: Vec<u8>,
+}
+
+impl OutboxBytes {
+    /// Goes into `audit_outbox.entry_id` and `record.audit_entry_id`.
+    pub const fn entry_id(&self) -> EntryId {
+        self.entry
+    }
+
+    pub const fn tenant_id(&self) -> TenantId {
+        self.tenant
+    }
+
+    /// The canonical bytes, stored as they are.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl OutboxEntry {
+    pub(super) const fn new(entry: EntryId, tenant: TenantId, bytes: Vec<u8>) -> Self {
+        Self(OutboxBytes { entry, tenant, bytes })
+    }
+
+    /// The id, known before the write.
+    pub const fn entry_id(&self) -> EntryId {
+        self.0.entry
+    }
+
+    /// Runs the write and makes the receipt when it says that its transaction, the entry included, is committed.
+    /// `write` must insert the bytes in the same transaction as the data and return `Ok` only after the commit was
+    /// confirmed; an unknown outcome is an error (data and entry are then both there or both not). `write` may be
+    /// tried again by the transaction runner: the bytes and the id stay the same.
+    pub async fn commit_with<T, E>(
+        self,
+        write: impl AsyncFnOnce(&OutboxBytes) -> Result<T, E>,
+    ) -> Result<(T, Receipt), E> {
+        let value = write(&self.0).await?;
+        Ok((value, Receipt::confirmed(1)))
+    }
+}
