@@ -1,5 +1,5 @@
-//! What a sealed value is bound to besides its key: nonce and associated data. Integers are big-endian, and everything of
-//! variable length is preceded by its length, so that no two places have the same bytes.
+//! What a sealed value is bound to besides its key: nonce and associated data. Integers are big-endian, and
+//! everything of variable length is preceded by its length, so that no two places have the same bytes.
 
 use ring::digest::{Context, SHA256};
 
@@ -9,8 +9,8 @@ use super::header::HEADER_BYTES;
 use super::record::SealPlace;
 use super::wrap::WrapPlace;
 
-/// Nonce of the single chunk of a value: u32 field id ‖ u32 chunk 0 ‖ u32 last 1 (NIST SP 800-38D section 8.2.1: unique by
-/// construction, since every seal has a key of its own and a field occurs once in it).
+/// Nonce of the single chunk of a value: u32 field id ‖ u32 chunk 0 ‖ u32 last 1 (NIST SP 800-38D section
+/// 8.2.1: unique by construction, since every seal has a key of its own and a field occurs once in it).
 pub(super) const fn nonce(field: FieldId) -> [u8; 12] {
     let [a, b, c, d] = field.0.to_be_bytes();
     [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 1]

@@ -1,5 +1,5 @@
-//! SHA-256 and hexadecimal, for what is public: header digests, fingerprints of certificates and policy. For anything
-//! guessable use [`super::keyed_hash`].
+//! SHA-256 and hexadecimal, for what is public: header digests, fingerprints of certificates and policy. For
+//! anything guessable use [`super::keyed_hash`].
 
 use std::fmt::Write as _;
 

@@ -38,8 +38,8 @@ impl Purpose {
     }
 }
 
-/// The id of the parent key (the subject key of a seal, the tenant key of a wrapped key). `None` if the version, the suite
-/// or the id is one that was never written. Nothing is authenticated yet.
+/// The id of the parent key (the subject key of a seal, the tenant key of a wrapped key). `None` if the
+/// version, the suite or the id is one that was never written. Nothing is authenticated yet.
 pub fn header_key_id(header: &[u8; HEADER_BYTES]) -> Option<KeyId> {
     let (version_and_suite, rest) = header.split_first_chunk::<2>()?;
     let (key_id, _) = rest.split_first_chunk::<8>()?;
@@ -69,8 +69,8 @@ pub(super) fn create(
 
 /// The cipher that a stored header stands for.
 ///
-/// The commitment is compared in constant time before anything is decrypted: AES-GCM alone does not commit to its key, and
-/// a wrong key can then be told from a changed value.
+/// The commitment is compared in constant time before anything is decrypted: AES-GCM alone does not commit to
+/// its key, and a wrong key can then be told from a changed value.
 pub(super) fn open(
     purpose: Purpose,
     key_id: KeyId,

@@ -32,7 +32,8 @@ pub struct SubjectKey {
 }
 
 impl SubjectKey {
-    /// A new key of 32 random bytes. It must be wrapped and committed before the first value is sealed with it.
+    /// A new key of 32 random bytes. It must be wrapped and committed before the first value is sealed with
+    /// it.
     pub fn generate(id: KeyId, random: &dyn Random) -> Result<Self, NoRandomness> {
         Ok(Self { id, secret: Key256::filled(|bytes| random.fill(bytes))? })
     }

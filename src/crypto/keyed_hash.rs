@@ -1,5 +1,6 @@
-//! HMAC-SHA256 and keys derived from a root, for what must be found again but not guessed: index terms, card fingerprints,
-//! bodies behind an idempotency key. What goes into a message, and its length prefixes, is the caller's.
+//! HMAC-SHA256 and keys derived from a root, for what must be found again but not guessed: index terms, card
+//! fingerprints, bodies behind an idempotency key. What goes into a message, and its length prefixes, is the
+//! caller's.
 
 use ring::hmac;
 use subtle::ConstantTimeEq;
@@ -9,7 +10,8 @@ use crate::domain::secret::Key256;
 use super::error::SealError;
 use super::primitive::expand;
 
-/// HMAC-SHA256 (RFC 2104) of the concatenation of `parts`. Parts of variable length need their lengths in front.
+/// HMAC-SHA256 (RFC 2104) of the concatenation of `parts`. Parts of variable length need their lengths in
+/// front.
 pub fn hmac_sha256(key: &Key256, parts: &[&[u8]]) -> [u8; 32] {
     let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose());
     let mut context = hmac::Context::with_key(&key);
@@ -26,8 +28,9 @@ pub fn tags_equal(left: &[u8; 32], right: &[u8; 32]) -> bool {
     left.ct_eq(right).into()
 }
 
-/// HKDF-Expand (RFC 5869 section 2.3) of `root` for one use, which `label` and `info` name. Labels come from a fixed set in
-/// which none begins with another, so that label ‖ info has one reading. Fails only if the primitive does.
+/// HKDF-Expand (RFC 5869 section 2.3) of `root` for one use, which `label` and `info` name. Labels come from
+/// a fixed set in which none begins with another, so that label ‖ info has one reading. Fails only if the
+/// primitive does.
 pub fn derive_key(root: &Key256, label: &'static str, info: &[u8]) -> Result<Key256, SealError> {
     Ok(Key256::filled(|bytes| expand(root, &[label.as_bytes(), info], bytes))?)
 }

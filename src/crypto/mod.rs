@@ -1,14 +1,15 @@
 //! Seals the values of a record before they reach `storage`, opens them after, and wraps the keys that do so.
 //!
-//! The format is "seal v1" and "wrap v1": a 66-byte header with a salt and a key commitment, a key of its own for every
-//! seal (HKDF-SHA256), AES-256-GCM for every value, and associated data that names the tenant, collection, record,
-//! version, subject, field and type, and the set of fields of the whole version. `tests/vectors/` holds known answers and
-//! a second implementation.
+//! The format is "seal v1" and "wrap v1": a 66-byte header with a salt and a key commitment, a key of its own
+//! for every seal (HKDF-SHA256), AES-256-GCM for every value, and associated data that names the tenant,
+//! collection, record, version, subject, field and type, and the set of fields of the whole version.
+//! `tests/vectors/` holds known answers and a second implementation.
 //!
-//! Deliberately not here: where keys come from and how long they are kept (`keys`), which fields someone may see
-//! (`policy`), what is a valid value (`domain`), and any I/O.
+//! Deliberately not here: where keys come from and how long they are kept (`keys`), which fields someone may
+//! see (`policy`), what is a valid value (`domain`), and any I/O.
 //!
-//! What must not happen does not compile. `storage` takes a [`SealedRecord`], which only [`seal_record`] makes:
+//! What must not happen does not compile. `storage` takes a [`SealedRecord`], which only [`seal_record`]
+//! makes:
 //!
 //! ```compile_fail,E0451
 //! use strongroom::crypto::{SealPlace, SealedRecord};
@@ -24,7 +25,8 @@
 //! }
 //! ```
 //!
-//! Keys and opened values cannot be printed or copied by accident. Errors can be printed, and hold nothing secret:
+//! Keys and opened values cannot be printed or copied by accident. Errors can be printed, and hold nothing
+//! secret:
 //!
 //! ```
 //! fn printable<T: std::fmt::Debug>() {}
@@ -68,6 +70,8 @@ mod pad;
 mod primitive;
 mod record;
 mod seal;
+#[cfg(test)]
+mod tests;
 mod wrap;
 
 pub use error::{OpenError, SealError};

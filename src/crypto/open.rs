@@ -1,4 +1,5 @@
-//! Opening fields of a stored version. Whatever the database holds, the answer is the sealed value or an error.
+//! Opening fields of a stored version. Whatever the database holds, the answer is the sealed value or an
+//! error.
 
 use zeroize::Zeroizing;
 
@@ -14,16 +15,17 @@ use super::pad::unpadded_length;
 use super::primitive::{Cipher, TAG_BYTES};
 use super::record::{OpenedField, Seal, SealedField, StoredRecord, WantedField};
 
-/// Opens the wanted fields, in the order wanted. One that the record does not list is left out; one that is listed opens or
-/// the whole call fails. `key_of` is asked once for each seal that is needed, and for no other.
+/// Opens the wanted fields, in the order wanted. One that the record does not list is left out; one that is
+/// listed opens or the whole call fails. `key_of` is asked once for each seal that is needed, and for no
+/// other.
 ///
-/// Every value that opens proves the whole list of field ids: none was dropped or added. If nothing that is wanted is
-/// listed, nothing is proven, and the absence is only the database's word.
+/// Every value that opens proves the whole list of field ids: none was dropped or added. If nothing that is
+/// wanted is listed, nothing is proven, and the absence is only the database's word.
 ///
-/// Errors: [`OpenError::Malformed`] before any key is asked for, if the record has a shape that sealing never makes (a field
-/// or class twice, a field of no seal, a seal of no field, another class than wanted, an unknown header);
-/// [`OpenError::MissingKey`] if `key_of` has none; [`OpenError::WrongKey`] if its key does not fit the header;
-/// [`OpenError::Tampered`] if a value does not open in this place.
+/// Errors: [`OpenError::Malformed`] before any key is asked for, if the record has a shape that sealing never
+/// makes (a field or class twice, a field of no seal, a seal of no field, another class than wanted, an
+/// unknown header); [`OpenError::MissingKey`] if `key_of` has none; [`OpenError::WrongKey`] if its key does
+/// not fit the header; [`OpenError::Tampered`] if a value does not open in this place.
 pub fn open_fields<'k>(
     stored: &StoredRecord,
     wanted: &[WantedField],
@@ -71,7 +73,7 @@ impl<'a> Listed<'a> {
         let seals_sound = stored.seals.len() <= DataClass::ALL.len()
             && (0_u8..).zip(&stored.seals).all(|(index, seal)| {
                 let once = stored.seals.iter().filter(|other| other.class == seal.class).count() == 1;
-                once && fields.iter().any(|field| field.seal == index)
+                once && seal.key_id().is_some() && fields.iter().any(|field| field.seal == index)
             });
         if fields_once && fields_sealed && seals_sound { Ok(Self(fields)) } else { Err(OpenError::Malformed) }
     }

@@ -1,6 +1,6 @@
-//! Padding, so that a value's stored size tells little: ISO/IEC 7816-4 (`80`, then zeros) to 16, 32, 64, 128 or 256 bytes,
-//! above that to a Padmé length (Nikitin et al., "Reducing Metadata Leakage from Encrypted Files and Communication with
-//! PURBs", section 4), which costs at most 12 %.
+//! Padding, so that a value's stored size tells little: ISO/IEC 7816-4 (`80`, then zeros) to 16, 32, 64, 128
+//! or 256 bytes, above that to a Padmé length (Nikitin et al., "Reducing Metadata Leakage from Encrypted
+//! Files and Communication with PURBs", section 4), which costs at most 12 %.
 
 const MARKER: u8 = 0x80;
 const SMALL_BUCKETS_BYTES: [usize; 5] = [16, 32, 64, 128, 256];
@@ -17,8 +17,8 @@ pub fn padded_length(value_bytes: usize) -> Option<usize> {
     marked.checked_next_multiple_of(1_usize.checked_shl(zero_bits)?)
 }
 
-/// Appends `value`, the marker and zeros to `buffer`. It never grows if it has room for [`padded_length`] more bytes, and
-/// so leaves no copy of the value behind.
+/// Appends `value`, the marker and zeros to `buffer`. It never grows if it has room for [`padded_length`]
+/// more bytes, and so leaves no copy of the value behind.
 pub(super) fn pad_into(buffer: &mut Vec<u8>, value: &[u8], padded_bytes: usize) {
     let start = buffer.len();
     buffer.extend_from_slice(value);
@@ -26,11 +26,11 @@ pub(super) fn pad_into(buffer: &mut Vec<u8>, value: &[u8], padded_bytes: usize) 
     buffer.resize(start.saturating_add(padded_bytes), 0);
 }
 
-/// The length of the value within `padded`, or `None` if padding would never have made this: no marker, or more or fewer
-/// zeros than the value's length asks for.
+/// The length of the value within `padded`, or `None` if padding would never have made this: no marker, or
+/// more or fewer zeros than the value's length asks for.
 ///
-/// Looks at every byte without branching on any, so that its time tells `padded.len()` and nothing else. (The padding is
-/// authenticated before; this is a second line.)
+/// Looks at every byte without branching on any, so that its time tells `padded.len()` and nothing else. (The
+/// padding is authenticated before; this is a second line.)
 pub(super) fn unpadded_length(padded: &[u8]) -> Option<usize> {
     let mut last_index = 0_usize;
     let mut last_byte = 0_u8;
@@ -120,14 +120,19 @@ mod tests {
         }
     }
 
+    /// Bytes among which zeros and markers are common.
+    fn bytes(most: usize) -> impl Strategy<Value = Vec<u8>> {
+        proptest::collection::vec(prop_oneof![Just(0), Just(MARKER), any::<u8>()], 0..most)
+    }
+
     proptest! {
         #[test]
-        fn unpadding_undoes_padding(value in proptest::collection::vec(prop_oneof![Just(0), Just(MARKER), any::<u8>()], 0..1200)) {
+        fn unpadding_undoes_padding(value in bytes(1200)) {
             prop_assert_eq!(unpadded_length(&pad(&value)), Some(value.len()));
         }
 
         #[test]
-        fn one_more_or_one_less_zero_is_refused(value in proptest::collection::vec(any::<u8>(), 0..1200)) {
+        fn one_more_or_one_less_zero_is_refused(value in bytes(1200)) {
             let mut padded = pad(&value);
             padded.push(0);
             prop_assert_eq!(unpadded_length(&padded), None);
@@ -136,7 +141,7 @@ mod tests {
         }
 
         #[test]
-        fn never_panics(padded in proptest::collection::vec(prop_oneof![Just(0), Just(MARKER), any::<u8>()], 0..300)) {
+        fn never_panics(padded in bytes(300)) {
             if let Some(value_bytes) = unpadded_length(&padded) {
                 prop_assert_eq!(pad(&padded[..value_bytes]), padded);
             }

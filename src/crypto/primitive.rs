@@ -1,4 +1,5 @@
-//! The two primitives everything else stands on: HKDF-Expand and AES-256-GCM in place. Nothing here knows a format.
+//! The two primitives everything else stands on: HKDF-Expand and AES-256-GCM in place. Nothing here knows a
+//! format.
 
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes256Gcm, Nonce, Tag};
@@ -13,8 +14,8 @@ pub(super) const TAG_BYTES: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Refused;
 
-/// HKDF-Expand with SHA-256 (RFC 5869 section 2.3); `prk` is used as it is, being uniformly random already (section 3.3).
-/// `info` is the concatenation of its parts. `output` is at most 8,160 bytes.
+/// HKDF-Expand with SHA-256 (RFC 5869 section 2.3); `prk` is used as it is, being uniformly random already
+/// (section 3.3). `info` is the concatenation of its parts. `output` is at most 8,160 bytes.
 ///
 /// ring keeps the expanded HMAC state on the stack and does not wipe it; it lives no longer than this call.
 pub(super) fn expand(prk: &Key256, info: &[&[u8]], output: &mut [u8]) -> Result<(), Refused> {
@@ -32,8 +33,8 @@ impl hkdf::KeyType for Length {
     }
 }
 
-/// AES-256-GCM under one key (NIST SP 800-38D), with 96-bit nonces and 128-bit tags. Its key schedule is set up once and
-/// wiped on drop. Each nonce may be used for one `seal` only.
+/// AES-256-GCM under one key (NIST SP 800-38D), with 96-bit nonces and 128-bit tags. Its key schedule is set
+/// up once and wiped on drop. Each nonce may be used for one `seal` only.
 pub(super) struct Cipher(Aes256Gcm);
 
 impl Cipher {

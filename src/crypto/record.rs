@@ -19,7 +19,8 @@ pub struct SealPlace {
     pub subject: Option<SubjectId>,
 }
 
-/// A value to seal. `type_id` is the permanent number of the field's type; a value opens only as the same type.
+/// A value to seal. `type_id` is the permanent number of the field's type; a value opens only as the same
+/// type.
 pub struct PlainField {
     pub id: FieldId,
     pub type_id: u16,
@@ -67,7 +68,8 @@ pub struct SealedField {
 
 /// A version as the database returned it: not trusted in any part until it opens.
 ///
-/// `place.tenant` is the caller's, and `place.record` and `place.collection` are what was asked for, not what the row says.
+/// `place.tenant` is the caller's, and `place.record` and `place.collection` are what was asked for, not what
+/// the row says.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredRecord {
     pub place: SealPlace,

@@ -14,7 +14,8 @@ use super::pad::{pad_into, padded_length};
 use super::primitive::{Cipher, TAG_BYTES};
 use super::record::{PlainField, Seal, SealPlace, SealedField, headers_sha256};
 
-/// The largest value sealed in one piece: 16 MiB. (Policy sets far lower limits; this keeps sizes from overflowing.)
+/// The largest value sealed in one piece: 16 MiB. (Policy sets far lower limits; this keeps sizes from
+/// overflowing.)
 pub const MAX_VALUE_BYTES: usize = 16 << 20;
 
 /// A version of a record that may be stored. Only [`seal_record`] makes one.
@@ -39,8 +40,8 @@ impl SealedRecord {
         &self.fields
     }
 
-    /// What the audit entry of this write carries: SHA-256 of the headers, one after the other in the order of
-    /// [`Self::seals`]. A tombstone has the digest of nothing.
+    /// What the audit entry of this write carries: SHA-256 of the headers, one after the other in the order
+    /// of [`Self::seals`]. A tombstone has the digest of nothing.
     pub fn headers_sha256(&self) -> [u8; 32] {
         headers_sha256(&self.seals)
     }
@@ -51,10 +52,11 @@ impl SealedRecord {
     }
 }
 
-/// Seals all fields of a version, one seal per class that occurs. An empty list gives a record without seals: a tombstone.
+/// Seals all fields of a version, one seal per class that occurs. An empty list gives a record without seals:
+/// a tombstone.
 ///
-/// `key_of` is asked once for each class that occurs, and `random` once for all salts. Nothing is durable yet; the keys must
-/// be. The plaintext stays in `fields`, and no other copy outlives the call.
+/// `key_of` is asked once for each class that occurs, and `random` once for all salts. Nothing is durable
+/// yet; the keys must be. The plaintext stays in `fields`, and no other copy outlives the call.
 pub fn seal_record<'k>(
     place: SealPlace,
     fields: &[PlainField],
@@ -105,7 +107,8 @@ fn draw_salts(count: usize, random: &dyn Random) -> Result<Vec<[u8; SALT_BYTES]>
     Ok(salts)
 }
 
-/// Pads and encrypts in the one buffer that is stored, sized once: the plaintext copy in it turns into ciphertext.
+/// Pads and encrypts in the one buffer that is stored, sized once: the plaintext copy in it turns into
+/// ciphertext.
 #[expect(clippy::disallowed_methods, reason = "sealing reads the plaintext")]
 fn seal_value(cipher: &Cipher, aad: &mut SealAad, field: &PlainField) -> Result<Vec<u8>, SealError> {
     let value = field.value.expose();

@@ -1,4 +1,5 @@
-//! Subject keys under their tenant key: the same construction as a seal, with a label and associated data of its own.
+//! Subject keys under their tenant key: the same construction as a seal, with a label and associated data of
+//! its own.
 
 use zeroize::Zeroizing;
 
@@ -56,8 +57,9 @@ pub fn wrap_subject_key(
     Ok(WrappedKey { header, wrapped: std::mem::take(&mut *buffer) })
 }
 
-/// Unwraps a subject key. Errors as those of [`super::open_fields`]: `WrongKey` if `tenant_key` is not the one that wrapped
-/// it, `Tampered` if the place or the wrapped bytes differ, `Malformed` if the header is unknown.
+/// Unwraps a subject key. Errors as those of [`super::open_fields`]: `WrongKey` if `tenant_key` is not the
+/// one that wrapped it, `Tampered` if the place or the wrapped bytes differ, `Malformed` if the header is
+/// unknown.
 pub fn unwrap_subject_key(
     tenant_key: &TenantKey,
     place: &WrapPlace<'_>,
