@@ -73,10 +73,11 @@ pub(super) struct Rules {
     roles: Vec<Arc<str>>,
 }
 
-/// A client before the rules: its entity among all others.
+/// A client before the rules: its entity among all others, and the policies that can hold for it.
 pub(super) struct Caller {
     uid: EntityUid,
     entities: cedar::Entities,
+    policies: cedar::PolicySet,
 }
 
 impl Rules {
@@ -121,8 +122,9 @@ impl Rules {
             ("tenant".to_owned(), RestrictedExpression::new_entity_uid(tenant.clone())),
             ("kind".to_owned(), RestrictedExpression::new_entity_uid(kind)),
         ]);
-        let roles = identity.roles.iter().map(|role| self.names.uid(Kind::Role, role)).collect();
-        let client = cedar::Entity::new(uid.clone(), attributes, roles).ok()?;
+        let roles: HashSet<EntityUid> =
+            identity.roles.iter().map(|role| self.names.uid(Kind::Role, role)).collect();
+        let client = cedar::Entity::new(uid.clone(), attributes, roles.clone()).ok()?;
         let log = cedar::Entity::new(
             self.names.uid(Kind::AuditLog, "log"),
             HashMap::from([("tenant".to_owned(), RestrictedExpression::new_entity_uid(tenant))]),
@@ -130,7 +132,17 @@ impl Rules {
         )
         .ok()?;
         let entities = self.entities.clone().add_entities([client, log], Some(&self.schema)).ok()?;
-        Some(Caller { uid, entities })
+        Some(Caller { uid, entities, policies: self.policies_for(&roles)? })
+    }
+
+    /// Leaves out the policies for roles that the caller does not have: their scope cannot hold for it, so no answer
+    /// changes, and the others are decided several times faster. `policy_table.rs` compares with the whole set.
+    fn policies_for(&self, roles: &HashSet<EntityUid>) -> Option<cedar::PolicySet> {
+        let concerned = self.policies.policies().filter(|policy| match policy.principal_constraint() {
+            cedar::PrincipalConstraint::In(role) => roles.contains(&role),
+            _ => true,
+        });
+        cedar::PolicySet::from_policies(concerned.cloned()).ok()
     }
 
     /// Asks the engine. A policy that fails while it is evaluated refuses the request: the engine itself would skip it,
@@ -158,7 +170,7 @@ impl Rules {
         let action = self.names.uid(Kind::Action, action.as_str());
         let request = cedar::Request::new(caller.uid.clone(), action, resource, context, Some(&self.schema));
         let Ok(request) = request else { return refused };
-        let answer = cedar::Authorizer::new().is_authorized(&request, &self.policies, &caller.entities);
+        let answer = cedar::Authorizer::new().is_authorized(&request, &caller.policies, &caller.entities);
         let failed = answer.diagnostics().errors().next().is_some();
         let mut policies: Vec<Arc<str>> =
             answer.diagnostics().reason().filter_map(|id| self.ids.get(id).cloned()).collect();
