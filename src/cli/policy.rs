@@ -23,3 +23,24 @@ pub(crate) enum PolicyCommand {
         directory: PathBuf,
     },
 }
+
+pub(super) fn run(command: PolicyCommand) -> Result<()> {
+    match command {
+        PolicyCommand::Check { directory } => {
+            let set = PolicySet::load(&directory).context("the policy is not valid")?;
+            let report = run_cases(&set, &directory).context("the policy's tests cannot be run")?;
+            for failure in &report.failures {
+                output::line(failure);
+            }
+            if !report.failures.is_empty() {
+                bail!("{} of {} cases do not hold", report.failures.len(), report.cases);
+            }
+            output::line(&format!("valid: {} cases hold, hash {}", report.cases, set.hash()));
+        }
+        PolicyCommand::Matrix { directory } => {
+            let set = PolicySet::load(&directory).context("the policy is not valid")?;
+            output::line(matrix(&set).trim_end());
+        }
+    }
+    Ok(())
+}

@@ -18,7 +18,7 @@ use crate::jobs;
 use crate::keys::{KeyRing, Transit};
 use crate::policy::{Authoriser, PolicySet};
 use crate::service::{Parts, Service};
-use crate::storage::{AuditReader, AuditWriter, Database, KeyDatabase, RecordStore};
+use crate::storage::{AuditReader, AuditStore, Database, KeyDatabase, RecordStore};
 use crate::tls::{Identities, IdentityError, LiveTls, TlsFiles};
 
 /// Runs until SIGTERM or SIGINT, then drains.

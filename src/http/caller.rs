@@ -79,7 +79,7 @@ async fn admit(app: &App, request: &Request, id: RequestId) -> Result<Caller, Pr
             Ok(Caller { actor, id, trace, purpose: purpose(headers)? })
         }
         Err(refusal) => {
-            app.service.note_refused_caller(certificate, source, refusal.as_str()).await;
+            app.service.note_refused_caller(certificate, source, refusal.code()).await;
             Err(refused(refusal))
         }
     }

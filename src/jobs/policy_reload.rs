@@ -31,7 +31,7 @@ async fn take_up(service: &Service, directory: &Path) {
     match loaded {
         Ok(Ok(policy)) => {
             let authoriser = Arc::new(Authoriser::new(Arc::new(policy)));
-            if service.policy_hash() == authoriser.hash() {
+            if service.policy_hash() == authoriser.policy_set().hash() {
                 return;
             }
             match service.adopt_policy(authoriser).await {

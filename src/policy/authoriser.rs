@@ -88,8 +88,7 @@ impl Authoriser {
         if let Some(known) = self.tables.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return known.clone();
         }
-        let decision =
-            compile(self.set.rules(), identity, collection.map(AsRef::as_ref), action, purpose);
+        let decision = compile(self.set.rules(), identity, collection.map(AsRef::as_ref), action, purpose);
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
         if tables.len() >= MAX_TABLES {
             tables.clear();

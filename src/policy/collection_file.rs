@@ -74,7 +74,7 @@ pub(super) fn read_collection(stem: &str, text: &str) -> Result<Collection, Stri
         if !ids.insert(entry.id) {
             return Err(format!("{label}: give it an id that no field has or had"));
         }
-        let field = read_field(entry).map_err(|why| format!("{label}: {why}"))?;
+        let field = read_field(&entry).map_err(|why| format!("{label}: {why}"))?;
         if !names.insert(field.name.clone()) {
             return Err(format!("{label}: give it a name that no other field has"));
         }
@@ -83,18 +83,18 @@ pub(super) fn read_collection(stem: &str, text: &str) -> Result<Collection, Stri
     Ok(Collection::new(name, file.subject, file.key_scope, one_line(&file.about)?, fields))
 }
 
-fn read_field(entry: FieldEntry) -> Result<Field, String> {
+fn read_field(entry: &FieldEntry) -> Result<Field, String> {
     if !(1..=MAX_FIELD_ID).contains(&entry.id) {
         return Err(format!("choose an id from 1 to {MAX_FIELD_ID}"));
     }
-    let name =
-        FieldName::parse(&entry.name).ok_or("use lower-case letters, digits and _, letter first, at most 48")?;
+    let name = FieldName::parse(&entry.name)
+        .ok_or("use lower-case letters, digits and _, letter first, at most 48")?;
     let field_type = FieldType::parse(&entry.field_type).ok_or("use one of the types in policy/README.md")?;
     let mask = Mask::parse(&entry.mask).ok_or("use one of the masks in policy/README.md")?;
     if !mask.fits(field_type) {
         return Err(format!("the mask {} does not fit the type {}", mask.as_str(), field_type.as_str()));
     }
-    let limits = read_limits(&entry, field_type)?;
+    let limits = read_limits(entry, field_type)?;
     let about = one_line(&entry.about)?;
     Ok(Field {
         id: FieldId(entry.id),

@@ -1,6 +1,7 @@
 //! Loading a policy folder whole, and the hash that names what was loaded.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -33,8 +34,8 @@ impl PolicySet {
     /// Loads `collections/*.toml`, `schema.cedarschema` and `*.cedar` of `directory`, all of them valid together, or
     /// nothing. Files that begin with a full stop are skipped.
     pub fn load(directory: &Path) -> Result<Self, PolicyError> {
-        let collection_files = files(directory, "collections/", "toml")?;
-        let rule_files = files(directory, "", "cedar")?;
+        let collection_files = read_files(directory, "collections/", "toml")?;
+        let rule_files = read_files(directory, "", "cedar")?;
         let schema = text(directory, SCHEMA_FILE)?;
         if collection_files.is_empty() || rule_files.is_empty() {
             return Err(PolicyError::Nothing);
@@ -42,8 +43,8 @@ impl PolicySet {
         let mut collections = BTreeMap::new();
         for (file, text) in &collection_files {
             let stem = file.trim_start_matches("collections/").trim_end_matches(".toml");
-            let collection = read_collection(stem, text)
-                .map_err(|why| PolicyError::File { file: file.clone(), why })?;
+            let collection =
+                read_collection(stem, text).map_err(|why| PolicyError::File { file: file.clone(), why })?;
             collections.insert(stem.to_owned(), Arc::new(collection));
         }
         let rules = Rules::load((SCHEMA_FILE, &schema), &rule_files, &collections)
@@ -83,7 +84,11 @@ impl PolicySet {
 }
 
 /// The files of one folder with one extension, by their path within `directory`.
-fn files(directory: &Path, folder: &str, extension: &str) -> Result<BTreeMap<String, String>, PolicyError> {
+pub(super) fn read_files(
+    directory: &Path,
+    folder: &str,
+    extension: &str,
+) -> Result<BTreeMap<String, String>, PolicyError> {
     let read = |source| PolicyError::Read { file: format!("{folder}*.{extension}"), source };
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(directory.join(folder)).map_err(read)? {
@@ -110,7 +115,10 @@ fn text(directory: &Path, file: &str) -> Result<String, PolicyError> {
     let path = directory.join(file);
     let read = |source| PolicyError::Read { file: file.to_owned(), source };
     if std::fs::metadata(&path).map_err(read)?.len() > MAX_FILE_BYTES {
-        return Err(PolicyError::File { file: file.to_owned(), why: "keep policy files under 1 MiB".to_owned() });
+        return Err(PolicyError::File {
+            file: file.to_owned(),
+            why: "keep policy files under 1 MiB".to_owned(),
+        });
     }
     std::fs::read_to_string(&path).map_err(read)
 }
@@ -122,5 +130,10 @@ fn hash_of(files: &BTreeMap<String, String>) -> String {
         digest.update(&(part.len() as u64).to_be_bytes());
         digest.update(part.as_bytes());
     }
-    digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut hash = String::with_capacity(64);
+    for byte in digest.finish().as_ref() {
+        // Writing to a String does not fail.
+        let _ = write!(hash, "{byte:02x}");
+    }
+    hash
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::cedar::{Caller, RuleAction, RuleResource, Rules};
-use super::collection::Collection;
+use super::collection::{Collection, Field};
 use super::permit::{Denial, DenialCode, View};
 use crate::domain::action::Action;
 use crate::domain::actor::Identity;
@@ -68,6 +68,18 @@ pub(super) fn compile(
     denied(code, forbidding)
 }
 
+/// One decision on its own, without asking what another purpose would change.
+pub(super) fn decide(
+    rules: &Rules,
+    identity: &Identity,
+    collection: Option<&Collection>,
+    action: Action,
+    purpose: Option<Purpose>,
+) -> Option<Table> {
+    let caller = rules.caller(identity)?;
+    Question { rules, caller: &caller, collection, action }.table(purpose).ok()
+}
+
 struct Question<'a> {
     rules: &'a Rules,
     caller: &'a Caller,
@@ -110,7 +122,9 @@ impl Question<'_> {
 
     fn permits_anything(&self, purpose: Option<Purpose>) -> bool {
         match (self.collection, self.whole()) {
-            (_, Some((action, resource))) => self.rules.decide(self.caller, action, resource, purpose).allowed,
+            (_, Some((action, resource))) => {
+                self.rules.decide(self.caller, action, resource, purpose).allowed
+            }
             (Some(collection), None) => collection
                 .fields()
                 .iter()
@@ -133,7 +147,7 @@ impl Question<'_> {
     fn field(
         &self,
         collection: &Collection,
-        field: &super::collection::Field,
+        field: &Field,
         purpose: Option<Purpose>,
     ) -> (View, Vec<Arc<str>>) {
         let writing = match self.action {

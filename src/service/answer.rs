@@ -76,7 +76,11 @@ impl BodyWriter {
     }
 
     /// Adds `"name":` and lets `write` append the value as JSON.
-    pub fn field(&mut self, name: &FieldName, write: impl FnOnce(&mut Vec<u8>)) {
+    pub fn field<E>(
+        &mut self,
+        name: &FieldName,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
         if !self.is_first {
             self.out.push(b',');
         }
@@ -84,24 +88,24 @@ impl BodyWriter {
         self.out.push(b'"');
         self.out.extend_from_slice(name.as_str().as_bytes());
         self.out.extend_from_slice(b"\":");
-        write(&mut self.out);
+        write(&mut self.out)
     }
 
     /// Ends the body with the names that were masked and withheld.
-    pub fn finish(mut self, masked: &[&FieldName], withheld: &[&FieldName]) -> Zeroizing<Vec<u8>> {
+    pub fn finish(mut self, masked: &[FieldName], withheld: &[&FieldName]) -> Zeroizing<Vec<u8>> {
         self.out.push(b'}');
-        self.names(b",\"masked\":[", masked);
-        self.names(b",\"withheld\":[", withheld);
+        self.names(b",\"masked\":[", masked.iter());
+        self.names(b",\"withheld\":[", withheld.iter().copied());
         self.out.push(b'}');
         self.out
     }
 
-    fn names(&mut self, opening: &[u8], names: &[&FieldName]) {
-        if names.is_empty() {
+    fn names<'n>(&mut self, opening: &[u8], names: impl ExactSizeIterator<Item = &'n FieldName>) {
+        if names.len() == 0 {
             return;
         }
         self.out.extend_from_slice(opening);
-        for (index, name) in names.iter().enumerate() {
+        for (index, name) in names.enumerate() {
             if index > 0 {
                 self.out.push(b',');
             }

@@ -67,7 +67,7 @@ impl Service {
 
     /// The collection of this name in the policy in force.
     pub fn collection(&self, name: &str) -> Option<Arc<Collection>> {
-        self.policy.load().policy().collection(name).cloned()
+        self.policy.load().policy_set().collection(name).cloned()
     }
 
     pub fn clock(&self) -> &dyn Clock {

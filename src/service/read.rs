@@ -94,7 +94,7 @@ impl Service {
     ) -> Result<Disclosure, Error> {
         let fields: Vec<WantedField> = selection.shown.iter().map(|(field, _)| wanted(field)).collect();
         let opened = self.open_stored(permit, found, &fields).await?;
-        Ok(render(found, selection, &opened))
+        render(found, selection, &opened)
     }
 
     pub(super) async fn note_tampered(
@@ -136,7 +136,7 @@ fn select<'c>(
     if refused.is_empty() { Ok(selection) } else { Err(refused) }
 }
 
-fn render(found: &FoundRecord, selection: &Selection<'_>, opened: &[OpenedField]) -> Disclosure {
+fn render(found: &FoundRecord, selection: &Selection<'_>, opened: &[OpenedField]) -> Result<Disclosure, Error> {
     let place = &found.stored.place;
     let mut body = BodyWriter::new(place, found.created_at, found.updated_at, room_for(selection, opened));
     let mut object =
@@ -152,11 +152,15 @@ fn render(found: &FoundRecord, selection: &Selection<'_>, opened: &[OpenedField]
         match view {
             View::Plain => {
                 plain.push(field.name.clone());
-                body.field(&field.name, |out| render_value(field.field_type, bytes, out));
+                body.field(&field.name, |out| render_value(field.field_type, bytes, out))
+                    .map_err(|_| Error::Internal("a value does not render as its type"))?;
             }
             View::Masked | View::Absent => {
                 masked.push(field.name.clone());
-                body.field(&field.name, |out| mask_value(field.field_type, field.mask, bytes, out));
+                body.field(&field.name, |out| {
+                    mask_value(field.field_type, field.mask, bytes, out);
+                    Ok::<_, Error>(())
+                })?;
             }
         }
     }
@@ -167,7 +171,7 @@ fn render(found: &FoundRecord, selection: &Selection<'_>, opened: &[OpenedField]
     if !masked.is_empty() {
         object = object.masked(masked);
     }
-    Disclosure { object, body: Withheld::new(body) }
+    Ok(Disclosure { object, body: Withheld::new(body) })
 }
 
 /// An upper bound, so that the buffer never grows and leaves an unwiped copy: a byte of UTF-8 becomes at most six

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Service;
 use crate::audit::{Act, EntryDraft, Outcome};
+use crate::crypto::digest::parse_hex;
 use crate::domain::actor::CertificateFacts;
 use crate::policy::Authoriser;
 
@@ -28,7 +29,7 @@ impl Service {
 
     /// Records that this instance began to serve, under which policy. Nothing is served before it is durable.
     pub async fn note_start(&self) -> Result<(), super::Error> {
-        let draft = EntryDraft::of_service(Act::ServiceStart, Outcome::SUCCESS).loaded(self.policy.load().hash());
+        let draft = EntryDraft::of_service(Act::ServiceStart, Outcome::SUCCESS).loaded(digest_of(&self.policy.load()));
         self.commit(draft).await.map(|_| ())
     }
 
@@ -37,9 +38,14 @@ impl Service {
         self.note(EntryDraft::of_service(Act::ServiceStop, Outcome::SUCCESS)).await;
     }
 
+    /// The hash of the policy in force.
+    pub fn policy_hash(&self) -> String {
+        self.policy.load().policy_set().hash().to_owned()
+    }
+
     /// Takes a policy into use, once the log says so. On an error the old one stays.
     pub async fn adopt_policy(&self, policy: Arc<Authoriser>) -> Result<(), super::Error> {
-        let draft = EntryDraft::of_service(Act::PolicyLoad, Outcome::SUCCESS).loaded(policy.hash());
+        let draft = EntryDraft::of_service(Act::PolicyLoad, Outcome::SUCCESS).loaded(digest_of(&policy));
         self.commit(draft).await?;
         self.policy.store(policy);
         Ok(())
@@ -70,4 +76,10 @@ impl Service {
             .filter_map(|(name, is_down)| is_down.then_some(name))
             .collect()
     }
+}
+
+/// The policy set's hash as bytes; it is hexadecimal for people.
+fn digest_of(policy: &Authoriser) -> [u8; 32] {
+    let bytes = parse_hex(policy.policy_set().hash()).unwrap_or_default();
+    bytes.try_into().unwrap_or([0; 32])
 }

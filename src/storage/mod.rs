@@ -7,6 +7,6 @@ pub mod migrate;
 pub mod pool;
 pub mod records;
 
-pub use audit::{AuditReader, AuditWriter};
+pub use audit::{AuditReader, AuditStore};
 pub use pool::{Database, StorageError};
 pub use records::{FoundRecord, RecordStore, SubjectRow};

@@ -98,8 +98,9 @@ impl<'a> Parts<'a> {
     /// As a JSON number, leading zeros allowed.
     fn of_text(text: &'a str) -> Option<Self> {
         let (negative, rest) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
-        let (mantissa, exponent) =
-            rest.split_once(['e', 'E']).map_or((rest, None), |(mantissa, exponent)| (mantissa, Some(exponent)));
+        let (mantissa, exponent) = rest
+            .split_once(['e', 'E'])
+            .map_or((rest, None), |(mantissa, exponent)| (mantissa, Some(exponent)));
         let (whole, fraction) =
             mantissa.split_once('.').map_or((mantissa, None), |(whole, fraction)| (whole, Some(fraction)));
         let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());

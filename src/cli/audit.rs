@@ -1,0 +1,164 @@
+//! `strongroom audit`: the log on the operator's terminal. Looking is itself an entry.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::{ConfigArgs, output};
+use crate::audit::{
+    Act, AuditQuery, Committer, EntryDraft, Filter, Order, Outcome, PageSize, Scope, Scribe,
+};
+use crate::config::{self, Config};
+use crate::domain::clock::SystemClock;
+use crate::domain::id::SubjectId;
+use crate::domain::random::SystemRandom;
+use crate::storage::{AuditReader, AuditStore, Database};
+
+#[derive(Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Print the newest entries, oldest of them first
+    Tail(TailArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct TailArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// How many entries, 1 to 500
+    #[arg(long, short = 'n', default_value_t = 20)]
+    lines: u16,
+    /// Keep printing entries as they are committed, until interrupted
+    #[arg(long, short)]
+    follow: bool,
+    /// Only this act, for example record.read
+    #[arg(long)]
+    act: Option<String>,
+    /// Only entries about this subject
+    #[arg(long)]
+    subject: Option<String>,
+    /// Print the entries as they are stored, one JSON text a line
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(command: AuditCommand) -> Result<()> {
+    match command {
+        AuditCommand::Tail(args) => tail(args).await,
+    }
+}
+
+async fn tail(args: TailArgs) -> Result<()> {
+    let config = config::load(&args.config.config)?;
+    let query = query(&args)?;
+    let reader = AuditReader::new(Database::open(&config.database.audit_export)?);
+    let mut position = reader.position().await.context("cannot read the audit log")?;
+    let page = reader.page(&query).await.context("cannot read the audit log")?;
+    note_reading(&config, page.entries.len()).await?;
+    if !args.json {
+        output::line(&heading());
+    }
+    for entry in page.entries.iter().rev() {
+        print(entry, args.json);
+    }
+    while args.follow {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => break,
+            () = tokio::time::sleep(Duration::from_millis(500)) => {}
+        }
+        let (entries, next) = reader.since(Scope::Everything, &position).await.context("cannot read the audit log")?;
+        position = next;
+        for entry in entries.iter().filter(|entry| matches(&args, entry)) {
+            print(entry, args.json);
+        }
+    }
+    Ok(())
+}
+
+fn query(args: &TailArgs) -> Result<AuditQuery> {
+    let Some(size) = PageSize::new(args.lines) else { bail!("--lines takes 1 to 500") };
+    let filter = Filter {
+        act: match &args.act {
+            Some(word) => Some(Act::parse(word).context("--act is not an act of audit/events.toml")?),
+            None => None,
+        },
+        subject: match &args.subject {
+            Some(id) => Some(SubjectId::parse(id).context("--subject takes a UUID")?),
+            None => None,
+        },
+        ..Filter::default()
+    };
+    Ok(AuditQuery { filter, size, order: Order::NewestFirst, ..AuditQuery::new(Scope::Everything) })
+}
+
+/// One entry for the whole reading, before anything is printed.
+async fn note_reading(config: &Config, entries: usize) -> Result<()> {
+    let scribe = Scribe::new(Arc::new(SystemClock), Arc::new(SystemRandom::default()), &config.server.instance);
+    let store = AuditStore::new(Database::open(&config.database.data)?);
+    let (committer, drain) = Committer::start(store, scribe, &config.audit)?;
+    let draft = EntryDraft::of_service(Act::AuditRead, Outcome::SUCCESS)
+        .count(u32::try_from(entries).unwrap_or(u32::MAX));
+    committer.submit(vec![draft]).await.context("the log cannot record this reading, so nothing is shown")?;
+    drop(committer);
+    drain.finish(Duration::from_secs(2)).await;
+    Ok(())
+}
+
+fn heading() -> String {
+    format!(
+        "{:<27} {:<22} {:<8} {:<16} {:<8} {:<52} {}",
+        "TIME (UTC)", "ACT", "OUTCOME", "WHO", "PURPOSE", "WHAT", "FIELDS"
+    )
+}
+
+fn print(entry: &[u8], json: bool) {
+    if json {
+        output::line(&String::from_utf8_lossy(entry));
+    } else if let Ok(value) = serde_json::from_slice::<Value>(entry) {
+        output::line(&row(&value));
+    }
+}
+
+/// One line of the table.
+pub(crate) fn row(entry: &Value) -> String {
+    let text = |pointer: &str| entry.pointer(pointer).and_then(Value::as_str).unwrap_or("-");
+    let list = |pointer: &str| match entry.pointer(pointer).and_then(Value::as_array) {
+        Some(items) => items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","),
+        None => String::new(),
+    };
+    let what = match (text("/obj/0/collection"), text("/obj/0/record")) {
+        ("-", _) => String::from("-"),
+        (collection, "-") => collection.to_owned(),
+        (collection, record) => format!("{collection}/{record}"),
+    };
+    let fields: BTreeMap<&str, String> = [("", list("/obj/0/fields")), ("masked:", list("/obj/0/masked"))]
+        .into_iter()
+        .filter(|(_, names)| !names.is_empty())
+        .collect();
+    let fields = fields.iter().map(|(kind, names)| format!("{kind}{names}")).collect::<Vec<_>>().join(" ");
+    let outcome = match entry.pointer("/out/code").and_then(Value::as_str) {
+        Some(code) => format!("{} ({code})", text("/out/status")),
+        None => text("/out/status").to_owned(),
+    };
+    format!(
+        "{:<27} {:<22} {:<8} {:<16} {:<8} {:<52} {}",
+        text("/ts"),
+        text("/act"),
+        outcome,
+        text("/who/uid"),
+        text("/purpose"),
+        what,
+        fields
+    )
+}
+
+fn matches(args: &TailArgs, entry: &[u8]) -> bool {
+    let Ok(value) = serde_json::from_slice::<Value>(entry) else { return true };
+    let is = |name: &str, wanted: &Option<String>| {
+        wanted.as_deref().is_none_or(|wanted| value.get(name).and_then(Value::as_str) == Some(wanted))
+    };
+    is("act", &args.act) && is("subj", &args.subject)
+}
