@@ -1,3 +1,11 @@
-//! The `strongroom` command.
+//! The `strongroom` command; everything is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // First thing: rustls must not find another provider, or none.
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        return ExitCode::FAILURE;
+    }
+    strongroom::cli::run()
+}

@@ -1,1 +1,85 @@
-//! Placeholder: replaced by the commit that builds this module.
+//! The `strongroom` command. Each subcommand has a file; here is only what they take.
+
+mod audit;
+mod bootstrap;
+mod certificate;
+mod harden;
+mod migrate;
+mod output;
+mod policy;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::devstack;
+use crate::telemetry;
+
+/// A private data vault: sealed records behind mutual TLS, with every access on record.
+#[derive(Parser)]
+#[command(name = "strongroom", version, after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve the interface until SIGTERM; logs are JSON lines on standard error
+    Serve(ConfigArgs),
+    /// Bring both databases to this build's schema and let the service's roles log in
+    Migrate(migrate::MigrateArgs),
+    /// Set up Vault: transit keys, certificate authorities, policies and logins; safe to repeat
+    Bootstrap(bootstrap::BootstrapArgs),
+    /// Issue and revoke certificates
+    #[command(subcommand)]
+    Cert(certificate::CertCommand),
+    /// Read the audit log
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
+    /// Check the policy files, or print who may see what
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
+    /// Run everything on this machine, for developing against: prints curl lines, keeps data and keys
+    Dev(devstack::DevArgs),
+    /// Show the main job from end to end on real parts, and leave nothing running
+    Demo(devstack::DemoArgs),
+}
+
+/// Which configuration to use.
+#[derive(Args, Clone)]
+pub(crate) struct ConfigArgs {
+    /// The configuration file; see infra/strongroom.sample.toml
+    #[arg(long, default_value = "strongroom.toml", env = "STRONGROOM_CONFIG")]
+    pub config: PathBuf,
+}
+
+/// Runs the command line of this process. Errors go to standard error as one line and what to do about it.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let logs_are_json = matches!(cli.command, Command::Serve(_));
+    telemetry::init(logs_are_json);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return output::fail(&anyhow::Error::new(error).context("cannot start the runtime")),
+    };
+    match runtime.block_on(dispatch(cli.command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => output::fail(&error),
+    }
+}
+
+async fn dispatch(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Serve(args) => serve::serve(&args.config).await,
+        Command::Migrate(args) => migrate::migrate(args).await,
+        Command::Bootstrap(args) => bootstrap::bootstrap(args).await,
+        Command::Cert(command) => certificate::run(command).await,
+        Command::Audit(command) => audit::run(command).await,
+        Command::Policy(command) => policy::run(command),
+        Command::Dev(args) => devstack::dev(args).await,
+        Command::Demo(args) => devstack::demo(args).await,
+    }
+}

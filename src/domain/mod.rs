@@ -11,3 +11,4 @@ pub mod id;
 pub mod purpose;
 pub mod random;
 pub mod secret;
+pub mod value;

@@ -1,1 +1,67 @@
-//! Placeholder: replaced by the commit that builds this module.
+//! Routes, extractors and answers. Talks to `service` and `tls` only; never to storage, keys or crypto.
+
+mod audit;
+mod body;
+mod caller;
+pub mod door;
+mod fallback;
+mod health;
+mod problem;
+mod records;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::service::Service;
+use crate::tls::Admission;
+
+/// What every handler shares.
+pub struct App {
+    pub service: Arc<Service>,
+    pub admission: Arc<Admission>,
+    /// The largest request body.
+    pub body_bytes: usize,
+    /// After this long a request is answered 503, whatever it waits for.
+    pub request_timeout: Duration,
+}
+
+/// The whole interface. Every route, the fallbacks included, is behind [`caller::enter`].
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route(audit::EVENTS, get(audit::events))
+        .route("/livez", get(health::live))
+        .route("/readyz", get(health::ready))
+        .route(records::COLLECTION, post(records::create))
+        .route(records::RECORD, get(records::read).patch(records::update).delete(records::delete))
+        .fallback(fallback::no_route)
+        .method_not_allowed_fallback(fallback::no_method)
+        .layer(from_fn_with_state(Arc::clone(&app), deadline))
+        .layer(from_fn_with_state(Arc::clone(&app), caller::enter))
+        .layer(CatchPanicLayer::custom(fallback::panicked))
+        .with_state(app)
+}
+
+/// Cuts a request that waits too long. What it had handed to the audit log or to PostgreSQL goes on there; the caller
+/// is told that the outcome is not known.
+async fn deadline(
+    axum::extract::State(app): axum::extract::State<Arc<App>>,
+    request: axum::extract::Request,
+    next: axum::middleware::Next,
+) -> axum::response::Response {
+    use axum::response::IntoResponse;
+    match tokio::time::timeout(app.request_timeout, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => problem::Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "deadline_exceeded",
+            "the request took too long; a write may or may not have happened, so read before you try again",
+        )
+        .into_response(),
+    }
+}

@@ -1,1 +1,2 @@
-//! Placeholder: replaced by the commit that builds this module.
+pub mod place;
+pub mod transit;

@@ -1,1 +1,48 @@
-//! Placeholder: replaced by the commit that builds this module.
+//! Who may see what, and why: collections and their fields from `policy/collections/*.toml`, Cedar rules from
+//! `policy/*.cedar`, and the authoriser, the only maker of the [`Permit`] that revealing and storing demand.
+//!
+//! A [`PolicySet`] is loaded whole or not at all and never changes. An [`Authoriser`] belongs to one set; a reload makes
+//! a new one, with an empty cache, and swaps it in.
+//!
+//! Not here: who a client is (`tls` reads `identities.toml`), the audit of decisions, or the reload itself.
+//!
+//! A permit cannot be made by hand:
+//!
+//! ```compile_fail,E0451
+//! fn forge(permit: strongroom::policy::Permit) -> strongroom::policy::Permit {
+//!     strongroom::policy::Permit { ..permit }
+//! }
+//! ```
+//!
+//! ```compile_fail,E0451
+//! fn forge(permit: strongroom::policy::AuditPermit) -> strongroom::policy::AuditPermit {
+//!     strongroom::policy::AuditPermit { ..permit }
+//! }
+//! ```
+//!
+//! nor copied, so that one decision stands behind one use:
+//!
+//! ```compile_fail,E0599
+//! fn copy(permit: &strongroom::policy::Permit) -> strongroom::policy::Permit {
+//!     permit.clone()
+//! }
+//! ```
+
+mod authoriser;
+mod cases;
+mod cedar;
+mod collection;
+mod collection_file;
+mod fields;
+mod matrix;
+mod permit;
+mod set;
+mod table;
+
+pub use authoriser::Authoriser;
+pub use cases::{CaseReport, run_cases};
+pub use collection::{Collection, Field, KeyScope, SubjectRule};
+pub use fields::{FieldFault, FieldFaultCode, FieldFaults, ParseMode, ParsedField, ParsedFields};
+pub use matrix::matrix;
+pub use permit::{AuditPermit, Denial, DenialCode, Permit, View};
+pub use set::{PolicyError, PolicySet};

@@ -1,1 +1,80 @@
-//! Placeholder: replaced by the commit that builds this module.
+//! Use cases, one file each. Every one takes an [`OperationContext`] and leaves an audit entry before it answers.
+//!
+//! Not here: HTTP, SQL, and who may do what (that is `policy`).
+
+mod answer;
+mod audit_read;
+mod create;
+mod delete;
+mod error;
+mod authorise;
+mod open;
+mod read;
+mod seal;
+mod system;
+mod update;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+pub use answer::{RecordAnswer, Written};
+pub use audit_read::{EventsAnswer, EventsRequest};
+pub use error::{Error, Part};
+pub use read::{ReadRequest, RequestedView};
+
+use crate::audit::Committer;
+use crate::domain::clock::{Clock, SharedClock};
+use crate::domain::random::{Random, SharedRandom};
+use crate::keys::KeyRing;
+use crate::policy::{Authoriser, Collection};
+use crate::storage::{AuditReader, RecordStore};
+
+/// What use cases work with. Made once at start; only the policy is ever swapped, whole.
+pub struct Service {
+    policy: ArcSwap<Authoriser>,
+    keys: KeyRing,
+    records: RecordStore,
+    audit: Committer,
+    audit_reader: AuditReader,
+    clock: SharedClock,
+    random: SharedRandom,
+}
+
+/// The parts of a [`Service`].
+pub struct Parts {
+    pub policy: Arc<Authoriser>,
+    pub keys: KeyRing,
+    pub records: RecordStore,
+    pub audit: Committer,
+    pub audit_reader: AuditReader,
+    pub clock: SharedClock,
+    pub random: SharedRandom,
+}
+
+impl Service {
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            policy: ArcSwap::new(parts.policy),
+            keys: parts.keys,
+            records: parts.records,
+            audit: parts.audit,
+            audit_reader: parts.audit_reader,
+            clock: parts.clock,
+            random: parts.random,
+        }
+    }
+
+    /// The collection of this name in the policy in force.
+    pub fn collection(&self, name: &str) -> Option<Arc<Collection>> {
+        self.policy.load().policy().collection(name).cloned()
+    }
+
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    pub fn random(&self) -> &dyn Random {
+        &*self.random
+    }
+}

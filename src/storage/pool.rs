@@ -202,7 +202,7 @@ fn note(name: &'static str, error: &StorageError) {
     }
 }
 
-fn read_secret(path: &std::path::Path) -> Result<Zeroizing<Vec<u8>>, StorageError> {
+pub(super) fn read_secret(path: &std::path::Path) -> Result<Zeroizing<Vec<u8>>, StorageError> {
     let mut secret =
         Zeroizing::new(std::fs::read(path).map_err(|_| StorageError::Secret("the password file"))?);
     while secret.last().is_some_and(u8::is_ascii_whitespace) {
@@ -211,7 +211,7 @@ fn read_secret(path: &std::path::Path) -> Result<Zeroizing<Vec<u8>>, StorageErro
     Ok(secret)
 }
 
-fn tls_connector(roots: &std::path::Path) -> Result<tokio_postgres_rustls::MakeRustlsConnect, StorageError> {
+pub(super) fn tls_connector(roots: &std::path::Path) -> Result<tokio_postgres_rustls::MakeRustlsConnect, StorageError> {
     use rustls::pki_types::{CertificateDer, pem::PemObject};
     let refuse = |why: String| StorageError::Roots(why);
     let mut store = rustls::RootCertStore::empty();

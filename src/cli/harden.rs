@@ -1,0 +1,27 @@
+//! Keeps the process's memory to itself: no core files, no reading by other processes of the user, no swapping.
+
+use rustix::mm::{MlockAllFlags, mlockall};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+
+/// What could not be done; the service runs, and says so.
+#[derive(Debug, Default)]
+pub struct Weaknesses {
+    pub messages: Vec<&'static str>,
+}
+
+/// Applies every measure. Call it before any secret is read.
+pub fn harden() -> Weaknesses {
+    let mut weaknesses = Weaknesses::default();
+    if setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).is_err() {
+        weaknesses.messages.push("core files could not be turned off: set `ulimit -c 0` for the service");
+    }
+    if set_dumpable_behavior(DumpableBehavior::NotDumpable).is_err() {
+        weaknesses.messages.push("the process could not be made undumpable");
+    }
+    // ONFAULT: only pages that are touched count, so the lock costs what the service uses.
+    let flags = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
+    if mlockall(flags).is_err() {
+        weaknesses.messages.push("memory could not be locked: raise `LimitMEMLOCK` for the service, or turn swap off");
+    }
+    weaknesses
+}

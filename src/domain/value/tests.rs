@@ -1,0 +1,1 @@
+//! The types together; replaced below by cases a type at a time.

@@ -1,0 +1,135 @@
+//! Request bodies: bounded, wiped, strictly JSON. No field value is interpreted here.
+
+use axum::body::Body;
+use axum::http::{HeaderMap, StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use zeroize::Zeroizing;
+
+use super::problem::Problem;
+
+/// The body of a create.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateBody<'a> {
+    #[serde(default)]
+    pub subject: Option<String>,
+    #[serde(borrow)]
+    pub fields: &'a RawValue,
+}
+
+/// The body of a PATCH: fields to set, `null` to remove (RFC 7396 within `fields`).
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PatchBody<'a> {
+    #[serde(borrow)]
+    pub fields: &'a RawValue,
+}
+
+/// Reads a whole body of at most `limit` bytes into memory that is wiped when dropped.
+pub async fn read_json(
+    headers: &HeaderMap,
+    body: Body,
+    limit: usize,
+    media_types: &[&str],
+) -> Result<Zeroizing<Vec<u8>>, Problem> {
+    check_headers(headers, media_types)?;
+    let announced = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.parse::<usize>().ok())
+        .unwrap_or(0);
+    if announced > limit {
+        return Err(too_large());
+    }
+    // Room for all of it at once: a vector that grows leaves unwiped copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(if announced > 0 { announced } else { limit }));
+    let mut body = Limited::new(body, limit);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            if error.is::<LengthLimitError>() { too_large() } else { incomplete() }
+        })?;
+        if let Ok(data) = frame.into_data() {
+            bytes.extend_from_slice(&data);
+        }
+    }
+    Ok(bytes)
+}
+
+/// Parses the envelope; the values inside stay raw. Duplicate and unknown members are refused.
+pub fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
+    let text = std::str::from_utf8(bytes)
+        .map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "body_not_utf8", "the body must be UTF-8"))?;
+    serde_json::from_str(text).map_err(|error| match error.classify() {
+        serde_json::error::Category::Data => Problem::new(
+            StatusCode::BAD_REQUEST,
+            "body_shape",
+            "the body must be an object with the documented members, each once",
+        ),
+        _ => Problem::new(StatusCode::BAD_REQUEST, "body_not_json", "the body must be one JSON text (RFC 8259)"),
+    })
+}
+
+fn check_headers(headers: &HeaderMap, media_types: &[&str]) -> Result<(), Problem> {
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "encoding_unsupported",
+            "send the body without Content-Encoding",
+        ));
+    }
+    let sent = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let mut parts = sent.split(';').map(str::trim);
+    let media_type = parts.next().unwrap_or("");
+    let charset_is_fine = parts.all(|parameter| parameter.eq_ignore_ascii_case("charset=utf-8"));
+    if charset_is_fine && media_types.iter().any(|known| media_type.eq_ignore_ascii_case(known)) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "media_type_unsupported",
+        "send application/json (or application/merge-patch+json in a PATCH) in UTF-8",
+    ))
+}
+
+fn too_large() -> Problem {
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the body is larger than this service accepts").closing()
+}
+
+fn incomplete() -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "body_incomplete", "the body ended early")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code<T>(result: Result<T, Problem>) -> &'static str {
+        result.err().map_or("ok", |problem| problem.code())
+    }
+
+    #[test]
+    fn envelopes_are_strict() {
+        let parse = |text: &'static str| code(parse::<CreateBody<'_>>(text.as_bytes()));
+        assert_eq!(parse(r#"{"fields":{"a":1}}"#), "ok");
+        assert_eq!(parse(r#"{"fields":{},"fields":{}}"#), "body_shape");
+        assert_eq!(parse(r#"{"fields":{},"extra":1}"#), "body_shape");
+        assert_eq!(parse(r"{}"), "body_shape");
+        assert_eq!(parse(r#"{"fields":{}"#), "body_not_json");
+        assert_eq!(parse(r#"{"fields":{}} x"#), "body_not_json");
+        assert_eq!(code(super::parse::<PatchBody<'_>>(b"{\"fields\":\"\xff\"}")), "body_not_utf8");
+    }
+
+    #[test]
+    fn media_types() {
+        let check = |text: &'static str| {
+            let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, text.parse().unwrap())]);
+            code(check_headers(&headers, &["application/json"]))
+        };
+        assert_eq!(check("application/json"), "ok");
+        assert_eq!(check("application/json; charset=UTF-8"), "ok");
+        assert_eq!(check("application/json; charset=latin-1"), "media_type_unsupported");
+        assert_eq!(check("text/plain"), "media_type_unsupported");
+    }
+}

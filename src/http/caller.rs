@@ -1,0 +1,165 @@
+//! From a connection's certificate to an actor, on every request: nothing about identity is remembered.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::App;
+use super::door::PeerAddress;
+use super::problem::Problem;
+use crate::domain::actor::{Actor, CertificateFacts};
+use crate::domain::context::{OperationContext, RequestFacts};
+use crate::domain::id::{RequestId, uuid_v7};
+use crate::domain::purpose::Purpose;
+use crate::tls::Refusal;
+
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+static PURPOSE: HeaderName = HeaderName::from_static("x-purpose-of-use");
+static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Who is asking, in which request and why; handlers take it as an argument.
+#[derive(Clone)]
+pub struct Caller {
+    actor: Actor,
+    id: RequestId,
+    trace: Option<String>,
+    purpose: Option<Purpose>,
+}
+
+impl Caller {
+    /// The context that use cases demand, for the operation with this route template.
+    pub fn operation(self, route: &'static str) -> OperationContext {
+        OperationContext {
+            actor: self.actor,
+            request: RequestFacts { id: self.id, trace: self.trace, route },
+            purpose: self.purpose,
+        }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        parts.extensions.get::<Self>().cloned().ok_or_else(no_certificate)
+    }
+}
+
+/// Middleware around every route: admits the caller or answers 403, and gives the request its id.
+pub async fn enter(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let id = match request_id(&app, request.headers()) {
+        Ok(id) => id,
+        Err(problem) => return problem.into_response(),
+    };
+    let mut response = match admit(&app, &request, id).await {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(problem) => problem.into_response(),
+    };
+    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
+        response.headers_mut().insert(REQUEST_ID.clone(), value);
+    }
+    response
+}
+
+async fn admit(app: &App, request: &Request, id: RequestId) -> Result<Caller, Problem> {
+    let certificate = request.extensions().get::<Arc<CertificateFacts>>().ok_or_else(no_certificate)?;
+    let source = request.extensions().get::<PeerAddress>().ok_or_else(no_certificate)?.0;
+    let headers = request.headers();
+    let trace = headers.get(&TRACEPARENT).and_then(trace_id);
+    match app.admission.admit(certificate, app.service.clock().now()) {
+        Ok(identity) => {
+            let actor = Actor { identity, certificate: Arc::clone(certificate), source };
+            Ok(Caller { actor, id, trace, purpose: purpose(headers)? })
+        }
+        Err(refusal) => {
+            app.service.note_refused_caller(certificate, source, refusal.as_str()).await;
+            Err(refused(refusal))
+        }
+    }
+}
+
+/// A caller's own id is kept when it is a UUID in canonical form; anything else gets a new one.
+fn request_id(app: &App, headers: &HeaderMap) -> Result<RequestId, Problem> {
+    let sent = headers.get(&REQUEST_ID).and_then(|value| value.to_str().ok()).and_then(RequestId::parse);
+    match sent {
+        Some(id) => Ok(id),
+        None => uuid_v7(app.service.clock(), app.service.random())
+            .map(RequestId::from_uuid)
+            .map_err(|error| Problem::from(crate::service::Error::from(error))),
+    }
+}
+
+fn purpose(headers: &HeaderMap) -> Result<Option<Purpose>, Problem> {
+    let mut sent = headers.get_all(&PURPOSE).iter();
+    let Some(first) = sent.next() else { return Ok(None) };
+    let known = first.to_str().ok().and_then(Purpose::parse).filter(|_| sent.next().is_none());
+    known.map(Some).ok_or(Problem::new(
+        StatusCode::BAD_REQUEST,
+        "purpose_unknown",
+        "send one X-Purpose-Of-Use with an HL7 v3 PurposeOfUse code such as TREAT",
+    ))
+}
+
+/// The trace id of a W3C `traceparent` (Trace Context, section 3.2.2): 2 hex, 32 hex, 16 hex, 2 hex.
+fn trace_id(value: &HeaderValue) -> Option<String> {
+    let mut parts = value.to_str().ok()?.split('-');
+    let is_hex = |text: &str, length: usize| {
+        text.len() == length && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    };
+    let version = parts.next().filter(|part| is_hex(part, 2) && *part != "ff")?;
+    let trace = parts.next().filter(|part| is_hex(part, 32) && part.bytes().any(|b| b != b'0'))?;
+    parts.next().filter(|part| is_hex(part, 16) && part.bytes().any(|b| b != b'0'))?;
+    parts.next().filter(|part| is_hex(part, 2))?;
+    (version != "00" || parts.next().is_none()).then(|| trace.to_owned())
+}
+
+fn no_certificate() -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, "certificate_required", "connect with a client certificate").closing()
+}
+
+fn refused(refusal: Refusal) -> Problem {
+    let (code, detail) = match refusal {
+        Refusal::Unlisted => {
+            ("identity_unlisted", "the certificate's URI is not in identities.toml; ask the security team to list it")
+        }
+        Refusal::Revoked => ("certificate_revoked", "the certificate is revoked; ask for a new one"),
+        Refusal::Expired => ("certificate_expired", "the certificate has expired; ask for a new one"),
+        Refusal::CrlExpired => {
+            ("revocation_unknown", "revocation lists are out of date, so no certificate can be trusted now")
+        }
+    };
+    let status = match refusal {
+        Refusal::CrlExpired => StatusCode::SERVICE_UNAVAILABLE,
+        Refusal::Unlisted | Refusal::Revoked | Refusal::Expired => StatusCode::FORBIDDEN,
+    };
+    Problem::new(status, code, detail).closing()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_well_formed_traceparents_count() {
+        let trace = |text: &str| trace_id(&HeaderValue::from_str(text).unwrap());
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(trace(good).as_deref(), Some("4bf92f3577b34da6a3ce929d0e0e4736"));
+        for bad in [
+            "",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-extra",
+        ] {
+            assert!(trace(bad).is_none(), "{bad}");
+        }
+    }
+}

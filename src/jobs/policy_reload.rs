@@ -1,0 +1,70 @@
+//! Takes up changed policy files: whole or not at all, and on record either way.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::audit::Act;
+use crate::policy::{Authoriser, PolicySet};
+use crate::service::Service;
+
+/// Looks at the files every `interval`; a change that does not load is logged and audited once, and the policy in
+/// force stays.
+pub async fn keep(service: Arc<Service>, directory: PathBuf, interval: Duration) {
+    let mut seen = fingerprint(directory.clone()).await;
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let now = fingerprint(directory.clone()).await;
+        if now == seen {
+            continue;
+        }
+        seen = now;
+        take_up(&service, &directory).await;
+    }
+}
+
+async fn take_up(service: &Service, directory: &Path) {
+    let directory = directory.to_owned();
+    let loaded = tokio::task::spawn_blocking(move || PolicySet::load(&directory)).await;
+    match loaded {
+        Ok(Ok(policy)) => {
+            let authoriser = Arc::new(Authoriser::new(Arc::new(policy)));
+            if service.policy_hash() == authoriser.hash() {
+                return;
+            }
+            match service.adopt_policy(authoriser).await {
+                Ok(()) => tracing::info!("policy.reloaded"),
+                Err(error) => tracing::error!(error = %error, "policy.reload_failed"),
+            }
+        }
+        Ok(Err(error)) => {
+            tracing::error!(error = %error, "policy.reload_refused");
+            service.note_refused_load(Act::PolicyLoad, "policy_invalid").await;
+        }
+        Err(_) => tracing::error!("policy.reload_failed"),
+    }
+}
+
+/// Names, sizes and times of the files that make up a policy.
+async fn fingerprint(directory: PathBuf) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
+    tokio::task::spawn_blocking(move || {
+        let mut found = Vec::new();
+        for folder in [directory.clone(), directory.join("collections")] {
+            let Ok(entries) = std::fs::read_dir(folder) else { continue };
+            for entry in entries.flatten() {
+                if let Ok(meta) = entry.metadata().as_ref()
+                    && meta.is_file()
+                    && entry.file_name() != "identities.toml"
+                {
+                    found.push((entry.path(), meta.len(), meta.modified().ok()));
+                }
+            }
+        }
+        found.sort();
+        found
+    })
+    .await
+    .unwrap_or_default()
+}

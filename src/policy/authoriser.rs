@@ -1,0 +1,104 @@
+//! The only maker of permits: compiled tables, cached, bound to one immutable policy set.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::collection::Collection;
+use super::permit::{AuditPermit, Denial, DenialCode, Permit};
+use super::set::PolicySet;
+use super::table::{Table, compile};
+use crate::domain::action::Action;
+use crate::domain::actor::{ClientKind, Identity};
+use crate::domain::context::OperationContext;
+use crate::domain::id::{CollectionName, TenantId};
+use crate::domain::purpose::Purpose;
+
+/// Tables kept. When it is full the cache starts over: a table costs less than a millisecond to make again, and nothing
+/// that a caller chooses freely is in the key.
+const MAX_TABLES: usize = 4_096;
+
+/// Decides requests by one [`PolicySet`]. Decisions are cached for the authoriser's life, so a reload makes a new one.
+pub struct Authoriser {
+    set: Arc<PolicySet>,
+    tables: RwLock<HashMap<Key, Decision>>,
+}
+
+type Decision = Result<Arc<Table>, Denial>;
+
+/// Everything a decision depends on besides the policy set. Ids of records and subjects never enter it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key {
+    tenant: TenantId,
+    client: Arc<str>,
+    kind: ClientKind,
+    roles: Arc<[Arc<str>]>,
+    /// `None` for the audit log.
+    collection: Option<CollectionName>,
+    action: Action,
+    purpose: Option<Purpose>,
+}
+
+impl Authoriser {
+    pub fn new(set: Arc<PolicySet>) -> Self {
+        Self { set, tables: RwLock::new(HashMap::new()) }
+    }
+
+    pub const fn policy_set(&self) -> &Arc<PolicySet> {
+        &self.set
+    }
+
+    /// Decides `action` for the caller of `ctx`, every field of `collection` at once. A denial says that nothing at all
+    /// is permitted; a permit may still leave fields out. The collection is taken from this authoriser's own set, by its
+    /// name; one that the set does not have is denied.
+    pub fn permit(
+        &self,
+        ctx: &OperationContext,
+        collection: &Arc<Collection>,
+        action: Action,
+    ) -> Result<Permit, Denial> {
+        let own = self.set.collection(collection.name().as_str());
+        let own = own.filter(|_| action != Action::ReadAudit).ok_or_else(not_allowed)?;
+        let table = self.table(&ctx.actor.identity, Some(own), action, ctx.purpose)?;
+        Ok(Permit { tenant: ctx.actor.identity.tenant, action, collection: Arc::clone(own), table })
+    }
+
+    /// Decides whether the caller of `ctx` may read its tenant's audit log.
+    pub fn permit_audit(&self, ctx: &OperationContext) -> Result<AuditPermit, Denial> {
+        let table = self.table(&ctx.actor.identity, None, Action::ReadAudit, ctx.purpose)?;
+        Ok(AuditPermit { tenant: ctx.actor.identity.tenant, table })
+    }
+
+    fn table(
+        &self,
+        identity: &Identity,
+        collection: Option<&Arc<Collection>>,
+        action: Action,
+        purpose: Option<Purpose>,
+    ) -> Decision {
+        let key = Key {
+            tenant: identity.tenant,
+            client: Arc::clone(&identity.client),
+            kind: identity.kind,
+            roles: Arc::clone(&identity.roles),
+            collection: collection.map(|collection| collection.name().clone()),
+            action,
+            purpose,
+        };
+        // A panic elsewhere cannot leave the map half changed, so a poisoned lock is still good.
+        if let Some(known) = self.tables.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return known.clone();
+        }
+        let decision =
+            compile(self.set.rules(), identity, collection.map(AsRef::as_ref), action, purpose);
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        if tables.len() >= MAX_TABLES {
+            tables.clear();
+        }
+        tables.insert(key, decision.clone());
+        decision
+    }
+}
+
+fn not_allowed() -> Denial {
+    Denial { code: DenialCode::ActionNotAllowed, policies: Arc::from([]) }
+}

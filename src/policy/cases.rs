@@ -1,0 +1,2 @@
+pub struct CaseReport;
+pub fn run_cases() {}

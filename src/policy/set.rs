@@ -1,0 +1,126 @@
+//! Loading a policy folder whole, and the hash that names what was loaded.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::cedar::Rules;
+use super::collection::Collection;
+use super::collection_file::read_collection;
+
+const MAX_FILE_BYTES: u64 = 1 << 20;
+const SCHEMA_FILE: &str = "schema.cedarschema";
+
+/// Why a policy folder is refused. Names files and what to change in them; policy files hold no secrets.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    #[error("cannot read {file}: {source}")]
+    Read { file: String, source: std::io::Error },
+    #[error("{file}: {why}")]
+    File { file: String, why: String },
+    #[error("put at least one collection into collections/ and one policy beside {SCHEMA_FILE}")]
+    Nothing,
+}
+
+/// Collections and rules as one folder holds them; never changes once loaded.
+pub struct PolicySet {
+    collections: BTreeMap<String, Arc<Collection>>,
+    rules: Rules,
+    hash: String,
+}
+
+impl PolicySet {
+    /// Loads `collections/*.toml`, `schema.cedarschema` and `*.cedar` of `directory`, all of them valid together, or
+    /// nothing. Files that begin with a full stop are skipped.
+    pub fn load(directory: &Path) -> Result<Self, PolicyError> {
+        let collection_files = files(directory, "collections/", "toml")?;
+        let rule_files = files(directory, "", "cedar")?;
+        let schema = text(directory, SCHEMA_FILE)?;
+        if collection_files.is_empty() || rule_files.is_empty() {
+            return Err(PolicyError::Nothing);
+        }
+        let mut collections = BTreeMap::new();
+        for (file, text) in &collection_files {
+            let stem = file.trim_start_matches("collections/").trim_end_matches(".toml");
+            let collection = read_collection(stem, text)
+                .map_err(|why| PolicyError::File { file: file.clone(), why })?;
+            collections.insert(stem.to_owned(), Arc::new(collection));
+        }
+        let rules = Rules::load((SCHEMA_FILE, &schema), &rule_files, &collections)
+            .map_err(|(file, why)| PolicyError::File { file, why })?;
+        let mut all = collection_files;
+        all.extend(rule_files);
+        all.insert(SCHEMA_FILE.to_owned(), schema);
+        Ok(Self { collections, rules, hash: hash_of(&all) })
+    }
+
+    pub fn collection(&self, name: &str) -> Option<&Arc<Collection>> {
+        self.collections.get(name)
+    }
+
+    /// In the order of their names.
+    pub fn collections(&self) -> impl Iterator<Item = &Arc<Collection>> {
+        self.collections.values()
+    }
+
+    /// The roles that the schema lists; identities may have no other.
+    pub fn roles(&self) -> &[Arc<str>] {
+        self.rules.roles()
+    }
+
+    pub fn has_role(&self, role: &str) -> bool {
+        self.roles().iter().any(|known| &**known == role)
+    }
+
+    /// SHA-256 over the names and contents of all loaded files, in lower-case hexadecimal.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    pub(super) const fn rules(&self) -> &Rules {
+        &self.rules
+    }
+}
+
+/// The files of one folder with one extension, by their path within `directory`.
+fn files(directory: &Path, folder: &str, extension: &str) -> Result<BTreeMap<String, String>, PolicyError> {
+    let read = |source| PolicyError::Read { file: format!("{folder}*.{extension}"), source };
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(directory.join(folder)).map_err(read)? {
+        let name = entry.map_err(read)?.file_name();
+        let path = Path::new(&name);
+        let hidden = name.as_encoded_bytes().starts_with(b".");
+        if hidden || path.extension().is_none_or(|found| found != extension) {
+            continue;
+        }
+        let Some(name) = name.to_str() else {
+            return Err(PolicyError::File {
+                file: format!("{folder}*.{extension}"),
+                why: "name files in UTF-8".to_owned(),
+            });
+        };
+        let file = format!("{folder}{name}");
+        let contents = text(directory, &file)?;
+        found.insert(file, contents);
+    }
+    Ok(found)
+}
+
+fn text(directory: &Path, file: &str) -> Result<String, PolicyError> {
+    let path = directory.join(file);
+    let read = |source| PolicyError::Read { file: file.to_owned(), source };
+    if std::fs::metadata(&path).map_err(read)?.len() > MAX_FILE_BYTES {
+        return Err(PolicyError::File { file: file.to_owned(), why: "keep policy files under 1 MiB".to_owned() });
+    }
+    std::fs::read_to_string(&path).map_err(read)
+}
+
+/// Names and contents are length-prefixed, so that no two folders share a hash.
+fn hash_of(files: &BTreeMap<String, String>) -> String {
+    let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
+    for part in files.iter().flat_map(|(name, contents)| [name, contents]) {
+        digest.update(&(part.len() as u64).to_be_bytes());
+        digest.update(part.as_bytes());
+    }
+    digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,114 @@
+//! What use cases hand to the door: facts about a write, and a record's body that is wiped after it is sent.
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use crate::crypto::SealPlace;
+use crate::domain::clock::Timestamp;
+use crate::domain::id::{CollectionName, FieldName, RecordId, RecordVersion, SubjectId};
+
+/// A write that is durable, with its audit entry.
+#[derive(Debug)]
+pub struct Written {
+    pub collection: CollectionName,
+    pub record: RecordId,
+    pub subject: Option<SubjectId>,
+    pub version: RecordVersion,
+    pub at: Timestamp,
+}
+
+impl Written {
+    /// Ids and times only; a caller who wants the values back reads them, and that is another entry in the log.
+    pub fn to_json(&self) -> Value {
+        let mut answer = json!({
+            "id": self.record.as_str(),
+            "collection": self.collection.as_str(),
+            "version": self.version.get(),
+            "updated_at": self.at.to_rfc3339(),
+        });
+        if let (Some(subject), Some(members)) = (self.subject, answer.as_object_mut()) {
+            members.insert(String::from("subject"), Value::String(subject.to_string()));
+        }
+        answer
+    }
+}
+
+/// A record as it leaves: only `service::read` makes one, and only with an audit receipt.
+pub struct RecordAnswer {
+    pub version: RecordVersion,
+    pub(super) body: Zeroizing<Vec<u8>>,
+}
+
+impl RecordAnswer {
+    /// The JSON body; the memory is wiped when the last reference to it is gone.
+    pub fn into_body(self) -> Bytes {
+        Bytes::from_owner(self.body)
+    }
+}
+
+/// Writes the body of an answer into one buffer that was made large enough, so that no copy is left behind.
+pub(super) struct BodyWriter {
+    out: Zeroizing<Vec<u8>>,
+    is_first: bool,
+}
+
+impl BodyWriter {
+    /// `room` must cover what is added by [`Self::field`]; ids, times and names are counted here.
+    pub fn new(place: &SealPlace, created_at: Timestamp, updated_at: Timestamp, room: usize) -> Self {
+        let mut out = Zeroizing::new(Vec::with_capacity(room + 512));
+        out.extend_from_slice(br#"{"id":""#);
+        out.extend_from_slice(place.record.as_str().as_bytes());
+        out.extend_from_slice(br#"","collection":""#);
+        out.extend_from_slice(place.collection.as_str().as_bytes());
+        if let Some(subject) = place.subject {
+            out.extend_from_slice(br#"","subject":""#);
+            out.extend_from_slice(subject.to_string().as_bytes());
+        }
+        out.extend_from_slice(br#"","version":"#);
+        out.extend_from_slice(place.version.get().to_string().as_bytes());
+        out.extend_from_slice(br#","created_at":""#);
+        out.extend_from_slice(created_at.to_rfc3339().as_bytes());
+        out.extend_from_slice(br#"","updated_at":""#);
+        out.extend_from_slice(updated_at.to_rfc3339().as_bytes());
+        out.extend_from_slice(br#"","fields":{"#);
+        Self { out, is_first: true }
+    }
+
+    /// Adds `"name":` and lets `write` append the value as JSON.
+    pub fn field(&mut self, name: &FieldName, write: impl FnOnce(&mut Vec<u8>)) {
+        if !self.is_first {
+            self.out.push(b',');
+        }
+        self.is_first = false;
+        self.out.push(b'"');
+        self.out.extend_from_slice(name.as_str().as_bytes());
+        self.out.extend_from_slice(b"\":");
+        write(&mut self.out);
+    }
+
+    /// Ends the body with the names that were masked and withheld.
+    pub fn finish(mut self, masked: &[&FieldName], withheld: &[&FieldName]) -> Zeroizing<Vec<u8>> {
+        self.out.push(b'}');
+        self.names(b",\"masked\":[", masked);
+        self.names(b",\"withheld\":[", withheld);
+        self.out.push(b'}');
+        self.out
+    }
+
+    fn names(&mut self, opening: &[u8], names: &[&FieldName]) {
+        if names.is_empty() {
+            return;
+        }
+        self.out.extend_from_slice(opening);
+        for (index, name) in names.iter().enumerate() {
+            if index > 0 {
+                self.out.push(b',');
+            }
+            self.out.push(b'"');
+            self.out.extend_from_slice(name.as_str().as_bytes());
+            self.out.push(b'"');
+        }
+        self.out.push(b']');
+    }
+}

@@ -1,0 +1,97 @@
+//! The one way to a permit, and the one way to a receipt. A refusal is on record before the caller hears of it.
+
+use std::sync::Arc;
+
+use super::{Error, Part, Service};
+use crate::audit::{Act, EntryDraft, Outcome, Receipt, RecordObject};
+use crate::domain::action::Action;
+use crate::domain::context::OperationContext;
+use crate::domain::id::{FieldName, RecordId};
+use crate::policy::{Collection, Permit};
+
+impl Service {
+    /// Asks policy. A denial is in the log before this returns it.
+    pub(super) async fn authorise(
+        &self,
+        context: &OperationContext,
+        collection: &Arc<Collection>,
+        action: Action,
+        record: Option<&RecordId>,
+    ) -> Result<Permit, Error> {
+        let decision = self.policy.load().permit(context, collection, action);
+        match decision {
+            Ok(permit) => Ok(permit),
+            Err(denial) => {
+                let draft = EntryDraft::of_request(context, act_of(action), Outcome::refused(denial.code.as_str()))
+                    .policies(&denial.policies)
+                    .record(object(collection, record));
+                self.commit(draft).await?;
+                Err(Error::Denied(denial))
+            }
+        }
+    }
+
+    /// Refuses fields that the caller named and policy does not give; in the log before this returns the error.
+    pub(super) async fn refuse_fields(
+        &self,
+        context: &OperationContext,
+        permit: &Permit,
+        record: Option<&RecordId>,
+        refused: Vec<FieldName>,
+    ) -> Error {
+        let draft =
+            EntryDraft::of_request(context, act_of(permit.action()), Outcome::refused("field_not_allowed"))
+                .policies(permit.policies())
+                .asked(refused.as_slice())
+                .record(object(permit.collection(), record));
+        match self.commit(draft).await {
+            Ok(_) => Error::FieldsRefused(refused),
+            Err(error) => error,
+        }
+    }
+
+    /// Puts an entry about an allowed operation that did not find or could not use its record into the log, and
+    /// returns `error` for the caller, or the log's own failure.
+    pub(super) async fn note_failure(
+        &self,
+        context: &OperationContext,
+        permit: &Permit,
+        record: &RecordId,
+        code: &'static str,
+        error: Error,
+    ) -> Error {
+        let draft = EntryDraft::of_request(context, act_of(permit.action()), Outcome::failed(code))
+            .policies(permit.policies())
+            .record(object(permit.collection(), Some(record)));
+        match self.commit(draft).await {
+            Ok(_) => error,
+            Err(unavailable) => unavailable,
+        }
+    }
+
+    /// Commits one entry through the group committer.
+    pub(super) async fn commit(&self, draft: EntryDraft) -> Result<Receipt, Error> {
+        self.audit.submit(vec![draft]).await.map_err(|error| {
+            tracing::warn!(error = %error, "audit.commit_failed");
+            Error::Unavailable(Part::Audit)
+        })
+    }
+}
+
+pub(super) const fn act_of(action: Action) -> Act {
+    match action {
+        Action::Create => Act::RecordCreate,
+        Action::Read => Act::RecordRead,
+        Action::Update => Act::RecordUpdate,
+        Action::Delete => Act::RecordDelete,
+        Action::ReadAudit => Act::AuditRead,
+    }
+}
+
+fn object(collection: &Collection, record: Option<&RecordId>) -> RecordObject {
+    let object = RecordObject::new(collection.name().clone());
+    match record {
+        Some(record) => object.id(record.clone()),
+        None => object,
+    }
+}

@@ -1,0 +1,118 @@
+//! Create: version 1 of a record, sealed, with its entry in the same transaction.
+
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::open::key_owner;
+use super::{Error, Service, Written};
+use crate::crypto::{PlainField, SealPlace};
+use crate::domain::action::Action;
+use crate::domain::context::OperationContext;
+use crate::domain::id::{FieldId, FieldName, RecordId, RecordVersion, SubjectId, uuid_v7};
+use crate::policy::{Collection, KeyScope, ParseMode, ParsedField, ParsedFields, Permit, SubjectRule, View};
+use crate::storage::SubjectRow;
+
+impl Service {
+    /// Whether the caller may create records here at all; asked before the body is read.
+    pub async fn authorise_create(
+        &self,
+        context: &OperationContext,
+        collection: &Arc<Collection>,
+    ) -> Result<Permit, Error> {
+        self.authorise(context, collection, Action::Create, None).await
+    }
+
+    /// Stores a record. On return the record, its subject if new, and its audit entry are durable.
+    pub async fn create(
+        &self,
+        context: &OperationContext,
+        permit: &Permit,
+        subject: Option<SubjectId>,
+        fields: &RawValue,
+    ) -> Result<Written, Error> {
+        let collection = permit.collection();
+        let parsed = collection.parse_fields(fields, ParseMode::Create).map_err(Error::Invalid)?;
+        self.check_writable(context, permit, None, &parsed).await?;
+        let id = uuid_v7(self.clock(), self.random())?;
+        let record = RecordId::from_uuid(id);
+        let (subject, row) = self.subject_of(permit, subject, id).await?;
+        let owner = key_owner(collection, &record, Some(subject))?;
+        let written = names(collection, parsed.set.iter().map(|field| field.id));
+        let fields = plain_fields(parsed.set);
+        let is_new = row == SubjectRow::New || collection.key_scope() == KeyScope::Record;
+        let keys = self.sealing_keys(permit, &owner, is_new, &fields).await?;
+        let place = SealPlace {
+            tenant: permit.tenant(),
+            collection: collection.name().clone(),
+            record: record.clone(),
+            version: RecordVersion::FIRST,
+            subject: Some(subject),
+        };
+        let sealed = self.seal(place, &fields, &keys)?;
+        drop(fields);
+        let at = self.clock.now();
+        let entry = self.outbox_entry(context, permit, &sealed, written)?;
+        let stored = entry.commit_with(async |bytes| self.records.insert(&sealed, row, bytes, at).await).await;
+        stored.map_err(|error| match Error::from(error) {
+            // The subject was erased between the look and the write.
+            Error::Stale => Error::SubjectUnknown,
+            error => error,
+        })?;
+        let version = RecordVersion::FIRST;
+        Ok(Written { collection: collection.name().clone(), record, subject: Some(subject), version, at })
+    }
+
+    /// Refuses fields that the caller may not write.
+    pub(super) async fn check_writable(
+        &self,
+        context: &OperationContext,
+        permit: &Permit,
+        record: Option<&RecordId>,
+        parsed: &ParsedFields,
+    ) -> Result<(), Error> {
+        let touched = parsed.set.iter().map(|field| field.id).chain(parsed.removed.iter().copied());
+        let refused: Vec<FieldName> =
+            names(permit.collection(), touched.filter(|id| permit.view_of(*id) != View::Plain));
+        if refused.is_empty() {
+            return Ok(());
+        }
+        Err(self.refuse_fields(context, permit, record, refused).await)
+    }
+
+    /// A record that owns its subject shares its id; other records name an active one.
+    async fn subject_of(
+        &self,
+        permit: &Permit,
+        named: Option<SubjectId>,
+        record: Uuid,
+    ) -> Result<(SubjectId, SubjectRow), Error> {
+        match (permit.collection().subject(), named) {
+            (SubjectRule::OwnsSubject, None) => Ok((SubjectId::from_uuid(record), SubjectRow::New)),
+            (SubjectRule::RefersToSubject, Some(subject)) => {
+                // Asked before a key is made for it; the insert asks again under a lock.
+                if self.records.subject_is_active(permit.tenant(), subject).await? {
+                    Ok((subject, SubjectRow::Existing))
+                } else {
+                    Err(Error::SubjectUnknown)
+                }
+            }
+            (SubjectRule::OwnsSubject, Some(_)) | (SubjectRule::RefersToSubject, None) => Err(Error::SubjectRule),
+        }
+    }
+}
+
+/// Names of fields, for the log.
+pub(super) fn names(collection: &Collection, ids: impl Iterator<Item = FieldId>) -> Vec<FieldName> {
+    ids.filter_map(|id| collection.field_by_id(id)).map(|field| field.name.clone()).collect()
+}
+
+/// The values as `crypto` seals them.
+pub(super) fn plain_fields(parsed: Vec<ParsedField>) -> Vec<PlainField> {
+    let plain = |field: ParsedField| {
+        let ParsedField { id, type_id, class, value } = field;
+        PlainField { id, type_id, class, value }
+    };
+    parsed.into_iter().map(plain).collect()
+}

@@ -1,0 +1,38 @@
+//! Delete: a last version without values. The older ones stay sealed in the history until they expire.
+
+use std::sync::Arc;
+
+use super::update::next_place;
+use super::{Error, Service};
+use crate::domain::action::Action;
+use crate::domain::context::OperationContext;
+use crate::domain::id::{RecordId, RecordVersion};
+use crate::policy::Collection;
+
+const ATTEMPTS: u32 = 8;
+
+impl Service {
+    /// Ends a record; with `expected`, only if that is its current version. Durable on return.
+    pub async fn delete(
+        &self,
+        context: &OperationContext,
+        collection: &Arc<Collection>,
+        record: RecordId,
+        expected: Option<RecordVersion>,
+    ) -> Result<(), Error> {
+        let permit = self.authorise(context, collection, Action::Delete, Some(&record)).await?;
+        // Without a precondition the caller means whatever version is current, so losing a race is no answer.
+        for _ in 0..ATTEMPTS {
+            let found = self.current(context, &permit, &record, expected).await?;
+            let sealed = self.seal(next_place(found.stored.place)?, &[], &Vec::new())?;
+            let entry = self.outbox_entry(context, &permit, &sealed, Vec::new())?;
+            let at = self.clock.now();
+            let stored = entry.commit_with(async |bytes| self.records.replace(&sealed, true, bytes, at).await);
+            match stored.await.map_err(Error::from) {
+                Err(Error::Stale) if expected.is_none() => {}
+                other => return other.map(|_| ()),
+            }
+        }
+        Err(Error::Stale)
+    }
+}

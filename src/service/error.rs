@@ -1,0 +1,65 @@
+//! Why a use case did not succeed. What a caller is told is decided in `http::problem`, in one exhaustive match.
+
+use crate::domain::id::FieldName;
+use crate::policy::{Denial, FieldFaults};
+
+/// Every way a use case can end without doing its work. Nothing here holds a value or anything a caller sent.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Policy said no; the denial is on record.
+    #[error("policy refused the operation")]
+    Denied(Denial),
+    /// Fields asked for by name that policy does not give in the view asked for; on record.
+    #[error("policy refused fields asked for by name")]
+    FieldsRefused(Vec<FieldName>),
+    /// The same answer for a record that never was, was deleted, or belongs to another tenant.
+    #[error("no such record")]
+    NotFound,
+    /// The version in `If-Match` is not the current one.
+    #[error("the record has another version")]
+    Stale,
+    /// The request body's fields do not fit the collection.
+    #[error("the fields do not fit the collection")]
+    Invalid(FieldFaults),
+    /// The body names no subject where the collection needs one, or one where it makes its own.
+    #[error("the subject is missing or must not be given")]
+    SubjectRule,
+    /// The subject does not exist, or is being erased.
+    #[error("no such subject")]
+    SubjectUnknown,
+    /// A part that the answer depends on is down or late; nothing was revealed, and a write may be tried again.
+    #[error("{0} is not available")]
+    Unavailable(Part),
+    /// Stored bytes did not open: they were changed, moved or cut since they were sealed.
+    #[error("a stored record failed its integrity check")]
+    Tampered,
+    /// A defect of this program.
+    #[error("internal error: {0}")]
+    Internal(&'static str),
+}
+
+/// The parts that can be down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Data,
+    Keys,
+    Audit,
+    Randomness,
+}
+
+impl std::fmt::Display for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Data => "the data database",
+            Self::Keys => "the key hierarchy",
+            Self::Audit => "the audit log",
+            Self::Randomness => "the system's random source",
+        })
+    }
+}
+
+impl From<crate::domain::random::NoRandomness> for Error {
+    fn from(_: crate::domain::random::NoRandomness) -> Self {
+        Self::Unavailable(Part::Randomness)
+    }
+}

@@ -1,0 +1,106 @@
+//! Opening stored values under their subject's keys. The only caller of `crypto::open_fields`.
+
+use std::sync::Arc;
+
+use super::{Error, Part, Service};
+use crate::crypto::{OpenError, OpenedField, SubjectKey, WantedField, open_fields};
+use crate::domain::class::DataClass;
+use crate::domain::id::{KeyId, KeyOwner, RecordId, SubjectId};
+use crate::keys::KeyError;
+use crate::policy::{Collection, Field, KeyScope, Permit};
+use crate::storage::{FoundRecord, StorageError};
+
+impl Service {
+    /// Opens `wanted` of a stored version, all or nothing. The permit is the proof that policy was asked.
+    pub(super) async fn open_stored(
+        &self,
+        permit: &Permit,
+        found: &FoundRecord,
+        wanted: &[WantedField],
+    ) -> Result<Vec<OpenedField>, Error> {
+        let keys = self.opening_keys(permit, found, wanted).await?;
+        let key_of = |class: DataClass, id: KeyId| {
+            keys.iter().find(|(of, key)| *of == class && key.id() == id).map(|(_, key)| &**key)
+        };
+        open_fields(&found.stored, wanted, key_of).map_err(|error| tampered(permit, found, error))
+    }
+
+    /// The keys of the classes that are wanted and present, one look-up each, usually in memory.
+    async fn opening_keys(
+        &self,
+        permit: &Permit,
+        found: &FoundRecord,
+        wanted: &[WantedField],
+    ) -> Result<Vec<(DataClass, Arc<SubjectKey>)>, Error> {
+        let stored = &found.stored;
+        let owner = key_owner(permit.collection(), &stored.place.record, stored.place.subject)?;
+        let mut keys = Vec::with_capacity(stored.seals.len());
+        for seal in &stored.seals {
+            if !wanted.iter().any(|field| field.class == seal.class) {
+                continue;
+            }
+            let id = seal.key_id().ok_or_else(|| tampered(permit, found, OpenError::Malformed))?;
+            if !found.is_usable(seal.class, id) {
+                return Err(tampered(permit, found, OpenError::MissingKey));
+            }
+            match self.keys.subject_key(permit.tenant(), &owner, seal.class, id).await {
+                Ok(key) => keys.push((seal.class, key)),
+                Err(KeyError::Missing) => return Err(tampered(permit, found, OpenError::MissingKey)),
+                Err(error) => return Err(Error::from(error)),
+            }
+        }
+        Ok(keys)
+    }
+}
+
+/// Whose key seals a record of this collection.
+pub(super) fn key_owner(
+    collection: &Collection,
+    record: &RecordId,
+    subject: Option<SubjectId>,
+) -> Result<KeyOwner, Error> {
+    match (collection.key_scope(), subject) {
+        (KeyScope::Record, _) => Ok(KeyOwner::Record(record.clone())),
+        (KeyScope::Subject, Some(subject)) => Ok(KeyOwner::Subject(subject)),
+        (KeyScope::Subject, None) => Err(Error::Tampered),
+    }
+}
+
+pub(super) fn wanted(field: &Field) -> WantedField {
+    WantedField { id: field.id, type_id: field.field_type.type_id(), class: field.class }
+}
+
+/// An integrity failure is told to the operators once, here, with ids and never bytes.
+fn tampered(permit: &Permit, found: &FoundRecord, error: OpenError) -> Error {
+    tracing::error!(
+        tenant = %permit.tenant(),
+        collection = permit.collection().name().as_str(),
+        record = found.stored.place.record.as_str(),
+        version = found.stored.place.version.get(),
+        error = %error,
+        "record.integrity_failed"
+    );
+    Error::Tampered
+}
+
+impl From<StorageError> for Error {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Stale => Self::Stale,
+            StorageError::Malformed(_) => Self::Tampered,
+            StorageError::Conflict => Self::Internal("an id was used twice"),
+            StorageError::Unavailable
+            | StorageError::Timeout
+            | StorageError::Secret(_)
+            | StorageError::Roots(_)
+            | StorageError::Refused { .. } => Self::Unavailable(Part::Data),
+        }
+    }
+}
+
+impl From<KeyError> for Error {
+    fn from(error: KeyError) -> Self {
+        tracing::warn!(error = %error, "keys.failed");
+        Self::Unavailable(Part::Keys)
+    }
+}

@@ -1,0 +1,180 @@
+//! Reveal: one record's fields, as far as policy goes, after the log durably says so.
+
+use std::sync::Arc;
+
+use super::answer::{BodyWriter, RecordAnswer};
+use super::open::wanted;
+use super::{Error, Service};
+use crate::audit::{Act, EntryDraft, Outcome, RecordObject, Withheld};
+use crate::crypto::{OpenedField, WantedField};
+use crate::domain::action::Action;
+use crate::domain::context::OperationContext;
+use crate::domain::id::{FieldName, RecordId};
+use crate::domain::value::{mask_value, render_value};
+use crate::policy::{Collection, Field, Permit, View};
+use crate::storage::FoundRecord;
+
+/// What the caller asks for: fields by name, or all that it may have.
+pub struct ReadRequest {
+    pub fields: Option<Vec<FieldName>>,
+    pub view: RequestedView,
+}
+
+/// How much of each field the caller wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestedView {
+    /// Plain where policy allows it, masked where only that is allowed.
+    Most,
+    /// Plain or nothing.
+    Plain,
+    /// Masked, even where plain would be allowed.
+    Masked,
+}
+
+/// What will be shown of a record, decided before anything is opened.
+struct Selection<'c> {
+    shown: Vec<(&'c Field, View)>,
+    withheld: Vec<&'c FieldName>,
+}
+
+/// What a record showed: names for the log, and the body that waits for it.
+struct Disclosure {
+    object: RecordObject,
+    body: Withheld<zeroize::Zeroizing<Vec<u8>>>,
+}
+
+impl Service {
+    /// Reads a record. The entry in the log is durable before this returns; if it can't be, nothing is revealed.
+    pub async fn read(
+        &self,
+        context: &OperationContext,
+        collection: &Arc<Collection>,
+        record: RecordId,
+        request: ReadRequest,
+    ) -> Result<RecordAnswer, Error> {
+        let permit = self.authorise(context, collection, Action::Read, Some(&record)).await?;
+        let selection = match select(permit.collection(), &permit, &request) {
+            Ok(selection) => selection,
+            Err(refused) => return Err(self.refuse_fields(context, &permit, Some(&record), refused).await),
+        };
+        let found = self.records.find(permit.tenant(), collection.name(), &record).await;
+        let found = match found.map_err(Error::from) {
+            Ok(Some(found)) => found,
+            Ok(None) => {
+                let code = "record_not_found";
+                return Err(self.note_failure(context, &permit, &record, code, Error::NotFound).await);
+            }
+            Err(Error::Tampered) => return Err(self.note_tampered(context, &permit, &record).await),
+            Err(error) => return Err(error),
+        };
+        let disclosure = match self.disclose(&permit, &found, &selection).await {
+            Err(Error::Tampered) => return Err(self.note_tampered(context, &permit, &record).await),
+            other => other?,
+        };
+        let place = &found.stored.place;
+        let mut draft = EntryDraft::of_request(context, Act::RecordRead, Outcome::SUCCESS)
+            .policies(permit.policies())
+            .record(disclosure.object);
+        if let Some(subject) = place.subject {
+            draft = draft.subject(subject);
+        }
+        if let Some(names) = request.fields {
+            draft = draft.asked(names);
+        }
+        let receipt = self.commit(draft).await?;
+        Ok(RecordAnswer { version: place.version, body: disclosure.body.release(&receipt) })
+    }
+
+    /// Opens what the selection shows. The plaintext stays withheld until the receipt of its entry unlocks it.
+    async fn disclose(
+        &self,
+        permit: &Permit,
+        found: &FoundRecord,
+        selection: &Selection<'_>,
+    ) -> Result<Disclosure, Error> {
+        let fields: Vec<WantedField> = selection.shown.iter().map(|(field, _)| wanted(field)).collect();
+        let opened = self.open_stored(permit, found, &fields).await?;
+        Ok(render(found, selection, &opened))
+    }
+
+    pub(super) async fn note_tampered(
+        &self,
+        context: &OperationContext,
+        permit: &Permit,
+        record: &RecordId,
+    ) -> Error {
+        self.note_failure(context, permit, record, "record_unreadable", Error::Tampered).await
+    }
+}
+
+/// Decides what is shown of each field; the names that were asked for and may not be shown as asked, otherwise.
+fn select<'c>(
+    collection: &'c Collection,
+    permit: &Permit,
+    request: &ReadRequest,
+) -> Result<Selection<'c>, Vec<FieldName>> {
+    let mut selection = Selection { shown: Vec::new(), withheld: Vec::new() };
+    let mut refused = Vec::new();
+    for field in collection.fields() {
+        let is_named = match &request.fields {
+            Some(names) if !names.contains(&field.name) => continue,
+            named => named.is_some(),
+        };
+        let shown = match (request.view, permit.view_of(field.id)) {
+            (_, View::Absent) | (RequestedView::Plain, View::Masked) => None,
+            (RequestedView::Masked, View::Plain | View::Masked) | (RequestedView::Most, View::Masked) => {
+                Some(View::Masked)
+            }
+            (RequestedView::Most | RequestedView::Plain, View::Plain) => Some(View::Plain),
+        };
+        match shown {
+            Some(view) => selection.shown.push((field, view)),
+            None if is_named => refused.push(field.name.clone()),
+            None => selection.withheld.push(&field.name),
+        }
+    }
+    if refused.is_empty() { Ok(selection) } else { Err(refused) }
+}
+
+fn render(found: &FoundRecord, selection: &Selection<'_>, opened: &[OpenedField]) -> Disclosure {
+    let place = &found.stored.place;
+    let mut body = BodyWriter::new(place, found.created_at, found.updated_at, room_for(selection, opened));
+    let mut object =
+        RecordObject::new(place.collection.clone()).id(place.record.clone()).version(place.version);
+    let (mut plain, mut masked) = (Vec::new(), Vec::new());
+    for (field, view) in &selection.shown {
+        let Some(value) = opened.iter().find(|opened| opened.id == field.id).map(|opened| &opened.value) else {
+            continue;
+        };
+        object = object.class(field.class);
+        #[expect(clippy::disallowed_methods, reason = "the one place where a stored value becomes an answer")]
+        let bytes = value.expose();
+        match view {
+            View::Plain => {
+                plain.push(field.name.clone());
+                body.field(&field.name, |out| render_value(field.field_type, bytes, out));
+            }
+            View::Masked | View::Absent => {
+                masked.push(field.name.clone());
+                body.field(&field.name, |out| mask_value(field.field_type, field.mask, bytes, out));
+            }
+        }
+    }
+    let body = body.finish(&masked, &selection.withheld);
+    if !plain.is_empty() {
+        object = object.fields(plain);
+    }
+    if !masked.is_empty() {
+        object = object.masked(masked);
+    }
+    Disclosure { object, body: Withheld::new(body) }
+}
+
+/// An upper bound, so that the buffer never grows and leaves an unwiped copy: a byte of UTF-8 becomes at most six
+/// of JSON (`\u0000`), and each name is written at most twice.
+fn room_for(selection: &Selection<'_>, opened: &[OpenedField]) -> usize {
+    let values: usize = opened.iter().map(|field| field.value.len() * 6 + 16).sum();
+    let shown: usize = selection.shown.iter().map(|(field, _)| field.name.as_str().len() * 2 + 8).sum();
+    let withheld: usize = selection.withheld.iter().map(|name| name.as_str().len() + 3).sum();
+    values + shown + withheld
+}

@@ -1,0 +1,73 @@
+//! What the service records about itself and about callers who were not admitted, and which parts it misses.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::Service;
+use crate::audit::{Act, EntryDraft, Outcome};
+use crate::domain::actor::CertificateFacts;
+use crate::policy::Authoriser;
+
+impl Service {
+    /// Puts a caller with a valid chain but no admission on record. The caller is refused whether or not the log can
+    /// be written, so a failure is only logged.
+    pub async fn note_refused_caller(
+        &self,
+        certificate: &Arc<CertificateFacts>,
+        source: SocketAddr,
+        code: &'static str,
+    ) {
+        let draft = EntryDraft::of_stranger(source, Some(certificate), Outcome::refused(code));
+        self.note(draft).await;
+    }
+
+    /// Puts a failed handshake on record: only the address is known.
+    pub async fn note_refused_handshake(&self, source: SocketAddr, code: &'static str) {
+        self.note(EntryDraft::of_stranger(source, None, Outcome::refused(code))).await;
+    }
+
+    /// Records that this instance began to serve, under which policy. Nothing is served before it is durable.
+    pub async fn note_start(&self) -> Result<(), super::Error> {
+        let draft = EntryDraft::of_service(Act::ServiceStart, Outcome::SUCCESS).loaded(self.policy.load().hash());
+        self.commit(draft).await.map(|_| ())
+    }
+
+    /// Records an orderly stop.
+    pub async fn note_stop(&self) {
+        self.note(EntryDraft::of_service(Act::ServiceStop, Outcome::SUCCESS)).await;
+    }
+
+    /// Takes a policy into use, once the log says so. On an error the old one stays.
+    pub async fn adopt_policy(&self, policy: Arc<Authoriser>) -> Result<(), super::Error> {
+        let draft = EntryDraft::of_service(Act::PolicyLoad, Outcome::SUCCESS).loaded(policy.hash());
+        self.commit(draft).await?;
+        self.policy.store(policy);
+        Ok(())
+    }
+
+    /// Records that a change of `act`'s files was refused and the old state kept.
+    pub async fn note_refused_load(&self, act: Act, code: &'static str) {
+        self.note(EntryDraft::of_service(act, Outcome::failed(code))).await;
+    }
+
+    /// Records that new identities or revocation lists were taken into use.
+    pub async fn note_load(&self, act: Act, sha256: [u8; 32]) {
+        self.note(EntryDraft::of_service(act, Outcome::SUCCESS).loaded(sha256)).await;
+    }
+
+    async fn note(&self, draft: EntryDraft) {
+        if let Err(error) = self.commit(draft).await {
+            tracing::error!(error = %error, "audit.system_entry_lost");
+        }
+    }
+
+    /// Names of the parts that do not answer now.
+    pub async fn parts_down(&self) -> Vec<&'static str> {
+        let (data, keys, vault) =
+            tokio::join!(self.records.ping(), self.keys.ping_store(), self.keys.ping_transit());
+        [("data", data.is_err()), ("keys", keys.is_err()), ("vault", vault.is_err())]
+            .into_iter()
+            .filter_map(|(name, is_down)| is_down.then_some(name))
+            .collect()
+    }
+}

@@ -1,0 +1,124 @@
+//! Update: a new version with some fields replaced; the whole version is sealed afresh and the old one is kept.
+
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use super::create::{names, plain_fields};
+use super::open::{key_owner, wanted};
+use super::{Error, Service, Written};
+use crate::crypto::{PlainField, SealPlace, WantedField};
+use crate::domain::action::Action;
+use crate::domain::context::OperationContext;
+use crate::domain::id::{FieldId, FieldName, RecordId, RecordVersion};
+use crate::policy::{Collection, ParseMode, Permit};
+use crate::storage::FoundRecord;
+
+impl Service {
+    /// Whether the caller may change records here at all; asked before the body is read.
+    pub async fn authorise_update(
+        &self,
+        context: &OperationContext,
+        collection: &Arc<Collection>,
+    ) -> Result<Permit, Error> {
+        self.authorise(context, collection, Action::Update, None).await
+    }
+
+    /// Stores version `expected + 1`. [`Error::Stale`] when `expected` is not current. Durable on return.
+    pub async fn update(
+        &self,
+        context: &OperationContext,
+        permit: &Permit,
+        record: RecordId,
+        expected: RecordVersion,
+        fields: &RawValue,
+    ) -> Result<Written, Error> {
+        let collection = permit.collection();
+        let parsed = collection.parse_fields(fields, ParseMode::Patch).map_err(Error::Invalid)?;
+        self.check_writable(context, permit, Some(&record), &parsed).await?;
+        let found = self.current(context, permit, &record, Some(expected)).await?;
+        let removed = parsed.removed;
+        let touched = removed.iter().copied().chain(parsed.set.iter().map(|field| field.id));
+        let written = names(collection, touched);
+        let mut fields = plain_fields(parsed.set);
+        let kept = kept_fields(collection, &found, &fields, &removed)?;
+        match self.open_stored(permit, &found, &kept).await {
+            Err(Error::Tampered) => return Err(self.note_tampered(context, permit, &record).await),
+            Err(error) => return Err(error),
+            Ok(opened) => fields.extend(opened.into_iter().filter_map(|opened| {
+                let field = kept.iter().find(|field| field.id == opened.id)?;
+                let (type_id, class) = (field.type_id, field.class);
+                Some(PlainField { id: opened.id, type_id, class, value: opened.value })
+            })),
+        }
+        self.replace(context, permit, found, fields, written).await
+    }
+
+    async fn replace(
+        &self,
+        context: &OperationContext,
+        permit: &Permit,
+        found: FoundRecord,
+        fields: Vec<PlainField>,
+        written: Vec<FieldName>,
+    ) -> Result<Written, Error> {
+        let place = next_place(found.stored.place)?;
+        let (record, subject, version) = (place.record.clone(), place.subject, place.version);
+        let owner = key_owner(permit.collection(), &record, subject)?;
+        let keys = self.sealing_keys(permit, &owner, false, &fields).await?;
+        let sealed = self.seal(place, &fields, &keys)?;
+        drop(fields);
+        let at = self.clock.now();
+        let entry = self.outbox_entry(context, permit, &sealed, written)?;
+        entry.commit_with(async |bytes| self.records.replace(&sealed, false, bytes, at).await).await?;
+        Ok(Written { collection: permit.collection().name().clone(), record, subject, version, at })
+    }
+
+    /// The current version, if it is the expected one; what is not found is in the log.
+    pub(super) async fn current(
+        &self,
+        context: &OperationContext,
+        permit: &Permit,
+        record: &RecordId,
+        expected: Option<RecordVersion>,
+    ) -> Result<FoundRecord, Error> {
+        let found = self.records.find(permit.tenant(), permit.collection().name(), record).await?;
+        match found {
+            None => Err(self.note_failure(context, permit, record, "record_not_found", Error::NotFound).await),
+            Some(found) if expected.is_some_and(|version| version != found.stored.place.version) => {
+                Err(Error::Stale)
+            }
+            Some(found) => Ok(found),
+        }
+    }
+}
+
+/// The same place, one version on.
+pub(super) fn next_place(place: SealPlace) -> Result<SealPlace, Error> {
+    let version = place.version.next().ok_or(Error::Internal("a record has no versions left"))?;
+    Ok(SealPlace { version, ..place })
+}
+
+/// The fields that the new version takes over. A stored field that the collection no longer declares cannot be sealed
+/// again (its type is unknown) and must not be lost, so the update is refused.
+fn kept_fields(
+    collection: &Collection,
+    found: &FoundRecord,
+    replaced: &[PlainField],
+    removed: &[FieldId],
+) -> Result<Vec<WantedField>, Error> {
+    let is_kept = |id: &FieldId| !removed.contains(id) && !replaced.iter().any(|field| field.id == *id);
+    found
+        .stored
+        .fields
+        .iter()
+        .map(|field| field.id)
+        .filter(is_kept)
+        .map(|id| {
+            collection
+                .field_by_id(id)
+                .map(wanted)
+                .ok_or(Error::Internal("a stored field is not in the collection any more"))
+        })
+        .collect()
+}

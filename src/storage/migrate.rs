@@ -1,0 +1,129 @@
+//! Migrations, as an administrator, under an advisory lock; and the passwords of the login roles.
+//!
+//! refinery takes no lock and runs each migration in a transaction of its own, so the lock is held here.
+
+use std::path::Path;
+
+use tokio_postgres::{Client, NoTls};
+use zeroize::Zeroizing;
+
+use super::pool::{StorageError, read_secret, tls_connector};
+use crate::config::DatabaseConfig;
+
+mod data {
+    refinery::embed_migrations!("migrations/data");
+}
+
+mod keys {
+    refinery::embed_migrations!("migrations/keys");
+}
+
+/// Which of the two databases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    Data,
+    Keys,
+}
+
+impl Which {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Data => "data",
+            Self::Keys => "keys",
+        }
+    }
+
+    fn runner(self) -> refinery::Runner {
+        match self {
+            Self::Data => data::migrations::runner(),
+            Self::Keys => keys::migrations::runner(),
+        }
+    }
+}
+
+/// "strongroom" in the key space of PostgreSQL's advisory locks.
+const LOCK: i64 = 0x7374_726f_6e67;
+
+/// Brings a database to this build's schema. Creates the database when it is missing. Returns the names of the
+/// migrations that were applied, none when it was current. A schema newer than this build is refused.
+pub async fn migrate(administrator: &DatabaseConfig, which: Which) -> Result<Vec<String>, StorageError> {
+    create_database(administrator).await?;
+    let mut client = connect(administrator, &administrator.name).await?;
+    client.execute("/* storage::migrate */ SELECT pg_advisory_lock($1)", &[&LOCK]).await?;
+    let report = which
+        .runner()
+        .set_abort_missing(true)
+        .set_abort_divergent(true)
+        .run_async(&mut client)
+        .await
+        .map_err(|error| migration_error(&error))?;
+    Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
+}
+
+/// Lets `role` log in with the password in `password_file`. Only its SCRAM verifier is sent, so that neither the
+/// server's log nor its statistics can hold the password.
+pub async fn set_login(
+    administrator: &DatabaseConfig,
+    role: &str,
+    password_file: &Path,
+) -> Result<(), StorageError> {
+    let password = read_secret(password_file)?;
+    let verifier = Zeroizing::new(postgres_protocol::password::scram_sha_256(&password));
+    let client = connect(administrator, &administrator.name).await?;
+    let quoted = client
+        .query_one(
+            "/* storage::set_login */ SELECT format('ALTER ROLE %I LOGIN PASSWORD %L', $1::text, $2::text)",
+            &[&role, &verifier.as_str()],
+        )
+        .await?;
+    let statement: Zeroizing<String> = Zeroizing::new(quoted.try_get(0)?);
+    Ok(client.batch_execute(&statement).await?)
+}
+
+async fn create_database(administrator: &DatabaseConfig) -> Result<(), StorageError> {
+    let client = connect(administrator, "postgres").await?;
+    let exists = client
+        .query_opt("/* storage::create_database */ SELECT 1 FROM pg_database WHERE datname = $1", &[&administrator.name])
+        .await?;
+    if exists.is_some() {
+        return Ok(());
+    }
+    let quoted = client
+        .query_one("/* storage::create_database */ SELECT format('CREATE DATABASE %I', $1::text)", &[&administrator.name])
+        .await?;
+    let statement: String = quoted.try_get(0)?;
+    match client.batch_execute(&statement).await.map_err(StorageError::from) {
+        // 42P04: somebody else made it in the meantime.
+        Err(StorageError::Refused { code }) if code == "42P04" => Ok(()),
+        other => other,
+    }
+}
+
+async fn connect(config: &DatabaseConfig, database: &str) -> Result<Client, StorageError> {
+    let password = read_secret(&config.password_file)?;
+    let mut postgres = tokio_postgres::Config::new();
+    postgres
+        .host(&config.host)
+        .port(config.port)
+        .dbname(database)
+        .user(&config.user)
+        .password(password.as_slice())
+        .connect_timeout(std::time::Duration::from_millis(config.timeout_ms))
+        .application_name("strongroom migrate");
+    if let Some(roots) = &config.roots_file {
+        postgres.ssl_mode(tokio_postgres::config::SslMode::Require);
+        let (client, connection) = postgres.connect(tls_connector(roots)?).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    } else {
+        let (client, connection) = postgres.connect(NoTls).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+}
+
+/// refinery's message names the migration and PostgreSQL's complaint about our own SQL; no stored value is in it.
+fn migration_error(error: &refinery::Error) -> StorageError {
+    tracing::error!(error = %error, "storage.migration_failed");
+    StorageError::Malformed("the schema: it is newer than this build, was edited, or a migration failed")
+}

@@ -1,0 +1,328 @@
+//! Records, their history and their subjects. Each use is one statement, so that it is one round trip and atomic.
+
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::pool::{Database, StorageError};
+use crate::audit::OutboxBytes;
+use crate::crypto::{HEADER_BYTES, Seal, SealPlace, SealedField, SealedRecord, StoredRecord};
+use crate::domain::class::DataClass;
+use crate::domain::clock::Timestamp;
+use crate::domain::id::{CollectionName, FieldId, KeyId, RecordId, RecordVersion, SubjectId, TenantId};
+
+/// The record tables of the data database.
+#[derive(Clone)]
+pub struct RecordStore {
+    database: Database,
+}
+
+/// A current version as stored: sealed, and not to be trusted before it opens.
+pub struct FoundRecord {
+    pub stored: StoredRecord,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+    lowest_keys: [i64; 3],
+}
+
+impl FoundRecord {
+    /// Whether a key of this number may still open a value of this class (erasure and rotation raise the floor).
+    pub fn is_usable(&self, class: DataClass, id: KeyId) -> bool {
+        let [phi, pii, chd] = self.lowest_keys;
+        let lowest = match class {
+            DataClass::Phi => phi,
+            DataClass::Pii => pii,
+            DataClass::Chd => chd,
+        };
+        id.as_i64() >= lowest
+    }
+}
+
+/// Whether a new record brings its subject with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubjectRow {
+    /// The record makes its subject.
+    New,
+    /// The subject must be there and active; its row is locked against erasure until the commit.
+    Existing,
+}
+
+impl RecordStore {
+    pub const fn new(database: Database) -> Self {
+        Self { database }
+    }
+
+    /// The current version of a record, unless it is deleted, expired, or its subject is being erased.
+    pub async fn find(
+        &self,
+        tenant: TenantId,
+        collection: &CollectionName,
+        record: &RecordId,
+    ) -> Result<Option<FoundRecord>, StorageError> {
+        const SQL: &str = "/* storage::records::find */ \
+            SELECT r.version, r.subject_id, r.seal_classes, r.seal_headers, r.field_ids, r.field_seals, \
+                   r.sealed_values, r.created_at, r.updated_at, \
+                   s.lowest_phi_key, s.lowest_pii_key, s.lowest_chd_key \
+            FROM record r \
+            LEFT JOIN subject s ON s.tenant_id = r.tenant_id AND s.subject_id = r.subject_id \
+            WHERE r.tenant_id = $1 AND r.collection = $2 AND r.record_id = $3 AND NOT r.deleted \
+              AND (r.expires_at IS NULL OR r.expires_at > now()) \
+              AND (r.subject_id IS NULL OR s.state = 'active')";
+        let row = self
+            .database
+            .run("records::find", async |client| {
+                let statement = client.prepare_cached(SQL).await?;
+                let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
+                    [tenant.as_uuid(), &collection.as_str(), &record.as_str()];
+                Ok(client.query_opt(&statement, &parameters).await?)
+            })
+            .await?;
+        row.map(|row| found(&row, tenant, collection, record)).transpose()
+    }
+
+    /// Whether the subject is there and active.
+    pub async fn subject_is_active(&self, tenant: TenantId, subject: SubjectId) -> Result<bool, StorageError> {
+        const SQL: &str = "/* storage::records::subject_is_active */ \
+            SELECT 1 FROM subject WHERE tenant_id = $1 AND subject_id = $2 AND state = 'active'";
+        self.database
+            .run("records::subject_is_active", async |client| {
+                let statement = client.prepare_cached(SQL).await?;
+                Ok(client.query_opt(&statement, &[tenant.as_uuid(), subject.as_uuid()]).await?.is_some())
+            })
+            .await
+    }
+
+    /// Stores version 1 of a record, its subject if new, and its audit entry: all or nothing, durable on return.
+    /// [`StorageError::Stale`] when an existing subject is missing or not active.
+    pub async fn insert(
+        &self,
+        sealed: &SealedRecord,
+        subject: SubjectRow,
+        entry: &OutboxBytes<'_>,
+        now: Timestamp,
+    ) -> Result<(), StorageError> {
+        let columns = Columns::of(sealed, now)?;
+        let place = sealed.place();
+        let statement = match (place.subject.is_some(), subject) {
+            (true, SubjectRow::New) => INSERT_WITH_SUBJECT,
+            (true, SubjectRow::Existing) => INSERT_FOR_SUBJECT,
+            (false, _) => INSERT_WITHOUT_SUBJECT,
+        };
+        let affected = self
+            .database
+            .run("records::insert", async |client| {
+                let statement = client.prepare_cached(statement).await?;
+                let subject_id = place.subject.map(|id| *id.as_uuid());
+                Ok(client
+                    .execute(
+                        &statement,
+                        &[
+                            place.tenant.as_uuid(),
+                            &place.collection.as_str(),
+                            &place.record.as_str(),
+                            &i64::from(place.version.get()),
+                            &subject_id,
+                            &columns.classes,
+                            &columns.headers,
+                            &columns.field_ids,
+                            &columns.field_seals,
+                            &columns.values,
+                            &columns.now,
+                            entry.entry_id().as_uuid(),
+                            &entry.bytes(),
+                        ],
+                    )
+                    .await?)
+            })
+            .await?;
+        one_row(affected)
+    }
+
+    /// Replaces version `sealed.version - 1` with `sealed`, keeping the old one in the history, with its audit entry:
+    /// all or nothing, durable on return. [`StorageError::Stale`] when another version is current, the record is
+    /// deleted, or its subject is no longer active. `deleted` marks the new version as the record's end.
+    pub async fn replace(
+        &self,
+        sealed: &SealedRecord,
+        deleted: bool,
+        entry: &OutboxBytes<'_>,
+        now: Timestamp,
+    ) -> Result<(), StorageError> {
+        let columns = Columns::of(sealed, now)?;
+        let place = sealed.place();
+        let affected = self
+            .database
+            .run("records::replace", async |client| {
+                let statement = client.prepare_cached(REPLACE).await?;
+                Ok(client
+                    .execute(
+                        &statement,
+                        &[
+                            place.tenant.as_uuid(),
+                            &place.collection.as_str(),
+                            &place.record.as_str(),
+                            &i64::from(place.version.get()),
+                            &deleted,
+                            &columns.classes,
+                            &columns.headers,
+                            &columns.field_ids,
+                            &columns.field_seals,
+                            &columns.values,
+                            &columns.now,
+                            entry.entry_id().as_uuid(),
+                            &entry.bytes(),
+                        ],
+                    )
+                    .await?)
+            })
+            .await?;
+        one_row(affected)
+    }
+}
+
+const INSERT_WITH_SUBJECT: &str = "/* storage::records::insert */ \
+    WITH new_subject AS (INSERT INTO subject (tenant_id, subject_id) VALUES ($1, $5)), \
+    new_record AS ( \
+        INSERT INTO record (tenant_id, collection, record_id, version, subject_id, deleted, seal_classes, \
+                            seal_headers, field_ids, field_seals, sealed_values, created_at, updated_at, audit_entry_id) \
+        VALUES ($1, $2, $3, $4, $5, false, $6, $7, $8, $9, $10, $11, $11, $12)) \
+    INSERT INTO audit_outbox (tenant_id, entry_id, entry) VALUES ($1, $12, $13)";
+
+const INSERT_FOR_SUBJECT: &str = "/* storage::records::insert */ \
+    WITH active_subject AS ( \
+        SELECT subject_id FROM subject \
+        WHERE tenant_id = $1 AND subject_id = $5 AND state = 'active' FOR KEY SHARE), \
+    new_record AS ( \
+        INSERT INTO record (tenant_id, collection, record_id, version, subject_id, deleted, seal_classes, \
+                            seal_headers, field_ids, field_seals, sealed_values, created_at, updated_at, audit_entry_id) \
+        SELECT $1, $2, $3, $4, subject_id, false, $6, $7, $8, $9, $10, $11, $11, $12 FROM active_subject \
+        RETURNING record_id) \
+    INSERT INTO audit_outbox (tenant_id, entry_id, entry) SELECT $1, $12, $13 FROM new_record";
+
+const INSERT_WITHOUT_SUBJECT: &str = "/* storage::records::insert */ \
+    WITH new_record AS ( \
+        INSERT INTO record (tenant_id, collection, record_id, version, subject_id, deleted, seal_classes, \
+                            seal_headers, field_ids, field_seals, sealed_values, created_at, updated_at, audit_entry_id) \
+        VALUES ($1, $2, $3, $4, $5, false, $6, $7, $8, $9, $10, $11, $11, $12)) \
+    INSERT INTO audit_outbox (tenant_id, entry_id, entry) VALUES ($1, $12, $13)";
+
+const REPLACE: &str = "/* storage::records::replace */ \
+    WITH old AS ( \
+        SELECT r.* FROM record r \
+        WHERE r.tenant_id = $1 AND r.collection = $2 AND r.record_id = $3 AND r.version = $4 - 1 AND NOT r.deleted \
+        FOR UPDATE), \
+    active_subject AS ( \
+        SELECT s.subject_id FROM subject s JOIN old ON s.tenant_id = old.tenant_id AND s.subject_id = old.subject_id \
+        WHERE s.state = 'active' FOR KEY SHARE OF s), \
+    current AS ( \
+        SELECT old.* FROM old \
+        WHERE old.subject_id IS NULL OR EXISTS (SELECT 1 FROM active_subject)), \
+    kept AS ( \
+        INSERT INTO record_history (tenant_id, collection, record_id, version, subject_id, deleted, seal_classes, \
+                                    seal_headers, field_ids, field_seals, sealed_values, created_at, updated_at, \
+                                    expires_at, audit_entry_id) \
+        SELECT tenant_id, collection, record_id, version, subject_id, deleted, seal_classes, seal_headers, field_ids, \
+               field_seals, sealed_values, created_at, updated_at, expires_at, audit_entry_id FROM current), \
+    replaced AS ( \
+        UPDATE record SET version = $4, deleted = $5, seal_classes = $6, seal_headers = $7, field_ids = $8, \
+                          field_seals = $9, sealed_values = $10, updated_at = $11, audit_entry_id = $12 \
+        FROM current \
+        WHERE record.tenant_id = current.tenant_id AND record.collection = current.collection \
+          AND record.record_id = current.record_id \
+        RETURNING record.record_id) \
+    INSERT INTO audit_outbox (tenant_id, entry_id, entry) SELECT $1, $12, $13 FROM replaced";
+
+/// The arrays of a version, borrowed from the sealed record.
+struct Columns<'a> {
+    classes: Vec<&'static str>,
+    headers: Vec<&'a [u8]>,
+    field_ids: Vec<i64>,
+    field_seals: Vec<i16>,
+    values: Vec<&'a [u8]>,
+    now: jiff::Timestamp,
+}
+
+impl<'a> Columns<'a> {
+    fn of(sealed: &'a SealedRecord, now: Timestamp) -> Result<Self, StorageError> {
+        let seals = sealed.seals();
+        let fields = sealed.fields();
+        Ok(Self {
+            classes: seals.iter().map(|seal| seal.class.as_str()).collect(),
+            headers: seals.iter().map(|seal| seal.header.as_slice()).collect(),
+            field_ids: fields.iter().map(|field| i64::from(field.id.0)).collect(),
+            field_seals: fields.iter().map(|field| i16::from(field.seal)).collect(),
+            values: fields.iter().map(|field| field.bytes.as_slice()).collect(),
+            now: jiff::Timestamp::from_microsecond(now.as_micros())
+                .map_err(|_| StorageError::Malformed("the clock"))?,
+        })
+    }
+}
+
+fn one_row(affected: u64) -> Result<(), StorageError> {
+    if affected == 1 { Ok(()) } else { Err(StorageError::Stale) }
+}
+
+fn found(
+    row: &Row,
+    tenant: TenantId,
+    collection: &CollectionName,
+    record: &RecordId,
+) -> Result<FoundRecord, StorageError> {
+    let version = u32::try_from(column::<i64>(row, 0, "version")?)
+        .ok()
+        .and_then(RecordVersion::new)
+        .ok_or(StorageError::Malformed("version"))?;
+    let subject = column::<Option<Uuid>>(row, 1, "subject")?.map(SubjectId::from_uuid);
+    let classes: Vec<&str> = column(row, 2, "seal classes")?;
+    let headers: Vec<&[u8]> = column(row, 3, "seal headers")?;
+    let ids: Vec<i64> = column(row, 4, "field ids")?;
+    let seals: Vec<i16> = column(row, 5, "field seals")?;
+    let values: Vec<&[u8]> = column(row, 6, "sealed values")?;
+    let place = SealPlace { tenant, collection: collection.clone(), record: record.clone(), version, subject };
+    let instant = |index| {
+        column::<jiff::Timestamp>(row, index, "time").map(|at| Timestamp::from_micros(at.as_microsecond()))
+    };
+    let lowest = |index| column::<Option<i64>>(row, index, "lowest key").map(|floor| floor.unwrap_or(1));
+    Ok(FoundRecord {
+        stored: StoredRecord {
+            place,
+            seals: read_seals(&classes, &headers)?,
+            fields: read_fields(&ids, &seals, &values)?,
+        },
+        created_at: instant(7)?,
+        updated_at: instant(8)?,
+        lowest_keys: [lowest(9)?, lowest(10)?, lowest(11)?],
+    })
+}
+
+/// A column that does not convert was not written by this code: that is a malformed row, not a lost connection.
+fn column<'r, T: tokio_postgres::types::FromSql<'r>>(
+    row: &'r Row,
+    index: usize,
+    name: &'static str,
+) -> Result<T, StorageError> {
+    row.try_get(index).map_err(|_| StorageError::Malformed(name))
+}
+
+fn read_seals(classes: &[&str], headers: &[&[u8]]) -> Result<Vec<Seal>, StorageError> {
+    if classes.len() != headers.len() {
+        return Err(StorageError::Malformed("seals"));
+    }
+    let read = |(class, header): (&&str, &&[u8])| {
+        let class = DataClass::parse(class).ok_or(StorageError::Malformed("seal class"))?;
+        let header = <[u8; HEADER_BYTES]>::try_from(*header).map_err(|_| StorageError::Malformed("seal header"))?;
+        Ok(Seal { class, header })
+    };
+    classes.iter().zip(headers).map(read).collect()
+}
+
+fn read_fields(ids: &[i64], seals: &[i16], values: &[&[u8]]) -> Result<Vec<SealedField>, StorageError> {
+    if ids.len() != seals.len() || ids.len() != values.len() {
+        return Err(StorageError::Malformed("fields"));
+    }
+    let read = |((id, seal), value): ((&i64, &i16), &&[u8])| {
+        let id = u32::try_from(*id).map_err(|_| StorageError::Malformed("field id"))?;
+        let seal = u8::try_from(*seal).map_err(|_| StorageError::Malformed("field seal"))?;
+        Ok(SealedField { id: FieldId(id), seal, bytes: value.to_vec() })
+    };
+    ids.iter().zip(seals).zip(values).map(read).collect()
+}
