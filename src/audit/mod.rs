@@ -11,6 +11,8 @@ mod act;
 mod committer;
 mod encode;
 mod event;
+#[cfg(test)]
+mod fixtures;
 mod query;
 mod receipt;
 mod scribe;

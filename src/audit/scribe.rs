@@ -13,9 +13,9 @@ use crate::domain::random::{NoRandomness, SharedRandom};
 /// Knows where entries are made (service, instance, build) and what time it is.
 #[derive(Clone)]
 pub struct Scribe {
-    clock: SharedClock,
-    random: SharedRandom,
-    place: Place,
+    pub(super) clock: SharedClock,
+    pub(super) random: SharedRandom,
+    pub(super) place: Place,
 }
 
 impl Scribe {

@@ -1,1 +1,257 @@
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
+use super::*;
+use crate::audit::act::{Act, Outcome};
+use crate::audit::fixtures::{read, scribe};
+
+/// What the sink does with one call.
+#[derive(Clone, Copy, PartialEq)]
+enum Does {
+    Store,
+    Fail,
+    /// Stores, but the answer is lost.
+    StoreAndLoseAnswer,
+    /// Another writer had our places.
+    Fork,
+}
+
+#[derive(Default)]
+struct Memory {
+    log: Mutex<Vec<Batch>>,
+    /// What the next calls do; `Store` when it runs out.
+    script: Mutex<Vec<Does>>,
+    calls: AtomicUsize,
+    /// While set, every call fails.
+    broken: AtomicBool,
+    /// While closed, calls wait.
+    closed: tokio::sync::RwLock<()>,
+}
+
+#[derive(Clone, Default)]
+struct MemorySink(Arc<Memory>);
+
+impl MemorySink {
+    fn scripted(script: &[Does]) -> Self {
+        let sink = Self::default();
+        *sink.0.script.lock().unwrap() = script.iter().rev().copied().collect();
+        sink
+    }
+
+    async fn call(&self, batch: &Batch) -> Result<Settled, SinkFailure> {
+        self.0.calls.fetch_add(1, Ordering::SeqCst);
+        let _open = self.0.closed.read().await;
+        if self.0.broken.load(Ordering::SeqCst) {
+            return Err(SinkFailure);
+        }
+        let does = self.0.script.lock().unwrap().pop().unwrap_or(Does::Store);
+        let mut log = self.0.log.lock().unwrap();
+        let known = log.contains(batch);
+        match does {
+            Does::Fail => return Err(SinkFailure),
+            Does::Fork => return Ok(Settled::Forked),
+            Does::Store | Does::StoreAndLoseAnswer if known => {}
+            Does::Store | Does::StoreAndLoseAnswer => log.push(batch.clone()),
+        }
+        if does == Does::StoreAndLoseAnswer { Err(SinkFailure) } else { Ok(Settled::Stored) }
+    }
+
+    fn entries(&self) -> Vec<ChainedEntry> {
+        self.0.log.lock().unwrap().iter().flat_map(|batch| batch.entries.clone()).collect()
+    }
+
+    fn batch_sizes(&self) -> Vec<usize> {
+        self.0.log.lock().unwrap().iter().map(|batch| batch.entries.len()).collect()
+    }
+}
+
+impl EntrySink for MemorySink {
+    async fn append(&self, batch: &Batch) -> Result<(), SinkFailure> {
+        self.call(batch).await.and_then(|settled| match settled {
+            Settled::Stored => Ok(()),
+            Settled::Forked => Err(SinkFailure),
+        })
+    }
+
+    async fn settle(&self, batch: &Batch) -> Result<Settled, SinkFailure> {
+        self.call(batch).await
+    }
+}
+
+fn limits(queue_entries: usize, batch_entries: usize, commit_timeout_ms: u64) -> AuditConfig {
+    AuditConfig { queue_entries, batch_entries, commit_timeout_ms }
+}
+
+fn start(sink: &MemorySink, limits: &AuditConfig) -> (Committer, Drain) {
+    Committer::start(sink.clone(), scribe(), limits).unwrap()
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Without gaps from 1, each naming the one before, in each chain.
+fn assert_linked(batches: &[Batch]) {
+    let mut ends = std::collections::HashMap::new();
+    for batch in batches {
+        let end: &mut (i64, Option<String>) = ends.entry(batch.src).or_default();
+        for entry in &batch.entries {
+            let json: serde_json::Value = serde_json::from_slice(&entry.bytes).unwrap();
+            let digest = ring::digest::digest(&ring::digest::SHA256, &entry.bytes);
+            assert_eq!(digest.as_ref(), entry.sha256);
+            assert_eq!(json["chain"]["src"], batch.src.to_string());
+            assert_eq!((entry.seq, json["chain"]["seq"].as_i64()), (end.0 + 1, Some(end.0 + 1)));
+            assert_eq!(json["chain"]["prev"].as_str().map(str::to_owned), end.1);
+            let hex = entry.sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+            *end = (entry.seq, Some(hex));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_queues_during_a_commit_is_the_next_batch_and_requests_stay_whole() {
+    let sink = MemorySink::default();
+    let (committer, drain) = start(&sink, &limits(100, 10, 5_000));
+    let closed = sink.0.closed.write().await;
+    let submit = |entries: usize| {
+        let committer = committer.clone();
+        tokio::spawn(async move { committer.submit(vec![read(); entries]).await })
+    };
+    let mut waiting = vec![submit(1)];
+    until("the first batch is in flight", || sink.0.calls.load(Ordering::SeqCst) == 1).await;
+    for (entries, total) in [(4, 5), (4, 9), (4, 13), (10, 23), (1, 24)] {
+        waiting.push(submit(entries));
+        until("it is queued", || committer.status().waiting_entries == total).await;
+    }
+    drop(closed);
+    for job in waiting {
+        assert!(job.await.unwrap().is_ok());
+    }
+    assert_eq!(sink.batch_sizes(), [1, 8, 4, 10, 1], "in order, at most ten, no request split");
+    assert_linked(&sink.0.log.lock().unwrap());
+    assert_eq!(committer.status().committed_entries, 24);
+    drain.finish(Duration::from_secs(5)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_receipt_only_after_the_commit() {
+    let sink = MemorySink::default();
+    let (committer, _drain) = start(&sink, &limits(100, 10, 5_000));
+    let closed = sink.0.closed.write().await;
+    let job = tokio::spawn({
+        let committer = committer.clone();
+        async move { committer.submit(vec![read(), read()]).await }
+    });
+    until("it is in flight", || sink.0.calls.load(Ordering::SeqCst) == 1).await;
+    assert!(!job.is_finished() && sink.entries().is_empty());
+    drop(closed);
+    assert_eq!(job.await.unwrap().unwrap().entries(), 2);
+    assert_eq!(sink.entries().len(), 2);
+}
+
+#[tokio::test]
+async fn full_is_refused_late_is_refused_and_neither_loses_what_was_accepted() {
+    let sink = MemorySink::default();
+    let (committer, drain) = start(&sink, &limits(3, 3, 30));
+    let closed = sink.0.closed.write().await;
+    let late = committer.submit(vec![read(), read()]).await;
+    assert_eq!(late.err(), Some(CommitError::Late));
+    assert_eq!(committer.submit(vec![read(), read()]).await.err(), Some(CommitError::Full));
+    assert_eq!(committer.submit(vec![read(); 4]).await.err(), Some(CommitError::TooMany));
+    assert_eq!(committer.submit(Vec::new()).await.err(), Some(CommitError::Empty));
+    // A client that hangs up: its future is dropped while it waits.
+    let hung_up = tokio::time::timeout(Duration::from_millis(1), committer.submit(vec![read()])).await;
+    assert!(hung_up.is_err());
+    drop(closed);
+    drain.finish(Duration::from_secs(5)).await.unwrap();
+    assert_eq!(sink.entries().len(), 3, "the late and the abandoned entries are in the log");
+    assert_eq!(committer.submit(vec![read()]).await.err(), Some(CommitError::Stopped));
+    assert_eq!(committer.status().waiting_entries, 0);
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_settled_with_the_same_bytes() {
+    let sink = MemorySink::scripted(&[Does::StoreAndLoseAnswer]);
+    let (committer, drain) = start(&sink, &limits(100, 10, 5_000));
+    assert!(committer.submit(vec![read()]).await.is_ok());
+    assert!(committer.submit(vec![read()]).await.is_ok());
+    drain.finish(Duration::from_secs(5)).await.unwrap();
+    assert_eq!(sink.batch_sizes(), [1, 1], "once each");
+    assert_linked(&sink.0.log.lock().unwrap());
+}
+
+#[tokio::test]
+async fn while_nothing_can_be_stored_callers_hear_so_and_entries_are_kept() {
+    let sink = MemorySink::default();
+    sink.0.broken.store(true, Ordering::SeqCst);
+    let (committer, drain) = start(&sink, &limits(100, 10, 60_000));
+    assert_eq!(committer.submit(vec![read()]).await.err(), Some(CommitError::Unavailable));
+    assert!(committer.status().failing_since.is_some());
+    assert_eq!(committer.submit(vec![read()]).await.err(), Some(CommitError::Unavailable));
+    sink.0.broken.store(false, Ordering::SeqCst);
+    until("it recovers by itself", || sink.entries().len() == 2).await;
+    assert!(committer.submit(vec![read()]).await.is_ok());
+    assert!(committer.status().failing_since.is_none());
+    drain.finish(Duration::from_secs(5)).await.unwrap();
+    assert_linked(&sink.0.log.lock().unwrap());
+}
+
+#[tokio::test]
+async fn a_forked_chain_is_left_and_named_by_a_new_one() {
+    let sink = MemorySink::scripted(&[Does::Store, Does::Fail, Does::Fork]);
+    let (committer, drain) = start(&sink, &limits(100, 10, 5_000));
+    assert!(committer.submit(vec![read()]).await.is_ok());
+    assert!(committer.submit(vec![read()]).await.is_ok());
+    drain.finish(Duration::from_secs(5)).await.unwrap();
+    let log = sink.0.log.lock().unwrap();
+    assert_eq!(log.len(), 2);
+    assert_ne!(log[0].src, log[1].src);
+    assert_linked(&log);
+    let first: serde_json::Value = serde_json::from_slice(&log[1].entries[0].bytes).unwrap();
+    assert_eq!(first["act"], "chain.restart");
+    assert_eq!(first["obj"][0]["chain"], log[0].src.to_string());
+    assert_eq!(first["obj"][0]["seq"], 1);
+    assert_eq!(log[1].entries.len(), 2);
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_what_was_accepted_but_not_for_ever() {
+    let sink = MemorySink::default();
+    let (committer, drain) = start(&sink, &limits(100, 2, 10));
+    let closed = sink.0.closed.write().await;
+    for _ in 0..5 {
+        assert_eq!(committer.submit(vec![read()]).await.err(), Some(CommitError::Late));
+    }
+    assert_eq!(drain.finish(Duration::from_millis(20)).await, Err(5));
+    drop(closed);
+}
+
+#[tokio::test]
+async fn a_write_gets_its_receipt_from_its_own_commit() {
+    let sink = MemorySink::default();
+    let (committer, _drain) = start(&sink, &limits(100, 10, 5_000));
+    let draft = || EntryDraft { act: Act::RecordCreate, outcome: Outcome::SUCCESS, ..read() };
+    let failed =
+        committer.outbox_entry(&draft()).unwrap().commit_with(async |_| Err::<(), _>("rolled back")).await;
+    assert_eq!(failed.err(), Some("rolled back"));
+    let entry = committer.outbox_entry(&draft()).unwrap();
+    let id = entry.entry_id();
+    let stored = entry
+        .commit_with(async |outbox| {
+            let json: serde_json::Value = serde_json::from_slice(outbox.bytes()).unwrap();
+            assert_eq!(json["id"], outbox.entry_id().to_string());
+            assert_eq!(json["tenant"], outbox.tenant_id().to_string());
+            assert!(json.get("chain").is_none());
+            Ok::<_, ()>(outbox.entry_id())
+        })
+        .await;
+    let (stored, receipt) = stored.unwrap();
+    assert_eq!((stored, receipt.entries()), (id, 1));
+    assert_eq!(crate::audit::Withheld::new("answer").release(&receipt), "answer");
+    assert!(sink.entries().is_empty());
+}

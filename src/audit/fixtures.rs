@@ -1,0 +1,101 @@
+//! A context, a clock and a random source that never change, for the tests of this module.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use uuid::Uuid;
+
+use super::act::{Act, Outcome};
+use super::encode::Place;
+use super::event::{EntryDraft, RecordObject};
+use super::scribe::Scribe;
+use crate::domain::actor::{Actor, CertificateFacts, ClientKind, Identity};
+use crate::domain::class::DataClass;
+use crate::domain::clock::{Clock, Timestamp};
+use crate::domain::context::{OperationContext, RequestFacts};
+use crate::domain::id::{CollectionName, FieldName, RecordId, RecordVersion, RequestId, SubjectId, TenantId};
+use crate::domain::purpose::Purpose;
+use crate::domain::random::{NoRandomness, Random};
+
+pub struct FixedClock;
+
+impl Clock for FixedClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(1_767_225_600_123_456)
+    }
+}
+
+/// 1, 2, 3 … as 64-bit words.
+#[derive(Default)]
+pub struct Counting(AtomicU64);
+
+impl Random for Counting {
+    fn fill(&self, destination: &mut [u8]) -> Result<(), NoRandomness> {
+        let next = self.0.fetch_add(1, Ordering::Relaxed) + 1;
+        destination.fill(0);
+        let at = destination.len() - 8;
+        destination[at..].copy_from_slice(&next.to_be_bytes());
+        Ok(())
+    }
+}
+
+pub fn scribe() -> Scribe {
+    let place = Place { instance: "room-1".into(), build: "1.2.3" };
+    Scribe { clock: Arc::new(FixedClock), random: Arc::new(Counting::default()), place }
+}
+
+pub fn uuid(tail: u128) -> Uuid {
+    Uuid::from_u128(0x019b_76da_0000_7000_8000_0000_0000_0000 | tail)
+}
+
+pub fn names(words: &[&str]) -> Arc<[FieldName]> {
+    words.iter().map(|word| FieldName::parse(word).unwrap()).collect()
+}
+
+pub fn context() -> OperationContext {
+    OperationContext {
+        actor: Actor {
+            identity: Arc::new(Identity {
+                client: "portal".into(),
+                kind: ClientKind::App,
+                tenant: TenantId::from_uuid(uuid(0xa)),
+                roles: Arc::from([Arc::from("portal"), Arc::from("scheduling")]),
+            }),
+            certificate: Arc::new(CertificateFacts {
+                san: "spiffe://strongroom.test/client/portal".into(),
+                issuer_sha256: "11".repeat(32),
+                serial: "0a".into(),
+                not_after: Timestamp::from_micros(1_800_000_000_000_000),
+                sha256: "22".repeat(32),
+            }),
+            source: "[::ffff:10.8.0.7]:50123".parse().unwrap(),
+        },
+        request: RequestFacts {
+            id: RequestId::from_uuid(uuid(0xb)),
+            trace: Some("0af7651916cd43dd8448eb211c80319c".into()),
+            route: "/api/v1/{collection}/{id}",
+        },
+        purpose: Some(Purpose::Treat),
+    }
+}
+
+pub fn patient() -> RecordObject {
+    RecordObject::new(CollectionName::parse("patients").unwrap())
+        .id(RecordId::from_uuid(uuid(0xc)))
+        .version(RecordVersion::new(3).unwrap())
+}
+
+/// The commonest entry: a patient read with some fields masked.
+pub fn read() -> EntryDraft {
+    EntryDraft::of_request(&context(), Act::RecordRead, Outcome::SUCCESS)
+        .subject(SubjectId::from_uuid(uuid(0xd)))
+        .asked(names(&["birth_date", "family_name", "ssn"]))
+        .policies(&[Arc::from("portal-reads-patients")])
+        .record(
+            patient()
+                .fields(names(&["birth_date", "family_name"]))
+                .masked(names(&["ssn"]))
+                .class(DataClass::Phi)
+                .class(DataClass::Pii),
+        )
+}
