@@ -2,7 +2,7 @@
 //!
 //! A list that cannot be fetched leaves the old one; when that expires, the door closes (fail closed).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +37,11 @@ pub async fn refresh(transit: &Transit, directory: PathBuf) -> bool {
         is_complete &= stored;
     }
     is_complete
+}
+
+/// Whether lists of an earlier run are there to start with; `tls` decides whether they are still good.
+pub fn are_kept(directory: &Path) -> bool {
+    LISTS.iter().all(|(_, name)| directory.join(name).with_extension("crl").is_file())
 }
 
 /// Refreshes at `interval` and has the door take up what changed.

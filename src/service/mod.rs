@@ -26,7 +26,7 @@ pub use read::{ReadRequest, RequestedView};
 use crate::audit::Committer;
 use crate::domain::clock::{Clock, SharedClock};
 use crate::domain::random::{Random, SharedRandom};
-use crate::keys::KeyRing;
+use crate::keys::{KeyRing, Transit};
 use crate::policy::{Authoriser, Collection};
 use crate::storage::{AuditReader, RecordStore};
 
@@ -34,6 +34,7 @@ use crate::storage::{AuditReader, RecordStore};
 pub struct Service {
     policy: ArcSwap<Authoriser>,
     keys: KeyRing,
+    transit: Transit,
     records: RecordStore,
     audit: Committer,
     audit_reader: AuditReader,
@@ -45,6 +46,7 @@ pub struct Service {
 pub struct Parts {
     pub policy: Arc<Authoriser>,
     pub keys: KeyRing,
+    pub transit: Transit,
     pub records: RecordStore,
     pub audit: Committer,
     pub audit_reader: AuditReader,
@@ -57,6 +59,7 @@ impl Service {
         Self {
             policy: ArcSwap::new(parts.policy),
             keys: parts.keys,
+            transit: parts.transit,
             records: parts.records,
             audit: parts.audit,
             audit_reader: parts.audit_reader,

@@ -18,11 +18,13 @@ impl Service {
         found: &FoundRecord,
         wanted: &[WantedField],
     ) -> Result<Vec<OpenedField>, Error> {
-        let keys = self.opening_keys(permit, found, wanted).await?;
+        let mut wanted = wanted.to_vec();
+        wanted.extend(anchor(permit.collection(), found, &wanted));
+        let keys = self.opening_keys(permit, found, &wanted).await?;
         let key_of = |class: DataClass, id: KeyId| {
             keys.iter().find(|(of, key)| *of == class && key.id() == id).map(|(_, key)| &**key)
         };
-        open_fields(&found.stored, wanted, key_of).map_err(|error| tampered(permit, found, error))
+        open_fields(&found.stored, &wanted, key_of).map_err(|error| tampered(permit, found, error))
     }
 
     /// The keys of the classes that are wanted and present, one look-up each, usually in memory.
@@ -51,6 +53,17 @@ impl Service {
         }
         Ok(keys)
     }
+}
+
+/// A field to open although nobody asked for it. What opens proves the list of all fields of the version; if none of
+/// the fields that are wanted is listed, nothing would open, and a row could have been trimmed unnoticed.
+fn anchor(collection: &Collection, found: &FoundRecord, fields: &[WantedField]) -> Option<WantedField> {
+    let stored = &found.stored.fields;
+    let proves = fields.iter().any(|field| stored.iter().any(|listed| listed.id == field.id));
+    if proves {
+        return None;
+    }
+    stored.iter().find_map(|listed| collection.field_by_id(listed.id)).map(wanted)
 }
 
 /// Whose key seals a record of this collection.

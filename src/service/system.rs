@@ -70,7 +70,10 @@ impl Service {
     /// Names of the parts that do not answer now.
     pub async fn parts_down(&self) -> Vec<&'static str> {
         let (data, keys, vault) =
-            tokio::join!(self.records.ping(), self.keys.ping_store(), self.keys.ping_transit());
+            tokio::join!(self.records.ping(), self.keys.ping(), self.transit.ready());
+        if let Err(error) = &vault {
+            tracing::warn!(error = %error, "vault.not_ready");
+        }
         [("data", data.is_err()), ("keys", keys.is_err()), ("vault", vault.is_err())]
             .into_iter()
             .filter_map(|(name, is_down)| is_down.then_some(name))

@@ -119,6 +119,11 @@ impl Database {
         self.pool.status()
     }
 
+    /// One empty round trip.
+    pub async fn ping(&self, name: &'static str) -> Result<(), StorageError> {
+        self.run(name, async |client| Ok(client.batch_execute("/* storage::ping */ SELECT 1").await?)).await
+    }
+
     /// Runs `work` on a connection, outside an explicit transaction: one statement, which PostgreSQL makes atomic.
     /// Bounded by the configured timeout; a connection whose work did not end is thrown away.
     pub async fn run<T>(

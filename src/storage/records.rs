@@ -79,6 +79,11 @@ impl RecordStore {
         row.map(|row| found(&row, tenant, collection, record)).transpose()
     }
 
+    /// Whether the data database answers.
+    pub async fn ping(&self) -> Result<(), StorageError> {
+        self.database.ping("records::ping").await
+    }
+
     /// Whether the subject is there and active.
     pub async fn subject_is_active(&self, tenant: TenantId, subject: SubjectId) -> Result<bool, StorageError> {
         const SQL: &str = "/* storage::records::subject_is_active */ \
