@@ -185,7 +185,7 @@ impl Config {
         paths.extend(self.vault.roots_file.as_mut());
         match &mut self.vault.auth {
             VaultAuth::AppRole { role_id_file, secret_id_file } => {
-                paths.extend([role_id_file, secret_id_file])
+                paths.extend([role_id_file, secret_id_file]);
             }
             VaultAuth::Certificate { certificate_file, private_key_file, .. } => {
                 paths.extend([certificate_file, private_key_file]);
