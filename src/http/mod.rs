@@ -1,1 +1,3 @@
-//! Placeholder: replaced by the commit that builds this module.
+//! HTTP: the door that lets connections in.
+
+pub mod door;
