@@ -2,6 +2,8 @@
 //!
 //! Not here: keys, plaintext, decisions.
 
+pub mod key_store;
 pub mod pool;
 
+pub use key_store::KeyDatabase;
 pub use pool::{Database, StorageError};
