@@ -1,8 +1,8 @@
 //! The `strongroom` command. Each subcommand has a file; here is only what they take.
 
 mod audit;
-mod bootstrap;
 mod certificate;
+mod dev;
 mod harden;
 mod migrate;
 mod output;
@@ -14,7 +14,6 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::devstack;
 use crate::telemetry;
 
 /// A private data vault: sealed records behind mutual TLS, with every access on record.
@@ -31,8 +30,6 @@ enum Command {
     Serve(ConfigArgs),
     /// Bring both databases to this build's schema and let the service's roles log in
     Migrate(migrate::MigrateArgs),
-    /// Set up Vault: transit keys, certificate authorities, policies and logins; safe to repeat
-    Bootstrap(bootstrap::BootstrapArgs),
     /// Issue and revoke certificates
     #[command(subcommand)]
     Cert(certificate::CertCommand),
@@ -43,9 +40,7 @@ enum Command {
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
     /// Run everything on this machine, for developing against: prints curl lines, keeps data and keys
-    Dev(devstack::DevArgs),
-    /// Show the main job from end to end on real parts, and leave nothing running
-    Demo(devstack::DemoArgs),
+    Dev(dev::DevArgs),
 }
 
 /// Which configuration to use.
@@ -75,11 +70,9 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Serve(args) => serve::serve(&args.config).await,
         Command::Migrate(args) => migrate::migrate(args).await,
-        Command::Bootstrap(args) => bootstrap::bootstrap(args).await,
         Command::Cert(command) => certificate::run(command).await,
         Command::Audit(command) => audit::run(command).await,
         Command::Policy(command) => policy::run(command),
-        Command::Dev(args) => devstack::dev(args).await,
-        Command::Demo(args) => devstack::demo(args).await,
+        Command::Dev(args) => dev::dev(args).await,
     }
 }

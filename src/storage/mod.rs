@@ -3,10 +3,12 @@
 //! Not here: keys, plaintext, decisions.
 
 pub mod audit;
+pub mod key_store;
 pub mod migrate;
 pub mod pool;
 pub mod records;
 
 pub use audit::{AuditReader, AuditStore};
+pub use key_store::KeyDatabase;
 pub use pool::{Database, StorageError};
 pub use records::{FoundRecord, RecordStore, SubjectRow};

@@ -1,0 +1,337 @@
+//! The keys in memory. Vault is asked only for tenant keys that are not here; subject keys are opened locally.
+//!
+//! A subject key is served only while the tenant key that opened it is within its hard life and has not been refused
+//! since: withdrawing a key in Vault closes everything under it within the soft life. Eviction, purge and the sweep
+//! drop the last reference of a key, which wipes it.
+//!
+//! There is no local fallback: without Vault and past the hard life, the answer is [`KeyError::Unavailable`].
+//!
+//! Not here: whether an owner may still be read (`service`, from the data database), rotation (`jobs`).
+
+mod life;
+mod maker;
+mod upstream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quick_cache::sync::Cache;
+use tokio::task::AbortHandle;
+
+use self::life::{Age, Lease, LifeCache, Lives, Loaded};
+use self::maker::Maker;
+use self::upstream::{FindActive, OpenTenantKey};
+use super::KeyError;
+use super::place::{TenantKeyKind, TenantKeyPlace};
+use super::transit::Transit;
+use crate::config::CacheConfig;
+use crate::crypto::{SubjectKey, TenantKey, WrapPlace, unwrap_subject_key, wrap_subject_key};
+use crate::domain::class::DataClass;
+use crate::domain::clock::{SharedClock, Timestamp};
+use crate::domain::id::{KeyId, KeyOwner, TenantId};
+use crate::domain::random::SharedRandom;
+use crate::storage::key_store::{FoundSubjectKey, KeyDatabase, NewSubjectKey};
+
+/// A tenant key may be replaced while a subject key is being made; that this happens three times means it does not.
+const ATTEMPTS: u32 = 3;
+const SWEEP: Duration = Duration::from_secs(30);
+
+/// The key ring. Cheap to clone; its background work ends with the last clone.
+#[derive(Clone)]
+pub struct KeyRing {
+    inner: Arc<Inner>,
+    _sweeper: Arc<Sweeper>,
+}
+
+struct Inner {
+    database: KeyDatabase,
+    tenant_keys: LifeCache<OpenTenantKey>,
+    active: LifeCache<FindActive>,
+    /// Opened subject keys.
+    opened: Cache<Slot, Arc<Held>>,
+    /// Which version seals, and when that was read. Holds numbers, not keys.
+    sealing: Cache<(TenantId, KeyOwner, DataClass), (KeyId, Timestamp)>,
+    maker: Maker,
+    lives: Lives,
+    clock: SharedClock,
+    random: SharedRandom,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Slot {
+    tenant: TenantId,
+    owner: KeyOwner,
+    class: DataClass,
+    id: KeyId,
+}
+
+/// An opened subject key and what its life hangs on.
+struct Held {
+    key: Arc<SubjectKey>,
+    tenant_key: TenantKeyPlace,
+    lease: Arc<Lease>,
+}
+
+impl KeyRing {
+    /// An empty ring. Must run within a tokio runtime; asks neither the database nor Vault.
+    pub fn open(
+        database: KeyDatabase,
+        transit: Transit,
+        config: &CacheConfig,
+        clock: SharedClock,
+        random: SharedRandom,
+    ) -> Self {
+        let lives = Lives {
+            soft_micros: micros(config.soft_life_seconds),
+            hard_micros: micros(config.hard_life_seconds),
+        };
+        let open = OpenTenantKey { database: database.clone(), transit: transit.clone() };
+        let find = FindActive { database: database.clone(), transit, random: Arc::clone(&random) };
+        let inner = Arc::new(Inner {
+            maker: Maker::start(database.clone()),
+            database,
+            tenant_keys: LifeCache::new(open, lives, Arc::clone(&clock), Arc::clone(&random)),
+            active: LifeCache::new(find, lives, Arc::clone(&clock), Arc::clone(&random)),
+            opened: Cache::new(config.subject_keys_entries),
+            sealing: Cache::new(config.subject_keys_entries),
+            lives,
+            clock,
+            random,
+        });
+        let sweeper = Arc::new(Sweeper::start(&inner));
+        Self { inner, _sweeper: sweeper }
+    }
+
+    /// The key that a stored seal names, for opening. From memory in well under a microsecond; otherwise one round
+    /// trip to the key database, and one to Vault when the tenant key is not in memory either.
+    pub async fn subject_key(
+        &self,
+        tenant: TenantId,
+        owner: &KeyOwner,
+        class: DataClass,
+        id: KeyId,
+    ) -> Result<Arc<SubjectKey>, KeyError> {
+        let slot = Slot { tenant, owner: owner.clone(), class, id };
+        if let Some(key) = self.inner.cached(&slot) {
+            return Ok(key);
+        }
+        let row = self.inner.database.subject_key(tenant, owner, class, id).await?;
+        self.inner.open_row(slot, row.ok_or(KeyError::Missing)?).await
+    }
+
+    /// The active key of an owner for one class; see [`Self::sealing_keys`].
+    pub async fn sealing_key(
+        &self,
+        tenant: TenantId,
+        owner: &KeyOwner,
+        class: DataClass,
+    ) -> Result<Arc<SubjectKey>, KeyError> {
+        self.sealing_keys(tenant, owner, &[class], false).await?.pop().ok_or(KeyError::Unusable)
+    }
+
+    /// The active keys of an owner, in the order of `classes`. Those that do not exist are made, and are committed in
+    /// the key database before this returns. `owner_is_new` skips the look-up; a claim that turns out wrong costs a
+    /// round trip and nothing else. [`KeyError::Erased`] for an owner with a tombstone.
+    pub async fn sealing_keys(
+        &self,
+        tenant: TenantId,
+        owner: &KeyOwner,
+        classes: &[DataClass],
+        owner_is_new: bool,
+    ) -> Result<Vec<Arc<SubjectKey>>, KeyError> {
+        let mut found = Found::new(classes);
+        if !owner_is_new {
+            found.fill(|class| self.inner.cached_sealing(tenant, owner, class));
+            self.inner.look_up(tenant, owner, &mut found).await?;
+        }
+        for _ in 0..ATTEMPTS {
+            if found.missing().is_empty() {
+                break;
+            }
+            self.inner.make(tenant, owner, &mut found).await?;
+        }
+        found.all()
+    }
+}
+
+/// The keys of a request, filled in from several sources.
+struct Found(Vec<(DataClass, Option<Arc<SubjectKey>>)>);
+
+impl Found {
+    fn new(classes: &[DataClass]) -> Self {
+        Self(classes.iter().map(|class| (*class, None)).collect())
+    }
+
+    fn missing(&self) -> Vec<DataClass> {
+        self.0.iter().filter(|(_, key)| key.is_none()).map(|(class, _)| *class).collect()
+    }
+
+    fn fill(&mut self, key_of: impl Fn(DataClass) -> Option<Arc<SubjectKey>>) {
+        for (class, key) in self.0.iter_mut().filter(|(_, key)| key.is_none()) {
+            *key = key_of(*class);
+        }
+    }
+
+    fn put(&mut self, class: DataClass, key: &Arc<SubjectKey>) {
+        self.fill(|wanted| (wanted == class).then(|| Arc::clone(key)));
+    }
+
+    fn all(self) -> Result<Vec<Arc<SubjectKey>>, KeyError> {
+        self.0.into_iter().map(|(_, key)| key.ok_or(KeyError::Unusable)).collect()
+    }
+}
+
+impl Inner {
+    fn cached(&self, slot: &Slot) -> Option<Arc<SubjectKey>> {
+        let held = self.opened.get(slot)?;
+        let now = self.clock.now();
+        match held.lease.age(now, self.lives) {
+            Age::Fresh => {}
+            Age::Stale => self.tenant_keys.refresh(held.tenant_key, &held.lease, now),
+            Age::Dead => {
+                self.opened.remove(slot);
+                return None;
+            }
+        }
+        Some(Arc::clone(&held.key))
+    }
+
+    fn cached_sealing(
+        &self,
+        tenant: TenantId,
+        owner: &KeyOwner,
+        class: DataClass,
+    ) -> Option<Arc<SubjectKey>> {
+        let (id, read_at) = self.sealing.get(&(tenant, owner.clone(), class))?;
+        let age = self.clock.now().as_micros().saturating_sub(read_at.as_micros());
+        if !(0..self.lives.soft_micros).contains(&age) {
+            return None;
+        }
+        self.cached(&Slot { tenant, owner: owner.clone(), class, id })
+    }
+
+    async fn look_up(&self, tenant: TenantId, owner: &KeyOwner, found: &mut Found) -> Result<(), KeyError> {
+        let missing = found.missing();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let read_at = self.clock.now();
+        for row in self.database.active_subject_keys(tenant, owner, &missing).await? {
+            let (class, id) = (row.class, row.key_id);
+            let key = self.open_row(Slot { tenant, owner: owner.clone(), class, id }, row).await?;
+            self.sealing.insert((tenant, owner.clone(), class), (id, read_at));
+            found.put(class, &key);
+        }
+        Ok(())
+    }
+
+    async fn open_row(&self, slot: Slot, row: FoundSubjectKey) -> Result<Arc<SubjectKey>, KeyError> {
+        let kind = TenantKeyKind::Seal(slot.class);
+        let tenant_key = TenantKeyPlace { tenant: slot.tenant, kind, key_id: row.tenant_key_id };
+        let opener = self.tenant_keys.get(tenant_key).await?;
+        let key = unwrap_subject_key(&opener.value, &wrap_place(&slot), &row.wrapped).inspect_err(
+            |error| tracing::error!(tenant = %slot.tenant, error = %error, "keys.unwrap_failed"),
+        )?;
+        let key = Arc::new(key);
+        self.hold(slot, &key, tenant_key, opener.lease);
+        Ok(key)
+    }
+
+    fn hold(&self, slot: Slot, key: &Arc<SubjectKey>, tenant_key: TenantKeyPlace, lease: Arc<Lease>) {
+        self.opened.insert(slot, Arc::new(Held { key: Arc::clone(key), tenant_key, lease }));
+    }
+
+    /// Makes the missing keys. Leaves missing what another instance made first or what the tenant key, replaced in
+    /// this moment, could not be used for; the caller tries again.
+    async fn make(&self, tenant: TenantId, owner: &KeyOwner, found: &mut Found) -> Result<(), KeyError> {
+        let mut rows = Vec::new();
+        let mut made = Vec::new();
+        for class in found.missing() {
+            let (row, key, opener) = self.draft(tenant, owner, class).await?;
+            made.push((class, row.tenant_key_id, key, opener));
+            rows.push(row);
+        }
+        let read_at = self.clock.now();
+        let committed = self.maker.insert(rows).await?;
+        for ((class, key_id, key, opener), is_in) in made.into_iter().zip(committed) {
+            if is_in {
+                let tenant_key = TenantKeyPlace { tenant, kind: TenantKeyKind::Seal(class), key_id };
+                let slot = Slot { tenant, owner: owner.clone(), class, id: key.id() };
+                self.hold(slot, &key, tenant_key, opener.lease);
+                self.sealing.insert((tenant, owner.clone(), class), (key.id(), read_at));
+                found.put(class, &key);
+            }
+        }
+        if found.missing().is_empty() { Ok(()) } else { self.make_good(tenant, owner, found).await }
+    }
+
+    /// Why some keys were not inserted: they exist by now, the owner is erased, or the tenant key is outdated.
+    async fn make_good(&self, tenant: TenantId, owner: &KeyOwner, found: &mut Found) -> Result<(), KeyError> {
+        self.look_up(tenant, owner, found).await?;
+        let missing = found.missing();
+        if !missing.is_empty() && self.database.is_buried(tenant, owner).await? {
+            return Err(KeyError::Erased);
+        }
+        for class in missing {
+            self.active.load((tenant, TenantKeyKind::Seal(class))).await?;
+        }
+        Ok(())
+    }
+
+    async fn draft(
+        &self,
+        tenant: TenantId,
+        owner: &KeyOwner,
+        class: DataClass,
+    ) -> Result<(NewSubjectKey, Arc<SubjectKey>, Loaded<Arc<TenantKey>>), KeyError> {
+        let kind = TenantKeyKind::Seal(class);
+        let tenant_key_id = self.active.get((tenant, kind)).await?.value;
+        let opener = self.tenant_keys.get(TenantKeyPlace { tenant, kind, key_id: tenant_key_id }).await?;
+        let key_id = KeyId::FIRST;
+        let key = SubjectKey::generate(key_id, &*self.random)?;
+        let place = WrapPlace { tenant, owner, class, key_id };
+        let wrapped = wrap_subject_key(&opener.value, &place, &key, &*self.random)?;
+        let row = NewSubjectKey { tenant, owner: owner.clone(), class, key_id, tenant_key_id, wrapped };
+        Ok((row, Arc::new(key), opener))
+    }
+
+    /// Wipes what is past its hard life even if nobody asks for it.
+    fn sweep(&self) {
+        self.tenant_keys.sweep();
+        self.active.sweep();
+        let now = self.clock.now();
+        self.opened.retain(|_, held| held.lease.age(now, self.lives) != Age::Dead);
+    }
+}
+
+fn wrap_place(slot: &Slot) -> WrapPlace<'_> {
+    WrapPlace { tenant: slot.tenant, owner: &slot.owner, class: slot.class, key_id: slot.id }
+}
+
+fn micros(seconds: u64) -> i64 {
+    i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000)
+}
+
+/// Sweeps until the last clone of the ring is gone.
+struct Sweeper(AbortHandle);
+
+impl Sweeper {
+    fn start(inner: &Arc<Inner>) -> Self {
+        let inner = Arc::downgrade(inner);
+        let task = tokio::spawn(async move {
+            let mut tick = tokio::time::interval(SWEEP);
+            loop {
+                tick.tick().await;
+                let Some(inner) = inner.upgrade() else { return };
+                inner.sweep();
+            }
+        });
+        Self(task.abort_handle())
+    }
+}
+
+impl Drop for Sweeper {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,272 @@
+//! The key database: wrapped tenant keys, wrapped subject keys, tombstones. Nothing here can open a key.
+//!
+//! Every method is one statement: one round trip, atomic by itself. Inserts return once their commit is durable.
+//!
+//! Not here: unwrapping and caching (`keys`).
+
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use super::pool::{Database, StorageError};
+use crate::crypto::{HEADER_BYTES, WrappedKey};
+use crate::domain::class::DataClass;
+use crate::domain::id::{KeyId, KeyOwner, TenantId};
+
+/// The tables of the key database.
+#[derive(Clone)]
+pub struct KeyDatabase {
+    database: Database,
+}
+
+/// A subject key's place and its wrapped bytes, to be inserted.
+#[derive(Clone)]
+pub struct NewSubjectKey {
+    pub tenant: TenantId,
+    pub owner: KeyOwner,
+    pub class: DataClass,
+    pub key_id: KeyId,
+    pub tenant_key_id: KeyId,
+    pub wrapped: WrappedKey,
+}
+
+/// A subject key as stored; not to be trusted before it opens.
+pub struct FoundSubjectKey {
+    pub class: DataClass,
+    pub key_id: KeyId,
+    pub tenant_key_id: KeyId,
+    pub wrapped: WrappedKey,
+}
+
+/// A tenant key as stored; `wrapped` is for Vault.
+pub struct FoundTenantKey {
+    pub key_id: KeyId,
+    pub wrapped: String,
+}
+
+/// The newest tenant keys of one tenant, class and purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TenantKeyState {
+    pub active: Option<KeyId>,
+    /// The highest number ever used that still has a row.
+    pub highest: Option<KeyId>,
+}
+
+impl KeyDatabase {
+    pub const fn new(database: Database) -> Self {
+        Self { database }
+    }
+
+    /// Which tenant key wraps new subject keys, and which number would be next.
+    pub async fn tenant_key_state(
+        &self,
+        tenant: TenantId,
+        class: &str,
+        purpose: &str,
+    ) -> Result<TenantKeyState, StorageError> {
+        const SQL: &str = "/* storage::key_store::tenant_key_state */ \
+            SELECT max(key_id) FILTER (WHERE state = 'active'), max(key_id) \
+            FROM tenant_key WHERE tenant_id = $1 AND class = $2 AND purpose = $3";
+        let row = self
+            .database
+            .run("key_store::tenant_key_state", async |client| {
+                let statement = client.prepare_cached(SQL).await?;
+                Ok(client.query_one(&statement, &[tenant.as_uuid(), &class, &purpose]).await?)
+            })
+            .await?;
+        Ok(TenantKeyState { active: optional_key_id(&row, 0)?, highest: optional_key_id(&row, 1)? })
+    }
+
+    /// One tenant key by its number, active or retired.
+    pub async fn tenant_key(
+        &self,
+        tenant: TenantId,
+        class: &str,
+        purpose: &str,
+        key_id: KeyId,
+    ) -> Result<Option<FoundTenantKey>, StorageError> {
+        const SQL: &str = "/* storage::key_store::tenant_key */ \
+            SELECT wrapped FROM tenant_key \
+            WHERE tenant_id = $1 AND class = $2 AND purpose = $3 AND key_id = $4";
+        let row = self
+            .database
+            .run("key_store::tenant_key", async |client| {
+                let statement = client.prepare_cached(SQL).await?;
+                let parameters: [&(dyn ToSql + Sync); 4] =
+                    [tenant.as_uuid(), &class, &purpose, &key_id.as_i64()];
+                Ok(client.query_opt(&statement, &parameters).await?)
+            })
+            .await?;
+        row.map(|row| Ok(FoundTenantKey { key_id, wrapped: row.try_get(0)? })).transpose()
+    }
+
+    /// Adds a tenant key as the active one, unless another is active already or has this number; then nothing
+    /// changes, and the caller reads who won.
+    pub async fn insert_tenant_key(
+        &self,
+        tenant: TenantId,
+        class: &str,
+        purpose: &str,
+        key: &FoundTenantKey,
+    ) -> Result<(), StorageError> {
+        const SQL: &str = "/* storage::key_store::insert_tenant_key */ \
+            INSERT INTO tenant_key (tenant_id, class, purpose, key_id, wrapped) \
+            VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING";
+        self.database
+            .run("key_store::insert_tenant_key", async |client| {
+                let statement = client.prepare_cached(SQL).await?;
+                let parameters: [&(dyn ToSql + Sync); 5] =
+                    [tenant.as_uuid(), &class, &purpose, &key.key_id.as_i64(), &key.wrapped];
+                client.execute(&statement, &parameters).await?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// One subject key by its number.
+    pub async fn subject_key(
+        &self,
+        tenant: TenantId,
+        owner: &KeyOwner,
+        class: DataClass,
+        key_id: KeyId,
+    ) -> Result<Option<FoundSubjectKey>, StorageError> {
+        const SQL: &str = "/* storage::key_store::subject_key */ \
+            SELECT class, key_id, tenant_key_id, header, wrapped FROM subject_key \
+            WHERE tenant_id = $1 AND owner = $2 AND class = $3 AND key_id = $4";
+        let row = self
+            .database
+            .run("key_store::subject_key", async |client| {
+                let statement = client.prepare_cached(SQL).await?;
+                let parameters: [&(dyn ToSql + Sync); 4] =
+                    [tenant.as_uuid(), &owner.to_text(), &class.as_str(), &key_id.as_i64()];
+                Ok(client.query_opt(&statement, &parameters).await?)
+            })
+            .await?;
+        row.as_ref().map(found_subject_key).transpose()
+    }
+
+    /// The sealing keys of an owner: the highest active version of each class that has one. An owner with a tombstone
+    /// has none, whatever rows are left.
+    pub async fn active_subject_keys(
+        &self,
+        tenant: TenantId,
+        owner: &KeyOwner,
+        classes: &[DataClass],
+    ) -> Result<Vec<FoundSubjectKey>, StorageError> {
+        const SQL: &str = "/* storage::key_store::active_subject_keys */ \
+            SELECT DISTINCT ON (class) class, key_id, tenant_key_id, header, wrapped FROM subject_key s \
+            WHERE tenant_id = $1 AND owner = $2 AND class = ANY ($3) AND state = 'active' \
+              AND NOT EXISTS (SELECT FROM tombstone t WHERE t.tenant_id = s.tenant_id AND t.owner = s.owner) \
+            ORDER BY class, key_id DESC";
+        let words: Vec<&str> = classes.iter().map(|class| class.as_str()).collect();
+        let rows = self
+            .database
+            .run("key_store::active_subject_keys", async |client| {
+                let statement = client.prepare_cached(SQL).await?;
+                Ok(client.query(&statement, &[tenant.as_uuid(), &owner.to_text(), &words]).await?)
+            })
+            .await?;
+        rows.iter().map(found_subject_key).collect()
+    }
+
+    /// Whether an owner was erased.
+    pub async fn is_buried(&self, tenant: TenantId, owner: &KeyOwner) -> Result<bool, StorageError> {
+        const SQL: &str = "/* storage::key_store::is_buried */ \
+            SELECT EXISTS (SELECT FROM tombstone WHERE tenant_id = $1 AND owner = $2)";
+        self.database
+            .run("key_store::is_buried", async |client| {
+                let statement = client.prepare_cached(SQL).await?;
+                Ok(client.query_one(&statement, &[tenant.as_uuid(), &owner.to_text()]).await?.try_get(0)?)
+            })
+            .await
+    }
+
+    /// Inserts first keys of owners, many owners in one statement and one commit. Returns the headers (each is unique
+    /// by its random salt) of those that are in; the others were left out because the owner has a tombstone, has a
+    /// key of this class already, or because the tenant key is no longer active.
+    pub async fn insert_subject_keys(
+        &self,
+        keys: &[NewSubjectKey],
+    ) -> Result<Vec<[u8; HEADER_BYTES]>, StorageError> {
+        // In the order of the primary key, so that two instances never wait for each other in a circle.
+        const SQL: &str = "/* storage::key_store::insert_subject_keys */ \
+            INSERT INTO subject_key (tenant_id, owner, class, key_id, tenant_key_id, header, wrapped) \
+            SELECT a.* FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bytea[], \
+                                   $7::bytea[]) AS a (tenant_id, owner, class, key_id, tenant_key_id, header, wrapped) \
+            WHERE NOT EXISTS (SELECT FROM tombstone t WHERE t.tenant_id = a.tenant_id AND t.owner = a.owner) \
+              AND NOT EXISTS (SELECT FROM subject_key s WHERE s.tenant_id = a.tenant_id AND s.owner = a.owner \
+                              AND s.class = a.class) \
+              AND EXISTS (SELECT FROM tenant_key k WHERE k.tenant_id = a.tenant_id AND k.class = a.class \
+                          AND k.purpose = 'seal' AND k.key_id = a.tenant_key_id AND k.state = 'active') \
+            ORDER BY a.tenant_id, a.owner COLLATE \"C\", a.class COLLATE \"C\", a.key_id \
+            ON CONFLICT DO NOTHING RETURNING header";
+        let columns = Columns::of(keys);
+        let rows = self
+            .database
+            .run("key_store::insert_subject_keys", async |client| {
+                let statement = client.prepare_cached(SQL).await?;
+                Ok(client.query(&statement, &columns.parameters()).await?)
+            })
+            .await?;
+        rows.iter().map(|row| header(row, 0)).collect()
+    }
+}
+
+/// The arrays of an `unnest`.
+struct Columns<'a> {
+    tenants: Vec<Uuid>,
+    owners: Vec<String>,
+    classes: Vec<&'static str>,
+    key_ids: Vec<i64>,
+    tenant_key_ids: Vec<i64>,
+    headers: Vec<&'a [u8]>,
+    wrapped: Vec<&'a [u8]>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(keys: &'a [NewSubjectKey]) -> Self {
+        Self {
+            tenants: keys.iter().map(|key| *key.tenant.as_uuid()).collect(),
+            owners: keys.iter().map(|key| key.owner.to_text()).collect(),
+            classes: keys.iter().map(|key| key.class.as_str()).collect(),
+            key_ids: keys.iter().map(|key| key.key_id.as_i64()).collect(),
+            tenant_key_ids: keys.iter().map(|key| key.tenant_key_id.as_i64()).collect(),
+            headers: keys.iter().map(|key| key.wrapped.header.as_slice()).collect(),
+            wrapped: keys.iter().map(|key| key.wrapped.wrapped.as_slice()).collect(),
+        }
+    }
+
+    fn parameters(&self) -> [&(dyn ToSql + Sync); 7] {
+        [
+            &self.tenants,
+            &self.owners,
+            &self.classes,
+            &self.key_ids,
+            &self.tenant_key_ids,
+            &self.headers,
+            &self.wrapped,
+        ]
+    }
+}
+
+fn found_subject_key(row: &Row) -> Result<FoundSubjectKey, StorageError> {
+    let class: &str = row.try_get(0)?;
+    Ok(FoundSubjectKey {
+        class: DataClass::parse(class).ok_or(StorageError::Malformed("subject_key.class"))?,
+        key_id: optional_key_id(row, 1)?.ok_or(StorageError::Malformed("subject_key.key_id"))?,
+        tenant_key_id: optional_key_id(row, 2)?
+            .ok_or(StorageError::Malformed("subject_key.tenant_key_id"))?,
+        wrapped: WrappedKey { header: header(row, 3)?, wrapped: row.try_get(4)? },
+    })
+}
+
+fn header(row: &Row, column: usize) -> Result<[u8; HEADER_BYTES], StorageError> {
+    let bytes: &[u8] = row.try_get(column)?;
+    bytes.try_into().map_err(|_| StorageError::Malformed("subject_key.header"))
+}
+
+fn optional_key_id(row: &Row, column: usize) -> Result<Option<KeyId>, StorageError> {
+    let number: Option<i64> = row.try_get(column)?;
+    number.map(|number| KeyId::new(number).ok_or(StorageError::Malformed("key_id"))).transpose()
+}
