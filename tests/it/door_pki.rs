@@ -12,6 +12,7 @@ use rcgen::{
     SerialNumber, date_time_ymd,
 };
 use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
@@ -97,7 +98,7 @@ impl Pki {
 
     pub fn roots(&self) -> Arc<RootCertStore> {
         let mut store = RootCertStore::empty();
-        store.add(self.root.der().clone()).unwrap();
+        store.add(CertificateDer::from_pem_slice(self.root_pem().as_bytes()).unwrap()).unwrap();
         Arc::new(store)
     }
 
