@@ -35,10 +35,24 @@ async fn without_a_certificate_nobody_comes_in() {
 }
 
 #[tokio::test]
-async fn another_ca_is_not_believed_even_under_the_same_names() {
+async fn another_ca_is_not_believed() {
+    let stand = Stand::open().await;
+    let client = Pki::named("Other").leaf(&Leaf::client(PORTAL));
+    expect_refusal(&stand, Some(&client), HandshakeFailure::UnknownIssuer).await;
+}
+
+#[tokio::test]
+async fn another_ca_under_the_same_name_is_not_believed() {
     let stand = Stand::open().await;
     let client = Pki::new().leaf(&Leaf::client(PORTAL));
-    expect_refusal(&stand, Some(&client), HandshakeFailure::UnknownIssuer).await;
+    expect_refusal(&stand, Some(&client), HandshakeFailure::BadSignature).await;
+}
+
+#[tokio::test]
+async fn a_certificate_without_its_key_is_no_proof() {
+    let stand = Stand::open().await;
+    let stolen = Issued { chain: stand.client(PORTAL).chain, ..stand.client(MOBILE) };
+    expect_refusal(&stand, Some(&stolen), HandshakeFailure::BadSignature).await;
 }
 
 #[tokio::test]
@@ -121,7 +135,7 @@ async fn without_crls_the_door_does_not_open() {
     );
 }
 
-/// A hello as TLS 1.2 wrote it: no supported_versions extension, one suite of TLS 1.2 and one of TLS 1.3.
+/// A hello as TLS 1.2 wrote it: no `supported_versions` extension, one suite of TLS 1.2 and one of TLS 1.3.
 const HELLO_TLS_1_2: &[u8] = &[
     0x16, 0x03, 0x01, 0x00, 0x3d, // record: handshake, 61 bytes
     0x01, 0x00, 0x00, 0x39, // client hello, 57 bytes
@@ -182,7 +196,7 @@ async fn the_key_exchange_is_hybrid_and_the_protocol_is_chosen() {
     for alpn in [&b"h2"[..], b"http/1.1"] {
         let stream = stand.connect(Some(&client), alpn).await.unwrap();
         let session = stream.get_ref().1;
-        let group = session.negotiated_key_exchange_group().map(|group| group.name());
+        let group = session.negotiated_key_exchange_group().map(rustls::crypto::SupportedKxGroup::name);
         assert_eq!(group, Some(NamedGroup::X25519MLKEM768));
         assert_eq!(session.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
         assert_eq!(session.alpn_protocol(), Some(alpn));

@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
 use strongroom::http::door::HandshakeFailure;
+use strongroom::tls::crl::{self, StoreError, Stored};
 use strongroom::tls::{FileFault, Part};
 use tokio::io::AsyncReadExt;
 
@@ -65,6 +67,19 @@ async fn an_older_crl_on_disk_is_not_taken_up() {
     let mut stream = stand.connect(Some(&stand.pki.leaf(&leaf)), b"h2").await.unwrap();
     assert!(!matches!(stream.read(&mut [0]).await, Ok(1..)));
     assert_eq!(stand.failure().await, HandshakeFailure::Revoked);
+}
+
+#[tokio::test]
+async fn a_fetched_crl_is_stored_and_taken_up_and_an_older_one_is_not() {
+    let stand = Stand::open().await;
+    let directory = stand.folder.path().join("crl");
+    let issuing = CertificateDer::from(stand.pki.issuing_der().to_vec());
+    let fetched =
+        |crl: &Crl<'_>| crl::store(&directory, "issuing.crl", &stand.pki.issuing_crl(crl), Some(&issuing));
+    assert_eq!(fetched(&Crl { number: 3, ..Crl::first() }), Ok(Stored::Replaced));
+    assert_eq!(stand.tls.poll().0[0].part, Part::Crls);
+    assert_eq!(fetched(&Crl { number: 2, ..Crl::first() }), Err(StoreError::Rollback));
+    assert_eq!(stand.tls.poll(), (vec![], vec![]));
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::client::Resumption;
 use rustls::pki_types::{ServerName, UnixTime};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore};
 use strongroom::config::LimitsConfig;
 use strongroom::domain::actor::CertificateFacts;
@@ -37,6 +38,8 @@ use crate::door_pki::{Crl, Folder, Issued, Leaf, Pki};
 pub const PORTAL: &str = "spiffe://strongroom.internal/client/clinic-north/portal";
 pub const MOBILE: &str = "spiffe://strongroom.internal/client/clinic-north/mobile";
 pub const STRANGER: &str = "spiffe://strongroom.internal/client/clinic-north/stranger";
+/// Within the first CRLs' time.
+const NOON: &str = "2026-06-01T12:00:00Z";
 /// A role that the stand's policy does not know.
 pub const UNKNOWN_ROLE: &str = "nobody-knows-this";
 const IDENTITIES: &str = include_str!("../../policy/identities.toml");
@@ -91,7 +94,7 @@ impl Stand {
     pub async fn open_with(limits: LimitsConfig) -> Self {
         let (pki, folder) = (Pki::new(), Folder::new());
         let clock = Arc::new(TestClock(AtomicI64::new(0)));
-        clock.set("2026-06-01T12:00:00Z");
+        clock.set(NOON);
         write(&folder, "root.pem", pki.root_pem().as_bytes());
         write(&folder, "identities.toml", IDENTITIES.as_bytes());
         std::fs::create_dir(folder.path().join("crl")).unwrap();
@@ -212,7 +215,8 @@ pub fn client_config(pki: &Pki, client: Option<&Issued>, alpn: &[u8]) -> ClientC
     struct Noon;
     impl rustls::time_provider::TimeProvider for Noon {
         fn current_time(&self) -> Option<UnixTime> {
-            Some(UnixTime::since_unix_epoch(Duration::from_secs(1_780_315_200)))
+            let noon = Timestamp::parse_rfc3339(NOON)?.as_seconds();
+            Some(UnixTime::since_unix_epoch(Duration::from_secs(noon.unsigned_abs())))
         }
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -221,7 +225,12 @@ pub fn client_config(pki: &Pki, client: Option<&Issued>, alpn: &[u8]) -> ClientC
         .unwrap()
         .with_root_certificates(Arc::<RootCertStore>::clone(&pki.roots()));
     let mut config = match client.cloned() {
-        Some(client) => builder.with_client_auth_cert(client.chain, client.key).unwrap(),
+        // Not checked to belong together here: that is the server's to find out.
+        Some(client) => {
+            let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&client.key).unwrap();
+            let certified = CertifiedKey::new(client.chain, key);
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certified)))
+        }
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = vec![alpn.to_vec()];
