@@ -121,7 +121,9 @@ fn batch_of(src: Uuid, seqs: impl IntoIterator<Item = i64>, filler: u8) -> Batch
     let entries = seqs
         .into_iter()
         .map(|seq| ChainedEntry {
-            id: EntryId::from_uuid(Uuid::from_u128(u128::from(filler) << 64 | seq.unsigned_abs() as u128)),
+            id: EntryId::from_uuid(Uuid::from_u128(
+                u128::from(filler) << 64 | u128::from(seq.unsigned_abs()),
+            )),
             tenant: None,
             seq,
             bytes: format!("{{\"n\":{seq}}}").into_bytes(),
@@ -175,7 +177,7 @@ async fn many_at_once_are_all_there_in_one_unbroken_chain() {
         .iter()
         .map(|entry| {
             let digest = ring::digest::digest(&ring::digest::SHA256, entry);
-            let hex = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+            let hex = digest.as_ref().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
             let place = &json(entry)["chain"];
             (place["seq"].as_i64().unwrap(), place["prev"].as_str().map(str::to_owned), hex)
         })
@@ -212,9 +214,9 @@ async fn a_database_that_hangs_or_cuts_the_line_loses_nothing() {
     }
     drain.finish(Duration::from_secs(10)).await.unwrap();
     let entries = all_pages(&reader_of(&databases), AuditQuery::new(Scope::Everything)).await;
-    let committed = usize::try_from(committer.status().committed_entries).unwrap();
-    assert_eq!(entries.len(), committed);
-    assert_eq!(ids(&entries).into_iter().collect::<HashSet<_>>().len(), committed, "none twice");
+    let expected = usize::try_from(committer.status().committed_entries).unwrap();
+    assert_eq!(entries.len(), expected);
+    assert_eq!(ids(&entries).into_iter().collect::<HashSet<_>>().len(), expected, "none twice");
     assert!(entries.iter().any(|entry| json(entry)["subj"] == Uuid::from_u128(2).to_string()));
 }
 

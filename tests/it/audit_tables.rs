@@ -9,7 +9,7 @@ const INSERT_ENTRY: &str = "INSERT INTO audit_entry (src, seq, entry_id, tenant_
     VALUES (gen_random_uuid(), 1, gen_random_uuid(), gen_random_uuid(), '{}', sha256('{}'))";
 const INSERT_OUTBOX: &str = "INSERT INTO audit_outbox (tenant_id, entry_id, entry) VALUES (gen_random_uuid(), gen_random_uuid(), '{}')";
 
-/// insufficient_privilege: from a missing grant and from the triggers alike.
+/// `insufficient_privilege`: from a missing grant and from the triggers alike.
 const REFUSED: &str = "42501";
 
 async fn connect(config: &DatabaseConfig) -> Client {

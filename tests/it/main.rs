@@ -1,5 +1,9 @@
 //! The one integration test binary: a file per use case, against real parts.
 
+// `cfg(test)` tells clippy that helpers are tests as well.
+#[cfg(test)]
 mod audit_store;
+#[cfg(test)]
 mod audit_tables;
+#[cfg(test)]
 mod support;
