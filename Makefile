@@ -11,8 +11,9 @@ ARGS ?=
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# The profile of the tests: it is built already, and shows what the service does, not how fast (that is `make bench`).
 demo: ## the whole service on real parts with made-up patients (ARGS="…" for options)
-	$(CARGO) run --profile demo -- demo $(ARGS)
+	$(CARGO) run -- demo $(ARGS)
 
 dev: ## the service on real parts, to develop against (ARGS="--parts-only" for the parts alone)
 	$(CARGO) run -- dev $(ARGS)
