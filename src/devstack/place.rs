@@ -51,12 +51,7 @@ impl Place {
             .map_err(DevStackError::file("make", directory))?;
         let directory = directory.canonicalize().map_err(DevStackError::file("find", directory))?;
         let path = directory.join("lock");
-        let lock = OpenOptions::new()
-            .create(true)
-            .write(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(DevStackError::file("open", &path))?;
+        let lock = lock_file(&path)?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { directory, _lock: lock }),
             Err(std::fs::TryLockError::WouldBlock) => Err(DevStackError::Held(directory)),
@@ -110,6 +105,12 @@ impl Place {
         self.save(state)?;
         Ok(home)
     }
+}
+
+/// Opens, and makes if needed, a file to lock: what is in it does not matter.
+pub(super) fn lock_file(path: &Path) -> Result<File, DevStackError> {
+    let mut options = OpenOptions::new();
+    options.create(true).write(true).truncate(false).open(path).map_err(DevStackError::file("open", path))
 }
 
 /// Removes a stack that does not run: its directory and, if there is one, the second folder.
