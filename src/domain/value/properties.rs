@@ -77,10 +77,9 @@ proptest! {
         let number = f64::from_bits(bits);
         if number.is_finite() {
             let expected = serde_json_canonicalizer::to_string(&number).unwrap();
-            for spelling in [format!("{number:e}"), serde_json::to_string(&number).unwrap()] {
-                let found = parse(FieldType::Json, &spelling);
-                prop_assert_eq!(found.as_deref(), Ok(expected.as_str()));
-            }
+            let sent = serde_json::to_string(&number).unwrap();
+            let found = parse(FieldType::Json, &sent);
+            prop_assert_eq!(found.as_deref(), Ok(expected.as_str()));
         }
     }
 

@@ -375,6 +375,8 @@ fn json_values() {
             ("[]", "[]"),
             ("42.39055960367879", "42.39055960367879"),
             ("9007199254740992", "9007199254740992"),
+            // Two shortest spellings are equally close; ECMAScript takes the even one, Rust's own formatting does not.
+            ("592941853610559.2", "592941853610559.2"),
         ],
     );
     refuses(
@@ -384,6 +386,7 @@ fn json_values() {
             (r#"{"a":1,"b":2,"\u0061":3}"#, E::DuplicateMember),
             (r#"[{"x":{"a":1,"a":1}}]"#, E::DuplicateMember),
             ("9007199254740993", E::Inexact),
+            ("592941853610559.25", E::Inexact),
             ("0.1000000000000000055511151231257827", E::Inexact),
             ("1e400", E::Inexact),
             ("1e-400", E::Inexact),
