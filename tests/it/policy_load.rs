@@ -1,5 +1,7 @@
 //! A policy folder is loaded whole or not at all: each change that a reviewer might get wrong is refused with words.
 
+#![cfg(test)]
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -1,5 +1,7 @@
 //! The authoriser's tables against Cedar asked field by field, by an oracle that shares no code with `policy`.
 
+#![cfg(test)]
+
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::Path;
