@@ -31,7 +31,7 @@ async fn a_second_run_changes_nothing_and_drift_is_repaired() {
         .await;
     let policy = json!({ "policy": "path \"transit/*\" { capabilities = [\"sudo\", \"create\"] }" });
     vault.admin("POST", &format!("sys/policies/acl/{SERVICE}"), Some(policy)).await;
-    vault.admin("POST", &format!("auth/approle/role/{SERVICE}"), Some(json!({ "token_ttl": 99_999 }))).await;
+    vault.admin("POST", &format!("auth/approle/role/{SERVICE}"), Some(json!({ "token_ttl": 9_999 }))).await;
     let third = bootstrap.run().await.unwrap();
     let repaired = outcomes(&third, StepOutcome::Done);
     assert_eq!(
@@ -125,7 +125,14 @@ async fn the_rewrapper_rewraps_and_cannot_open() {
 }
 
 fn request(role: &'static str, uri: &str) -> CertificateRequest {
-    CertificateRequest { role, uri: Some(uri.to_owned()), life_seconds: 3_600, ..Default::default() }
+    let common_name = (role == "service").then(|| SERVICE.to_owned());
+    CertificateRequest {
+        role,
+        common_name,
+        uri: Some(uri.to_owned()),
+        life_seconds: 3_600,
+        ..Default::default()
+    }
 }
 
 fn leaf(issued: &IssuedCertificate) -> Vec<u8> {
@@ -163,6 +170,9 @@ async fn each_role_names_its_own_and_serves_one_use() {
         let mut with_name = request(role, uri);
         with_name.dns_names = vec![String::from("localhost")];
         assert!(root.issue(&with_name).await.is_err(), "{role} with a DNS name");
+        let mut renamed = request(role, uri);
+        renamed.common_name = Some(String::from("localhost"));
+        assert!(root.issue(&renamed).await.is_err(), "{role} with a common name");
         let mut addressed = request(role, uri);
         addressed.ip_addresses = vec!["127.0.0.1".parse().unwrap()];
         assert!(root.issue(&addressed).await.is_err(), "{role} with an address");
@@ -172,7 +182,7 @@ async fn each_role_names_its_own_and_serves_one_use() {
         dns_names: vec![String::from("strongroom.internal"), String::from("localhost")],
         ip_addresses: vec!["127.0.0.1".parse().unwrap()],
         life_seconds: 3_600,
-        uri: None,
+        ..Default::default()
     };
     let der = leaf(&root.issue(&server).await.unwrap());
     let (_, certificate) = X509Certificate::from_der(&der).unwrap();
@@ -230,7 +240,7 @@ async fn a_revocation_is_in_the_crl_at_once() {
     let after = root.crl(PkiMount::Issuing).await.unwrap();
     let (_, list) = CertificateRevocationList::from_der(&after).unwrap();
     let serials: Vec<String> =
-        list.iter_revoked_certificates().map(|revoked| revoked.raw_serial_as_string()).collect();
+        list.iter_revoked_certificates().map(RevokedCertificate::raw_serial_as_string).collect();
     assert_eq!(serials, [issued.serial]);
     let life = list.next_update().unwrap().timestamp() - list.last_update().timestamp();
     assert_eq!(life, 24 * 3_600);

@@ -25,6 +25,8 @@ pub enum PkiMount {
 pub struct CertificateRequest {
     /// `server`, `service`, `client`, `auditor` or `custodian`.
     pub role: &'static str,
+    /// Only `service` has one: Vault's certificate login names the caller after it.
+    pub common_name: Option<String>,
     /// The one URI subject alternative name of client certificates.
     pub uri: Option<String>,
     pub dns_names: Vec<String>,
@@ -49,6 +51,8 @@ impl Transit {
         #[derive(Serialize)]
         struct Issue<'a> {
             #[serde(skip_serializing_if = "Option::is_none")]
+            common_name: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
             uri_sans: Option<&'a str>,
             alt_names: String,
             ip_sans: String,
@@ -68,6 +72,7 @@ impl Transit {
         }
         let addresses: Vec<String> = request.ip_addresses.iter().map(ToString::to_string).collect();
         let body = Body::json(&Issue {
+            common_name: request.common_name.as_deref(),
             uri_sans: request.uri.as_deref(),
             alt_names: request.dns_names.join(","),
             ip_sans: addresses.join(","),
