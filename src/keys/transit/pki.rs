@@ -12,6 +12,7 @@ use super::wire::Body;
 use super::{Transit, TransitError};
 use crate::domain::clock::Timestamp;
 use crate::domain::secret::SecretBytes;
+use crate::keys::bootstrap::SERVICE;
 
 /// Which of the two certificate authorities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,10 +24,8 @@ pub enum PkiMount {
 /// What a certificate should say; the role decides what it may say.
 #[derive(Clone, Debug, Default)]
 pub struct CertificateRequest {
-    /// `server`, `service`, `client`, `auditor` or `custodian`.
+    /// `server`, `service`, `client`, `auditor`, `custodian` or `operator`.
     pub role: &'static str,
-    /// Only `service` has one: Vault's certificate login names the caller after it.
-    pub common_name: Option<String>,
     /// The one URI subject alternative name of client certificates.
     pub uri: Option<String>,
     pub dns_names: Vec<String>,
@@ -72,7 +71,8 @@ impl Transit {
         }
         let addresses: Vec<String> = request.ip_addresses.iter().map(ToString::to_string).collect();
         let body = Body::json(&Issue {
-            common_name: request.common_name.as_deref(),
+            // Only the service has one: Vault's certificate login calls its caller by it.
+            common_name: (request.role == "service").then_some(SERVICE),
             uri_sans: request.uri.as_deref(),
             alt_names: request.dns_names.join(","),
             ip_sans: addresses.join(","),
