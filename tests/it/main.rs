@@ -1,10 +1,9 @@
 //! The one integration test binary: a file per use case, against real parts.
 
-#[cfg(test)]
+// `cfg(test)` tells clippy that helpers are tests as well.
+#![cfg(test)]
+
 mod devstack;
-#[cfg(test)]
 mod layout;
-#[cfg(test)]
 mod parts;
-#[cfg(test)]
 mod source;
