@@ -11,7 +11,6 @@ use tracing::{Dispatch, Metadata};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{EnvFilter, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::fmt::time::UtcTime;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -47,7 +46,8 @@ where
 {
     let filter =
         EnvFilter::try_new(directives(chosen)).unwrap_or_else(|_| EnvFilter::new(directives("info")));
-    let lines = tracing_subscriber::fmt::layer().with_writer(writer).with_timer(UtcTime::rfc_3339());
+    // Its own clock prints RFC 3339 in UTC.
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     let lines = match format {
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
         LogFormat::Text => lines.with_ansi(ansi).with_target(false).boxed(),
