@@ -55,11 +55,7 @@ pub(crate) struct ConfigArgs {
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let format = if matches!(cli.command, Command::Serve(_)) { LogFormat::Json } else { LogFormat::Text };
-    let filter = std::env::var("STRONGROOM_LOG").ok();
-    let default = if format == LogFormat::Json { telemetry::DEFAULT_FILTER } else { "warn" };
-    if let Err(error) = telemetry::init(format, filter.as_deref().unwrap_or(default)) {
-        return output::fail(&anyhow::Error::new(error).context("STRONGROOM_LOG"));
-    }
+    telemetry::init(format);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return output::fail(&anyhow::Error::new(error).context("cannot start the runtime")),
