@@ -9,7 +9,7 @@ async fn a_patient_is_stored_read_changed_and_deleted() {
     let strongroom = Strongroom::start().await;
     let portal = strongroom.client("portal").await.with_purpose("TREAT");
     let created = portal
-        .create("patients", &json!({ "fields": { "family_name": "Nováková", "given_name": "Žofie" } }))
+        .create("patients", &json!({ "fields": { "family_name": "Nováková", "given_name": "Žofie", "birth_date": "1984-02-29", "mrn": "MRN-0012345678" } }))
         .await;
     let id = created["id"].as_str().unwrap();
     assert_eq!(created["version"], 1);
