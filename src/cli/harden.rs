@@ -19,11 +19,9 @@ pub fn harden() -> Weaknesses {
         weaknesses.messages.push("the process could not be made undumpable");
     }
     if !lock_memory() {
-        weaknesses.messages.push("memory could not be locked: set `LimitMEMLOCK=infinity` for the service, or turn swap off");
-    }
-    weaknesses
-            .messages
-            .push("memory could not be locked: raise `LimitMEMLOCK` for the service, or turn swap off");
+        weaknesses.messages.push(
+            "memory could not be locked: set `LimitMEMLOCK=infinity` for the service, or turn swap off",
+        );
     }
     weaknesses
 }
