@@ -1,6 +1,7 @@
 //! Real parts shared by the tests of this binary, a site on them, databases of one's own, and running services.
 
 mod client;
+mod rig;
 mod service;
 
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use tokio::sync::OnceCell;
 use tokio_postgres::NoTls;
 
 pub use client::{Client, problem};
+pub use rig::Rig;
 pub use service::{ServiceOptions, Strongroom};
 
 use crate::parts::Parts;
