@@ -13,10 +13,8 @@ use crate::keys::{PkiMount, Transit};
 use crate::tls::crl::{self, Authority};
 
 /// The lists by mount and file name. The file names are those that `tls` reads in `server.crl_directory`.
-const LISTS: [(PkiMount, Authority, &str); 2] = [
-    (PkiMount::Root, Authority::Root, "root.crl"),
-    (PkiMount::Issuing, Authority::Issuing, "issuing.crl"),
-];
+const LISTS: [(PkiMount, Authority, &str); 2] =
+    [(PkiMount::Root, Authority::Root, "root.crl"), (PkiMount::Issuing, Authority::Issuing, "issuing.crl")];
 
 /// Where lists go, and what they must chain to.
 #[derive(Clone, Debug)]

@@ -108,11 +108,13 @@ pub fn check_issuer(
 
 /// RFC 5280 section 6.1.3 (a) and 6.1.4 (k) and (n), as far as they concern who signed what.
 fn has_issued(root: &CertificateDer<'_>, issued: &CertificateDer<'_>) -> bool {
-    let (Ok((_, root)), Ok((_, issued))) = (X509Certificate::from_der(root), X509Certificate::from_der(issued))
+    let (Ok((_, root)), Ok((_, issued))) =
+        (X509Certificate::from_der(root), X509Certificate::from_der(issued))
     else {
         return false;
     };
-    let may_certify = root.key_usage().is_ok_and(|usage| usage.is_none_or(|usage| usage.value.key_cert_sign()));
+    let may_certify =
+        root.key_usage().is_ok_and(|usage| usage.is_none_or(|usage| usage.value.key_cert_sign()));
     may_certify
         && issued.is_ca()
         && issued.issuer().as_raw() == root.subject().as_raw()
@@ -209,20 +211,22 @@ mod tests {
         let (pki, other, folder) = (Pki::new(), Pki::new(), Folder::new());
         let roots = folder.path().join("roots.pem");
         fs::write(&roots, pki.root_pem()).unwrap();
-        let check = |der: &[u8], authority| check_issuer(&CertificateDer::from(der.to_vec()), authority, &roots);
-        assert_eq!(check(pki.root_der(), Authority::Root), Ok(()));
+        let root = |pki: &Pki| CertificateDer::from_pem_slice(pki.root_pem().as_bytes()).unwrap();
+        let check =
+            |der: &[u8], authority| check_issuer(&CertificateDer::from(der.to_vec()), authority, &roots);
+        assert_eq!(check(&root(&pki), Authority::Root), Ok(()));
         assert_eq!(check(pki.issuing_der(), Authority::Issuing), Ok(()));
         // The same names, other keys.
-        assert_eq!(check(other.root_der(), Authority::Root), Err(StoreError::Untrusted));
+        assert_eq!(check(&root(&other), Authority::Root), Err(StoreError::Untrusted));
         assert_eq!(check(other.issuing_der(), Authority::Issuing), Err(StoreError::Untrusted));
         // One authority does not speak for the other: its own list would go missing.
         assert_eq!(check(pki.issuing_der(), Authority::Root), Err(StoreError::Untrusted));
-        assert_eq!(check(pki.root_der(), Authority::Issuing), Err(StoreError::Untrusted));
+        assert_eq!(check(&root(&pki), Authority::Issuing), Err(StoreError::Untrusted));
         // A client's certificate is issued by the CA and is none.
         let leaf = pki.leaf(&Leaf::client("spiffe://x/client/n/a"));
         assert_eq!(check(&leaf.chain[0], Authority::Issuing), Err(StoreError::Untrusted));
         fs::remove_file(&roots).unwrap();
-        assert!(matches!(check(pki.root_der(), Authority::Root), Err(StoreError::Roots(_))));
+        assert!(matches!(check(&root(&pki), Authority::Root), Err(StoreError::Roots(_))));
     }
 
     #[test]

@@ -26,3 +26,4 @@ mod policy_table;
 mod records;
 mod source;
 mod support;
+mod tampering;
