@@ -8,6 +8,7 @@ mod audit_tables;
 mod commands;
 mod crypto_vectors;
 mod devstack;
+mod documents;
 mod door_connections;
 mod door_handshake;
 mod door_pki;
