@@ -5,6 +5,7 @@
 
 mod audit_store;
 mod audit_tables;
+mod commands;
 mod crypto_vectors;
 mod devstack;
 mod door_connections;
