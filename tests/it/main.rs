@@ -23,6 +23,7 @@ mod policy_fields;
 mod policy_load;
 mod policy_rules;
 mod policy_table;
-mod records;
+mod records_create;
+mod records_read;
 mod source;
 mod support;
