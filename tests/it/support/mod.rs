@@ -55,7 +55,8 @@ pub async fn site() -> &'static Site {
             vault_token: SecretBytes::new(parts.secret("/vault/token_file").trim().as_bytes().to_vec()),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         };
-        on_shared_runtime(async { Site::build(plan, |_| {}).await.expect("the site of the tests is built") }).await
+        on_shared_runtime(async { Site::build(plan, |_| {}).await.expect("the site of the tests is built") })
+            .await
     })
     .await
 }
