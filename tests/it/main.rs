@@ -5,6 +5,7 @@
 
 mod audit_store;
 mod audit_tables;
+mod collections;
 mod commands;
 mod crypto_vectors;
 mod devstack;
@@ -24,6 +25,11 @@ mod policy_fields;
 mod policy_load;
 mod policy_rules;
 mod policy_table;
-mod records;
+mod purposes;
+mod records_create;
+mod records_delete;
+mod records_read;
+mod records_update;
 mod source;
 mod support;
+mod tenants;
