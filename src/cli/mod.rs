@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::telemetry;
+use crate::telemetry::{self, LogFormat};
 
 /// A private data vault: sealed records behind mutual TLS, with every access on record.
 #[derive(Parser)]
@@ -54,8 +54,8 @@ pub(crate) struct ConfigArgs {
 /// Runs the command line of this process. Errors go to standard error as one line and what to do about it.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    let logs_are_json = matches!(cli.command, Command::Serve(_));
-    telemetry::init(logs_are_json);
+    let format = if matches!(cli.command, Command::Serve(_)) { LogFormat::Json } else { LogFormat::Text };
+    telemetry::init(format);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return output::fail(&anyhow::Error::new(error).context("cannot start the runtime")),

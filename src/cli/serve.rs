@@ -82,7 +82,7 @@ fn open_tls(config: &Config, authoriser: &Arc<Authoriser>, clock: SharedClock) -
     let policy = Arc::clone(authoriser.policy_set());
     let check = move |identities: &Identities| match identities.roles().find(|role| !policy.has_role(role)) {
         None => Ok(()),
-        Some(_) => Err(IdentityError::UnknownRole),
+        Some(role) => Err(IdentityError::Role(role.to_owned())),
     };
     LiveTls::open(files, clock, Box::new(check)).context("the door's files are not usable")
 }

@@ -14,4 +14,4 @@ pub mod transit;
 pub use error::KeyError;
 pub use place::{TenantKeyKind, TenantKeyPlace};
 pub use ring::KeyRing;
-pub use transit::{Transit, TransitError};
+pub use transit::{CertificateRequest, Health, IssuedCertificate, PkiMount, Transit, TransitError};

@@ -47,7 +47,10 @@ impl Service {
             }
             match self.keys.subject_key(permit.tenant(), &owner, seal.class, id).await {
                 Ok(key) => keys.push((seal.class, key)),
-                Err(KeyError::Missing) => return Err(tampered(permit, found, OpenError::MissingKey)),
+                Err(KeyError::Missing | KeyError::TooOld) => {
+                    return Err(tampered(permit, found, OpenError::MissingKey));
+                }
+                Err(KeyError::Unusable) => return Err(tampered(permit, found, OpenError::WrongKey)),
                 Err(error) => return Err(Error::from(error)),
             }
         }
@@ -113,7 +116,17 @@ impl From<StorageError> for Error {
 
 impl From<KeyError> for Error {
     fn from(error: KeyError) -> Self {
-        tracing::warn!(error = %error, "keys.failed");
-        Self::Unavailable(Part::Keys)
+        match error {
+            KeyError::Erased => Self::SubjectUnknown,
+            KeyError::NoRandomness => Self::Unavailable(Part::Randomness),
+            KeyError::Unavailable
+            | KeyError::Denied
+            | KeyError::Missing
+            | KeyError::TooOld
+            | KeyError::Unusable => {
+                tracing::warn!(error = %error, "keys.failed");
+                Self::Unavailable(Part::Keys)
+            }
+        }
     }
 }

@@ -7,6 +7,7 @@ use super::Service;
 use crate::audit::{Act, EntryDraft, Outcome};
 use crate::crypto::digest::parse_hex;
 use crate::domain::actor::CertificateFacts;
+use crate::keys::Health;
 use crate::policy::Authoriser;
 
 impl Service {
@@ -70,11 +71,8 @@ impl Service {
     /// Names of the parts that do not answer now.
     pub async fn parts_down(&self) -> Vec<&'static str> {
         let (data, keys, vault) =
-            tokio::join!(self.records.ping(), self.keys.ping(), self.transit.ready());
-        if let Err(error) = &vault {
-            tracing::warn!(error = %error, "vault.not_ready");
-        }
-        [("data", data.is_err()), ("keys", keys.is_err()), ("vault", vault.is_err())]
+            tokio::join!(self.records.ping(), self.keys.ping(), self.transit.health());
+        [("data", data.is_err()), ("keys", keys.is_err()), ("vault", vault != Health::Ready)]
             .into_iter()
             .filter_map(|(name, is_down)| is_down.then_some(name))
             .collect()

@@ -57,6 +57,11 @@ impl KeyDatabase {
         Self { database }
     }
 
+    /// Whether the key database answers.
+    pub async fn ping(&self) -> Result<(), StorageError> {
+        self.database.ping("key_store::ping").await
+    }
+
     /// Which tenant key wraps new subject keys, and which number would be next.
     pub async fn tenant_key_state(
         &self,

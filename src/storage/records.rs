@@ -102,7 +102,7 @@ impl RecordStore {
         &self,
         sealed: &SealedRecord,
         subject: SubjectRow,
-        entry: &OutboxBytes<'_>,
+        entry: &OutboxBytes,
         now: Timestamp,
     ) -> Result<(), StorageError> {
         let columns = Columns::of(sealed, now)?;
@@ -149,7 +149,7 @@ impl RecordStore {
         &self,
         sealed: &SealedRecord,
         deleted: bool,
-        entry: &OutboxBytes<'_>,
+        entry: &OutboxBytes,
         now: Timestamp,
     ) -> Result<(), StorageError> {
         let columns = Columns::of(sealed, now)?;

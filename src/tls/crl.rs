@@ -62,7 +62,7 @@ pub fn store(
         Ok(stored) if stored == der => return Ok(Stored::Unchanged),
         // One that cannot be read protects nothing; it is replaced.
         Ok(stored) => {
-            read_crl(&stored).map_or(Ok(()), |stored| check_order(&crl, &stored, issuer.is_some()))?
+            read_crl(&stored).map_or(Ok(()), |stored| check_order(&crl, &stored, issuer.is_some()))?;
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(StoreError::Write(error.kind())),

@@ -22,6 +22,8 @@ pub enum IdentityError {
     Syntax(String),
     #[error("tenant {0}: {1}")]
     Tenant(String, &'static str),
+    #[error("the policy has no role {0}; add it there first or correct the name")]
+    Role(String),
     #[error("client {0}: {1}")]
     Client(String, &'static str),
 }

@@ -125,9 +125,10 @@ impl LiveTls {
         }))
     }
 
-    /// The configuration for the next handshake.
-    pub fn server_config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.serving.load().config)
+    /// The configuration for the next handshake, and the [`Self::generation`] of its verifier.
+    pub fn for_handshake(&self) -> (Arc<ServerConfig>, u64) {
+        let serving = self.serving.load();
+        (Arc::clone(&serving.config), serving.generation)
     }
 
     pub fn admission(&self) -> &Arc<Admission> {

@@ -135,7 +135,10 @@ pub(super) fn read_crl(der: &[u8]) -> Result<CrlFacts, CrlFault> {
         // RFC 5280 section 5.1.2.5: conforming issuers always say when the next one comes.
         next_update: crl.next_update().map(|at| seconds(at.timestamp())).ok_or(CrlFault::NoNextUpdate)?,
         age: CrlAge {
-            number: crl.crl_number().map(|number| number.to_bytes_be()).ok_or(CrlFault::NoNumber)?,
+            number: crl
+                .crl_number()
+                .map(x509_parser::num_bigint::BigUint::to_bytes_be)
+                .ok_or(CrlFault::NoNumber)?,
             this_update: seconds(crl.last_update().timestamp()),
         },
         serials: crl.iter_revoked_certificates().map(|entry| serial_hex(entry.raw_serial())).collect(),

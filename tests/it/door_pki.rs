@@ -12,6 +12,7 @@ use rcgen::{
     SerialNumber, date_time_ymd,
 };
 use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
@@ -82,8 +83,14 @@ impl Pki {
     pub const ISSUING_SERIAL: &'static [u8] = &[1, 7];
 
     pub fn new() -> Self {
-        let root = Authority::self_signed(authority("root", &[1]), key()).unwrap();
-        let issuing = Authority::signed_by(authority("issuing", Self::ISSUING_SERIAL), key(), &root).unwrap();
+        Self::named("Strongroom test")
+    }
+
+    /// A CA of its own, even where the name is another's.
+    pub fn named(name: &str) -> Self {
+        let root = Authority::self_signed(authority(&format!("{name} root"), &[1]), key()).unwrap();
+        let issuing = authority(&format!("{name} issuing"), Self::ISSUING_SERIAL);
+        let issuing = Authority::signed_by(issuing, key(), &root).unwrap();
         Self { root, issuing }
     }
 
@@ -97,7 +104,7 @@ impl Pki {
 
     pub fn roots(&self) -> Arc<RootCertStore> {
         let mut store = RootCertStore::empty();
-        store.add(self.root.der().clone()).unwrap();
+        store.add(CertificateDer::from_pem_slice(self.root_pem().as_bytes()).unwrap()).unwrap();
         Arc::new(store)
     }
 
@@ -163,7 +170,7 @@ fn key() -> KeyPair {
 
 fn authority(name: &str, serial: &[u8]) -> CertificateParams {
     let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, format!("Strongroom test {name}"));
+    params.distinguished_name.push(DnType::CommonName, name);
     params.not_before = date_time_ymd(2020, 1, 1);
     params.not_after = date_time_ymd(2040, 1, 1);
     params.serial_number = Some(SerialNumber::from_slice(serial));

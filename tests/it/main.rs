@@ -1,4 +1,12 @@
 //! The one integration test binary: a file per use case, against real parts.
-mod crypto_vectors;
 
+// `cfg(test)` tells clippy that helpers are tests as well.
+#![cfg(test)]
+
+mod crypto_vectors;
+mod door_connections;
+mod door_handshake;
+mod door_pki;
+mod door_reload;
+mod door_stand;
 mod policy_rules;

@@ -102,6 +102,11 @@ impl KeyRing {
         Self { inner, _sweeper: sweeper }
     }
 
+    /// Whether the key database answers.
+    pub async fn ping(&self) -> Result<(), KeyError> {
+        Ok(self.inner.database.ping().await?)
+    }
+
     /// The key that a stored seal names, for opening. From memory in well under a microsecond; otherwise one round
     /// trip to the key database, and one to Vault when the tenant key is not in memory either.
     pub async fn subject_key(

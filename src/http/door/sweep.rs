@@ -1,0 +1,77 @@
+//! Revocation reaches connections that are already open.
+//!
+//! Every request is admitted anew by the router; the sweep is for connections that ask nothing, or stream an answer.
+//! Each round asks [`crate::tls::Admission`] about every open connection; after a change of roots or CRLs, and when a
+//! CRL has run out, the whole chain is verified again as in a handshake, which finds a revoked issuing CA as well. What
+//! no longer passes is told to leave, and is cut at the next round if it has not.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::Hall;
+use super::registry::{Open, Order};
+use crate::domain::clock::Timestamp;
+use crate::tls::Refusal;
+
+/// Chains verified in a row before other tasks get their turn.
+const CHAINS_IN_A_ROW: usize = 16;
+
+pub(super) async fn run(hall: Arc<Hall>) {
+    let mut rounds = interval(hall.door.limits.sweep_interval);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        rounds.tick().await;
+        for (count, open) in hall.registry.all().iter().enumerate() {
+            check(&hall, open);
+            if count % CHAINS_IN_A_ROW == CHAINS_IN_A_ROW - 1 {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
+
+fn check(hall: &Hall, open: &Open) {
+    match verdict(hall, open, hall.door.clock.now()) {
+        Ok(()) => {}
+        Err(Refusal::Unlisted) if is_being_answered(hall, open) => {}
+        Err(refusal) => send_away(hall, open, refusal),
+    }
+}
+
+fn verdict(hall: &Hall, open: &Open, now: Timestamp) -> Result<(), Refusal> {
+    let tls = &hall.door.tls;
+    let (seen, verified_at) = open.verified();
+    // Read before the chain is verified: a change in between shows in the next round.
+    let generation = tls.generation();
+    if generation != seen || tls.admission().revocations().ran_out_between(verified_at, now) {
+        tls.verify_again(&open.chain, now)?;
+        open.note_verified(generation, now);
+    }
+    tls.admission().admit(&open.facts, now).map(|_| ())
+}
+
+/// A stranger is let in to hear the router's answer; it has as long as anybody to ask.
+fn is_being_answered(hall: &Hall, open: &Open) -> bool {
+    open.is_stranger && !open.is_answered() && open.opened.elapsed() < hall.door.limits.header_timeout
+}
+
+fn send_away(hall: &Hall, open: &Open, refusal: Refusal) {
+    let was_warned = open.warn();
+    match (open.ordered(), was_warned) {
+        (Order::Stay, _) => {
+            hall.door.counters.swept.fetch_add(1, Ordering::Relaxed);
+            tracing::info!(
+                door.peer = %open.peer,
+                door.san = %open.facts.san,
+                door.refusal = refusal.code(),
+                "door.connection_swept"
+            );
+            open.order(Order::Leave);
+        }
+        // Asked by somebody else since the last round: it gets a round as well.
+        (Order::Leave, false) | (Order::Cut, _) => {}
+        (Order::Leave, true) => open.order(Order::Cut),
+    }
+}
