@@ -20,7 +20,7 @@ use axum::routing::{get, post};
 use clap::Args;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use strongroom::config::{self, DatabaseConfig};
-use strongroom::domain::clock::{Clock, SharedClock, SystemClock};
+use strongroom::domain::clock::{SharedClock, SystemClock};
 use strongroom::domain::id::uuid_v7;
 use strongroom::domain::random::{SharedRandom, SystemRandom};
 use strongroom::http::door::{self, Door};
@@ -29,7 +29,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio_postgres::NoTls;
 
-pub use table::{TENANT, Table};
+pub use table::{Table, connect};
 
 /// What the bare server is told by the bench that starts it.
 #[derive(Args)]
@@ -119,7 +119,7 @@ async fn read(
 ) -> Result<Response, Failed> {
     let client = bare.client().await?;
     let statement = client.prepare_cached(table::SELECT).await?;
-    let row = client.query_one(&statement, &[&TENANT, &collection, &id]).await?;
+    let row = client.query_one(&statement, &[&table::TENANT, &collection, &id]).await?;
     Ok(json(StatusCode::OK, Body::from(row.try_get::<_, Vec<u8>>(0)?)))
 }
 
@@ -132,7 +132,7 @@ async fn create(
     let client = bare.client().await?;
     let statement = client.prepare_cached(table::INSERT).await?;
     let rest = bare.rest(body.len());
-    client.execute(&statement, &[&TENANT, &collection, &id, &body.as_ref(), &rest]).await?;
+    client.execute(&statement, &[&table::TENANT, &collection, &id, &body.as_ref(), &rest]).await?;
     Ok(json(StatusCode::CREATED, bare.written(&collection, &id)))
 }
 
@@ -145,7 +145,7 @@ async fn update(
     let client = bare.client().await?;
     let statement = client.prepare_cached(table::UPDATE).await?;
     let rest = bare.rest(0);
-    match client.execute(&statement, &[&TENANT, &collection, &id, &rest]).await? {
+    match client.execute(&statement, &[&table::TENANT, &collection, &id, &rest]).await? {
         1 => Ok(json(StatusCode::OK, bare.written(&collection, &id))),
         _ => Err(Failed),
     }

@@ -55,7 +55,8 @@ impl Table {
 
     /// Loads answers under their ids, each filled up with `filler` to its size.
     pub async fn load(&self, ids: &[String], answers: &[Vec<u8>], filler: &[u8]) -> Result<()> {
-        const SQL: &str = "INSERT INTO record SELECT $1, 'patients', * FROM unnest($2::text[], $3::bytea[], $4::bytea[])";
+        const SQL: &str =
+            "INSERT INTO record SELECT $1, 'patients', * FROM unnest($2::text[], $3::bytea[], $4::bytea[])";
         let statement = self.client.prepare(SQL).await?;
         for (ids, answers) in ids.chunks(1_000).zip(answers.chunks(1_000)) {
             let rests: Vec<&[u8]> = answers

@@ -61,8 +61,7 @@ impl Connection {
         let socket = TcpStream::connect(target.address).await.context("connecting")?;
         socket.set_nodelay(true)?;
         let connector = TlsConnector::from(Arc::clone(&target.tls));
-        let stream =
-            connector.connect(target.server_name.clone(), socket).await.context("shaking hands")?;
+        let stream = connector.connect(target.server_name.clone(), socket).await.context("shaking hands")?;
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
             let io = TokioIo::new(stream);
             let (sender, connection) =
@@ -71,11 +70,8 @@ impl Connection {
             tokio::spawn(connection);
             return Ok(Self::Http2(Box::new(Http2 { sender, target: target.clone(), incoming: Vec::new() })));
         }
-        let fixed_headers = format!(
-            "host: {}\r\nx-purpose-of-use: {}\r\n",
-            target.server_name.to_str(),
-            target.purpose
-        );
+        let fixed_headers =
+            format!("host: {}\r\nx-purpose-of-use: {}\r\n", target.server_name.to_str(), target.purpose);
         let (outgoing, incoming) = (Vec::with_capacity(8 * 1024), Vec::with_capacity(32 * 1024));
         Ok(Self::Http1(Box::new(Http1 { stream, fixed_headers, outgoing, incoming })))
     }

@@ -11,7 +11,7 @@ use crate::lanes::{Append, Create, Read, Roster, Update};
 use crate::options::{Options, Scenario};
 use crate::patients::Spread;
 use crate::processor::{Meter, resident_bytes};
-use crate::report::{self, Conditions, Report};
+use crate::report::{self, Report};
 use crate::series::{Comparison, Series, compare};
 use crate::stage::Stage;
 

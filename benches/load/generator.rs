@@ -148,7 +148,11 @@ async fn failure_or_end(ended: &mut mpsc::Receiver<bool>) {
     while ended.recv().await == Some(true) {}
 }
 
-async fn drive(mut connection: Connection, mut lane: Box<dyn Lane>, shared: &Shared) -> Result<Histogram<u64>> {
+async fn drive(
+    mut connection: Connection,
+    mut lane: Box<dyn Lane>,
+    shared: &Shared,
+) -> Result<Histogram<u64>> {
     let mut latency = empty_histogram()?;
     let mut call = Call::default();
     while shared.phase.load(Ordering::Relaxed) != OVER && lane.next(&mut call) {

@@ -34,6 +34,7 @@ pub enum Part {
 }
 
 #[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub struct Options {
     /// Fewer records, rounds and seconds: about a minute, and a rougher figure
     #[arg(long)]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-/// SplitMix64 (Steele, Lea, Flood 2014): enough to spread reads evenly, and the same in every run.
+/// `SplitMix64` (Steele, Lea, Flood 2014): enough to spread reads evenly, and the same in every run.
 #[derive(Clone)]
 pub struct Spread(u64);
 
@@ -31,14 +31,35 @@ impl Spread {
 }
 
 const FAMILY: [&str; 12] = [
-    "Abernathy", "Bergström", "Castellanos", "Dąbrowski", "Feeney", "Güneş", "Hernández", "Ivanova", "Kovacek",
-    "Okonkwo", "Schuster", "Zemlak",
+    "Abernathy",
+    "Bergström",
+    "Castellanos",
+    "Dąbrowski",
+    "Feeney",
+    "Güneş",
+    "Hernández",
+    "Ivanova",
+    "Kovacek",
+    "Okonkwo",
+    "Schuster",
+    "Zemlak",
 ];
 const GIVEN: [&str; 12] = [
-    "Adelaide", "Benito", "Chidi", "Delphine", "Elke", "Farid", "Günther", "Hiroko", "Ines", "Jamal", "Katarzyna",
+    "Adelaide",
+    "Benito",
+    "Chidi",
+    "Delphine",
+    "Elke",
+    "Farid",
+    "Günther",
+    "Hiroko",
+    "Ines",
+    "Jamal",
+    "Katarzyna",
     "Lupita",
 ];
-const STREETS: [&str; 6] = ["Cormier Parade", "Elm Street", "Gutmann Alley", "Kuhn Mill", "Park Row", "Volkman Way"];
+const STREETS: [&str; 6] =
+    ["Cormier Parade", "Elm Street", "Gutmann Alley", "Kuhn Mill", "Park Row", "Volkman Way"];
 const CITIES: [&str; 6] = ["Amherst", "Boston", "Cambridge", "Fall River", "Plymouth", "Worcester"];
 const NOTES: [&str; 4] = [
     "Prefers to be called in the afternoon; speaks with the care team through the portal.",
@@ -100,7 +121,8 @@ pub fn message(spread: &mut Spread) -> String {
     let number = spread.below(1_000_000);
     let _ = write!(json, r#""subject_line":"Question {number}","body":"{}","#, spread.pick(&NOTES));
     let _ = write!(json, r#""thread":"thread-{number}","priority":{},"read":false,"#, spread.below(5));
-    let _ = write!(json, r#""reply_email":"person{number}@example.org","callback_phone":"{}","#, phone(spread));
+    let _ =
+        write!(json, r#""reply_email":"person{number}@example.org","callback_phone":"{}","#, phone(spread));
     let _ = write!(json, r#""attachments":[{{"name":"letter.pdf","bytes":{number}}}]}}"#);
     json
 }

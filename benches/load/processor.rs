@@ -51,7 +51,8 @@ impl Meter {
 
 /// Resident memory of a process in bytes.
 pub fn resident_bytes(id: u32) -> Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{id}/status")).context("reading a server's status")?;
+    let status =
+        std::fs::read_to_string(format!("/proc/{id}/status")).context("reading a server's status")?;
     let kib = status
         .lines()
         .find_map(|line| line.strip_prefix("VmRSS:"))

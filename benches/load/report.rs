@@ -97,17 +97,12 @@ impl Report {
         let _ = writeln!(out, "loaded {:.0} records/s over the API", c.loaded_per_second);
         let _ = writeln!(
             out,
-            "\n{:<8} {:>4} {:<10} {:>9} {:>8} {:>8} {:>8} {:>7} {:>9} {:>5} {:>6}  {}",
-            "", "conn", "", "req/s", "p50 ms", "p99 ms", "p99.9 ms", "cpu µs", "pg cpu µs", "load", "MiB", "ratio (rounds)"
+            "\n{:<8} {:>4} {:<10} {:>9} {:>8} {:>8} {:>8} {:>7} {:>9} {:>5} {:>6}  ratio (rounds)",
+            "", "conn", "", "req/s", "p50 ms", "p99 ms", "p99.9 ms", "cpu µs", "pg cpu µs", "load", "MiB"
         );
         for row in &self.comparisons {
-            let _ = writeln!(
-                out,
-                "{:<8} {:>4} {}",
-                row.scenario,
-                row.connections,
-                figures("bare", &row.bare)
-            );
+            let _ =
+                writeln!(out, "{:<8} {:>4} {}", row.scenario, row.connections, figures("bare", &row.bare));
             let _ = writeln!(
                 out,
                 "{:<8} {:>4} {}  {:.2} ({:.2}–{:.2})",

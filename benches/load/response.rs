@@ -36,7 +36,8 @@ pub fn read_head(received: &[u8]) -> Result<Option<Head>, BadAnswer> {
     let mut length = None;
     for line in lines {
         let mut halves = line.splitn(2, |byte| *byte == b':');
-        let (name, value) = (halves.next().unwrap_or_default(), halves.next().unwrap_or_default().trim_ascii());
+        let (name, value) =
+            (halves.next().unwrap_or_default(), halves.next().unwrap_or_default().trim_ascii());
         if name.eq_ignore_ascii_case(b"content-length") {
             length = Some(number(value).ok_or(BadAnswer::Length)?);
         } else if name.eq_ignore_ascii_case(b"connection") && value.eq_ignore_ascii_case(b"close") {

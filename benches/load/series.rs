@@ -101,12 +101,7 @@ impl Series {
     }
 }
 
-pub fn compare(
-    scenario: &'static str,
-    connections: usize,
-    bare: Figures,
-    strongroom: Figures,
-) -> Comparison {
+pub fn compare(scenario: &'static str, connections: usize, bare: Figures, strongroom: Figures) -> Comparison {
     let ratios: Vec<f64> = bare
         .rounds
         .iter()

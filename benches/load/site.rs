@@ -53,7 +53,8 @@ impl Site {
         for root in CertificateDer::pem_file_iter(&self.config.server.client_roots_file)? {
             roots.add(root?)?;
         }
-        let chain = CertificateDer::pem_slice_iter(self.client.chain_pem.as_bytes()).collect::<Result<_, _>>()?;
+        let chain =
+            CertificateDer::pem_slice_iter(self.client.chain_pem.as_bytes()).collect::<Result<_, _>>()?;
         #[expect(clippy::disallowed_methods, reason = "the generator is the client whose key this is")]
         let key = PrivateKeyDer::from_pem_slice(self.client.private_key_pem.expose())?;
         let mut tls = rustls::ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
@@ -80,7 +81,8 @@ impl Site {
 }
 
 fn write_config(stack: &Stack, directory: &Path) -> Result<PathBuf> {
-    let policy = std::env::current_dir()?.join("policy");
+    // A TOML basic string with JSON's escapes (TOML 1.0, "String").
+    let policy = serde_json::to_string(&std::env::current_dir()?.join("policy"))?;
     let listen = crate::child::free_address()?;
     let (data, keys, vault) = (stack.data.port(), stack.keys.port(), stack.vault.address());
     for name in ["data", "keys", "audit"] {
@@ -99,7 +101,7 @@ fn write_config(stack: &Stack, directory: &Path) -> Result<PathBuf> {
          {}{}{}\
          [vault]\naddress = \"{vault}\"\n\
          auth = {{ method = \"approle\", role_id_file = \"secrets/role-id\", secret_id_file = \"secrets/secret-id\" }}\n\
-         [policy]\ndirectory = {policy:?}\n",
+         [policy]\ndirectory = {policy}\n",
         database("data", data, "strongroom_data", "strongroom_app", "data"),
         database("keys", keys, "strongroom_keys", "strongroom_keys", "keys"),
         database("audit_export", data, "strongroom_data", "strongroom_audit_reader", "audit"),
@@ -154,7 +156,10 @@ async fn certify(stack: &Stack, config: &Config) -> Result<IssuedCertificate> {
     let server = issuer.issue(&server).await.context("issuing the server's certificate")?;
     std::fs::write(&config.server.certificate_file, &server.chain_pem)?;
     write_secret(&config.server.private_key_file, exposed(&server.private_key_pem))?;
-    std::fs::write(&config.server.client_roots_file, issuer.ca_certificate(strongroom::keys::PkiMount::Root).await?)?;
+    std::fs::write(
+        &config.server.client_roots_file,
+        issuer.ca_certificate(strongroom::keys::PkiMount::Root).await?,
+    )?;
     let uri = Some(CLIENT.to_owned());
     let client = CertificateRequest { role: "client", uri, life_seconds, ..CertificateRequest::default() };
     issuer.issue(&client).await.context("issuing the generator's certificate")

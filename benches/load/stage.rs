@@ -22,7 +22,7 @@ use crate::processor::Meter;
 use crate::report::{Conditions, note};
 use crate::site::Site;
 
-const READY_LIMIT: Duration = Duration::from_secs(60);
+const READY_LIMIT: Duration = Duration::from_mins(1);
 const FILL_CONNECTIONS: usize = 32;
 
 pub struct Stage {
@@ -51,7 +51,8 @@ impl Stage {
         let start = Instant::now();
         let roster = fill(&target, options.records())?;
         let loaded = f64::from(u32::try_from(options.records())?) / start.elapsed().as_secs_f64();
-        let data = runtime.block_on(async { connect(&site.data_server()?, &site.config.database.data.name).await })?;
+        let data = runtime
+            .block_on(async { connect(&site.data_server()?, &site.config.database.data.name).await })?;
         let (row_bytes, stored_row_bytes) = runtime.block_on(fill_bare(&site, &data, &roster))?;
         let mut servers = vec![service];
         let mut start_bare = || -> Result<Contender> {
@@ -147,7 +148,8 @@ async fn wait_until_ready(server: &mut Server, target: &Target, path: &str) -> R
     let start = Instant::now();
     loop {
         server.check()?;
-        let answer = async { Connection::open(target).await?.exchange(&call).await.map(|(status, _)| status) };
+        let answer =
+            async { Connection::open(target).await?.exchange(&call).await.map(|(status, _)| status) };
         let last = match answer.await {
             Ok(200) => return Ok(()),
             Ok(status) => format!("status {status}"),

@@ -3,6 +3,7 @@
 // `cfg(test)` tells clippy that helpers are tests as well.
 #![cfg(test)]
 
+mod bench_parts;
 mod crypto_vectors;
 mod door_connections;
 mod door_handshake;
