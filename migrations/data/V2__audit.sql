@@ -69,12 +69,19 @@ ALTER TABLE public.audit_entry ENABLE ALWAYS TRIGGER audit_refuse_row;
 ALTER TABLE public.audit_outbox ENABLE ALWAYS TRIGGER audit_refuse_statement;
 ALTER TABLE public.audit_outbox ENABLE ALWAYS TRIGGER audit_refuse_row;
 
+-- The event triggers' functions live in a schema of their own and belong to the administrator, so that dropping the
+-- schema or the owner of the tables cannot take the guard away with what it guards.
+CREATE SCHEMA strongroom_guard;
+
 -- Which catalogue rows belong to the log: its tables, whatever hangs on them (triggers, rules, policies, constraints,
 -- defaults), and the functions that guard them.
-CREATE FUNCTION public.audit_owns(class oid, object oid) RETURNS boolean
+CREATE FUNCTION strongroom_guard.audit_owns(class oid, object oid) RETURNS boolean
     LANGUAGE sql STABLE SET search_path = pg_catalog AS $$
+    -- By their triggers too: after a RENAME or SET SCHEMA the names lead nowhere.
     WITH guarded AS (
-        SELECT unnest(ARRAY['public.audit_entry'::regclass, 'public.audit_outbox'::regclass])::oid AS relation
+        SELECT unnest(ARRAY[to_regclass('public.audit_entry'), to_regclass('public.audit_outbox')])::oid AS relation
+        UNION
+        SELECT tgrelid FROM pg_trigger WHERE tgname IN ('audit_refuse_statement', 'audit_refuse_row')
     )
     SELECT CASE class
         WHEN 'pg_class'::regclass THEN EXISTS (SELECT FROM guarded WHERE relation = object)
@@ -87,17 +94,18 @@ CREATE FUNCTION public.audit_owns(class oid, object oid) RETURNS boolean
         WHEN 'pg_constraint'::regclass THEN
             EXISTS (SELECT FROM pg_constraint JOIN guarded ON relation = conrelid WHERE pg_constraint.oid = object)
         WHEN 'pg_proc'::regclass THEN
-            EXISTS (SELECT FROM pg_proc WHERE pg_proc.oid = object AND pronamespace = 'public'::regnamespace
-                    AND proname LIKE 'audit\_%')
+            EXISTS (SELECT FROM pg_proc JOIN pg_namespace ON pg_namespace.oid = pronamespace
+                    WHERE pg_proc.oid = object AND proname LIKE 'audit\_%'
+                      AND nspname IN ('public', 'strongroom_guard'))
+            OR EXISTS (SELECT FROM pg_trigger JOIN guarded ON relation = tgrelid WHERE tgfoid = object)
         ELSE false
     END
 $$;
-ALTER FUNCTION public.audit_owns(oid, oid) OWNER TO strongroom_owner;
 
 -- A migration that changes the log's tables says so in its first line, where a reviewer reads it:
 -- SET LOCAL strongroom.audit_migration = 'yes'. Against slips, not against an administrator who means it.
-CREATE FUNCTION public.audit_refuse_ddl() RETURNS event_trigger
-    LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+CREATE FUNCTION strongroom_guard.audit_refuse_ddl() RETURNS event_trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
 DECLARE
     touched boolean;
 BEGIN
@@ -114,7 +122,7 @@ BEGIN
                        OR (object_type = 'function' AND address_names[2] LIKE 'audit\_%'))), false)
           INTO touched FROM pg_event_trigger_dropped_objects();
     ELSE
-        SELECT coalesce(bool_or(public.audit_owns(classid, objid)), false)
+        SELECT coalesce(bool_or(strongroom_guard.audit_owns(classid, objid)), false)
           INTO touched FROM pg_event_trigger_ddl_commands();
     END IF;
     IF touched THEN
@@ -122,9 +130,8 @@ BEGIN
     END IF;
 END
 $$;
-ALTER FUNCTION public.audit_refuse_ddl() OWNER TO strongroom_owner;
 
-CREATE EVENT TRIGGER audit_refuse_drop ON sql_drop EXECUTE FUNCTION public.audit_refuse_ddl();
-CREATE EVENT TRIGGER audit_refuse_ddl ON ddl_command_end EXECUTE FUNCTION public.audit_refuse_ddl();
+CREATE EVENT TRIGGER audit_refuse_drop ON sql_drop EXECUTE FUNCTION strongroom_guard.audit_refuse_ddl();
+CREATE EVENT TRIGGER audit_refuse_ddl ON ddl_command_end EXECUTE FUNCTION strongroom_guard.audit_refuse_ddl();
 ALTER EVENT TRIGGER audit_refuse_drop ENABLE ALWAYS;
 ALTER EVENT TRIGGER audit_refuse_ddl ENABLE ALWAYS;

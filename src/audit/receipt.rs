@@ -14,7 +14,6 @@ use crate::domain::id::{EntryId, TenantId};
 /// }
 /// ```
 #[derive(Debug)]
-#[must_use = "a receipt is there to release what was withheld"]
 pub struct Receipt {
     entries: usize,
 }

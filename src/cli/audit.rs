@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, anyhow, Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
@@ -64,9 +64,12 @@ async fn tail(args: TailArgs) -> Result<()> {
     for entry in page.entries.iter().rev() {
         print(entry, args.json);
     }
-    while args.follow {
+    if !args.follow {
+        return Ok(());
+    }
+    loop {
         tokio::select! {
-            _ = tokio::signal::ctrl_c() => break,
+            _ = tokio::signal::ctrl_c() => return Ok(()),
             () = tokio::time::sleep(Duration::from_millis(500)) => {}
         }
         let (entries, next) = reader.since(Scope::Everything, &position).await.context("cannot read the audit log")?;
@@ -75,7 +78,6 @@ async fn tail(args: TailArgs) -> Result<()> {
             print(entry, args.json);
         }
     }
-    Ok(())
 }
 
 fn query(args: &TailArgs) -> Result<AuditQuery> {
@@ -101,10 +103,9 @@ async fn note_reading(config: &Config, entries: usize) -> Result<()> {
     let (committer, drain) = Committer::start(store, scribe, &config.audit)?;
     let draft = EntryDraft::of_service(Act::AuditRead, Outcome::SUCCESS)
         .count(u32::try_from(entries).unwrap_or(u32::MAX));
-    committer.submit(vec![draft]).await.context("the log cannot record this reading, so nothing is shown")?;
+    let _receipt = committer.submit(vec![draft]).await.context("the log cannot record this reading, so nothing is shown")?;
     drop(committer);
-    drain.finish(Duration::from_secs(2)).await;
-    Ok(())
+    drain.finish(Duration::from_secs(2)).await.map_err(|_| anyhow!("the log did not take this reading"))
 }
 
 fn heading() -> String {

@@ -55,7 +55,9 @@ pub async fn serve(path: &Path) -> Result<()> {
     workers.shutdown().await;
     service.note_stop().await;
     drop(service);
-    drain.finish(Duration::from_millis(config.limits.drain_timeout_ms)).await;
+    if drain.finish(Duration::from_millis(config.limits.drain_timeout_ms)).await.is_err() {
+        tracing::error!("audit.not_drained");
+    }
     tracing::info!("service.stopped");
     Ok(())
 }

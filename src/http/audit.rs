@@ -44,7 +44,7 @@ pub async fn events(
     caller: Caller,
     query: Result<Query<EventsQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    let request = query.ok().and_then(|Query(query)| parse(query)).ok_or(Problem::new(
+    let request = query.ok().and_then(|Query(query)| parse(query).ok()).ok_or(Problem::new(
         StatusCode::BAD_REQUEST,
         "query_invalid",
         "use from and until (RFC 3339), act, status, actor, subject, collection, record, purpose, order (newest or \
@@ -59,7 +59,7 @@ pub async fn events(
     Ok(response)
 }
 
-fn parse(query: EventsQuery) -> Option<EventsRequest> {
+fn parse(query: EventsQuery) -> Result<EventsRequest, Unreadable> {
     let filter = Filter {
         act: optional(query.act, Act::parse)?,
         status: optional(query.status, Status::parse)?,
@@ -74,23 +74,22 @@ fn parse(query: EventsQuery) -> Option<EventsRequest> {
         "oldest" => Some(Order::OldestFirst),
         _ => None,
     };
-    Some(EventsRequest {
+    Ok(EventsRequest {
         filter,
         from: optional(query.from, Timestamp::parse_rfc3339)?,
         until: optional(query.until, Timestamp::parse_rfc3339)?,
         order: optional(query.order, order)?.unwrap_or_default(),
         after: optional(query.cursor, Cursor::parse)?,
         size: match query.limit {
-            Some(limit) => PageSize::new(limit)?,
+            Some(limit) => PageSize::new(limit).ok_or(Unreadable)?,
             None => PageSize::default(),
         },
     })
 }
 
-/// `Some(None)` when it was not sent, `None` when it does not parse.
-fn optional<T>(sent: Option<String>, parse: impl FnOnce(&str) -> Option<T>) -> Option<Option<T>> {
-    match sent {
-        None => Some(None),
-        Some(text) => parse(&text).map(Some),
-    }
+/// An error when it was sent and does not parse.
+fn optional<T>(sent: Option<String>, parse: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, Unreadable> {
+    sent.map(|text| parse(&text).ok_or(Unreadable)).transpose()
 }
+
+struct Unreadable;

@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     fn code<T>(result: Result<T, Problem>) -> &'static str {
-        result.err().map_or("ok", |problem| problem.code())
+        result.err().map_or("ok", |problem| problem.code)
     }
 
     #[test]

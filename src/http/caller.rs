@@ -55,7 +55,8 @@ pub async fn enter(State(app): State<Arc<App>>, mut request: Request, next: Next
         Ok(id) => id,
         Err(problem) => return problem.into_response(),
     };
-    let mut response = match admit(&app, &request, id).await {
+    let presented = Presented::of(&request);
+    let mut response = match admit(&app, presented, id).await {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
@@ -68,18 +69,36 @@ pub async fn enter(State(app): State<Arc<App>>, mut request: Request, next: Next
     response
 }
 
-async fn admit(app: &App, request: &Request, id: RequestId) -> Result<Caller, Problem> {
-    let certificate = request.extensions().get::<Arc<CertificateFacts>>().ok_or_else(no_certificate)?;
-    let source = request.extensions().get::<PeerAddress>().ok_or_else(no_certificate)?.0;
-    let headers = request.headers();
-    let trace = headers.get(&TRACEPARENT).and_then(trace_id);
-    match app.admission.admit(certificate, app.service.clock().now()) {
+/// What the connection and the headers say of the caller.
+struct Presented {
+    certificate: Option<Arc<CertificateFacts>>,
+    source: Option<PeerAddress>,
+    trace: Option<String>,
+    purpose: Result<Option<Purpose>, Problem>,
+}
+
+impl Presented {
+    fn of(request: &Request) -> Self {
+        let headers = request.headers();
+        Self {
+            certificate: request.extensions().get::<Arc<CertificateFacts>>().cloned(),
+            source: request.extensions().get::<PeerAddress>().copied(),
+            trace: headers.get(&TRACEPARENT).and_then(trace_id),
+            purpose: purpose(headers),
+        }
+    }
+}
+
+async fn admit(app: &App, presented: Presented, id: RequestId) -> Result<Caller, Problem> {
+    let certificate = presented.certificate.ok_or_else(no_certificate)?;
+    let source = presented.source.ok_or_else(no_certificate)?.0;
+    match app.admission.admit(&certificate, app.service.clock().now()) {
         Ok(identity) => {
-            let actor = Actor { identity, certificate: Arc::clone(certificate), source };
-            Ok(Caller { actor, id, trace, purpose: purpose(headers)? })
+            let actor = Actor { identity, certificate, source };
+            Ok(Caller { actor, id, trace: presented.trace, purpose: presented.purpose? })
         }
         Err(refusal) => {
-            app.service.note_refused_caller(certificate, source, refusal.code()).await;
+            app.service.note_refused_caller(&certificate, source, refusal.code()).await;
             Err(refused(refusal))
         }
     }

@@ -15,7 +15,7 @@ use crate::service::{Error, Part};
 #[derive(Debug)]
 pub struct Problem {
     status: StatusCode,
-    code: &'static str,
+    pub(super) code: &'static str,
     detail: &'static str,
     errors: Vec<ProblemField>,
     retry_after_seconds: Option<u32>,
@@ -65,13 +65,6 @@ impl Problem {
         problem
     }
 
-    pub const fn code(&self) -> &'static str {
-        self.code
-    }
-
-    pub const fn status(&self) -> StatusCode {
-        self.status
-    }
 }
 
 impl IntoResponse for Problem {

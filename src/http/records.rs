@@ -196,7 +196,7 @@ mod tests {
     fn entity_tags_are_taken_as_given_out() {
         let read = |text: &str| {
             let headers = HeaderMap::from_iter([(header::IF_MATCH, HeaderValue::from_str(text).unwrap())]);
-            if_match(&headers).map(|version| version.map(RecordVersion::get)).map_err(|problem| problem.code())
+            if_match(&headers).map(|version| version.map(RecordVersion::get)).map_err(|problem| problem.code)
         };
         assert_eq!(read("\"7\""), Ok(Some(7)));
         for bad in ["7", "W/\"7\"", "\"07\"", "\"\"", "*", "\"7\", \"8\"", "\"-1\"", "\"4294967296\""] {

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
+use crate::audit::Receipt;
 use crate::crypto::SealPlace;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{CollectionName, FieldName, RecordId, RecordVersion, SubjectId};
@@ -19,6 +20,17 @@ pub struct Written {
 }
 
 impl Written {
+    /// The receipt is the proof that version and entry are durable.
+    pub(super) fn confirmed(place: &SealPlace, at: Timestamp, _receipt: &Receipt) -> Self {
+        Self {
+            collection: place.collection.clone(),
+            record: place.record.clone(),
+            subject: place.subject,
+            version: place.version,
+            at,
+        }
+    }
+
     /// Ids and times only; a caller who wants the values back reads them, and that is another entry in the log.
     pub fn to_json(&self) -> Value {
         let mut answer = json!({

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{Error, Part, Service};
-use crate::audit::{Act, AuditQuery, Cursor, EntryDraft, Filter, Order, Outcome, PageSize, Scope};
+use crate::audit::{Act, AuditQuery, Cursor, EntryDraft, Filter, Order, Outcome, Page, PageSize, Scope, Withheld};
 use crate::domain::clock::Timestamp;
 use crate::domain::context::OperationContext;
 
@@ -44,7 +44,7 @@ impl Service {
                 let outcome = Outcome::refused(denial.code.as_str());
                 let draft =
                     EntryDraft::of_request(context, Act::AuditRead, outcome).policies(&denial.policies);
-                self.commit(draft).await?;
+                self.put_on_record(draft).await?;
                 return Err(Error::Denied(denial));
             }
         };
@@ -58,14 +58,19 @@ impl Service {
         let draft = EntryDraft::of_request(context, Act::AuditRead, Outcome::SUCCESS)
             .policies(permit.policies())
             .count(u32::try_from(page.entries.len()).unwrap_or(u32::MAX));
-        self.commit(draft).await?;
-        let mut body = br#"{"entries":["#.to_vec();
-        body.extend_from_slice(&page.entries.join(&b','));
-        body.push(b']');
-        if let Some(next) = page.next {
-            body.extend_from_slice(format!(r#","next":"{}""#, next.to_text()).as_bytes());
-        }
-        body.push(b'}');
-        Ok(EventsAnswer { body })
+        let body = Withheld::new(render(&page));
+        let receipt = self.commit(draft).await?;
+        Ok(EventsAnswer { body: body.release(&receipt) })
     }
+}
+
+fn render(page: &Page) -> Vec<u8> {
+    let mut body = br#"{"entries":["#.to_vec();
+    body.extend_from_slice(&page.entries.join(&b','));
+    body.push(b']');
+    if let Some(next) = page.next {
+        body.extend_from_slice(format!(r#","next":"{}""#, next.to_text()).as_bytes());
+    }
+    body.push(b'}');
+    body
 }

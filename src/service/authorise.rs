@@ -25,7 +25,7 @@ impl Service {
                 let draft = EntryDraft::of_request(context, act_of(action), Outcome::refused(denial.code.as_str()))
                     .policies(&denial.policies)
                     .record(object(collection, record));
-                self.commit(draft).await?;
+                self.put_on_record(draft).await?;
                 Err(Error::Denied(denial))
             }
         }
@@ -44,8 +44,8 @@ impl Service {
                 .policies(permit.policies())
                 .asked(refused.as_slice())
                 .record(object(permit.collection(), record));
-        match self.commit(draft).await {
-            Ok(_) => Error::FieldsRefused(refused),
+        match self.put_on_record(draft).await {
+            Ok(()) => Error::FieldsRefused(refused),
             Err(error) => error,
         }
     }
@@ -63,10 +63,15 @@ impl Service {
         let draft = EntryDraft::of_request(context, act_of(permit.action()), Outcome::failed(code))
             .policies(permit.policies())
             .record(object(permit.collection(), Some(record)));
-        match self.commit(draft).await {
-            Ok(_) => error,
+        match self.put_on_record(draft).await {
+            Ok(()) => error,
             Err(unavailable) => unavailable,
         }
+    }
+
+    /// Commits one entry that nothing is withheld for.
+    pub(super) async fn put_on_record(&self, draft: EntryDraft) -> Result<(), Error> {
+        self.commit(draft).await.map(drop)
     }
 
     /// Commits one entry through the group committer.

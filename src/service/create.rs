@@ -46,7 +46,7 @@ impl Service {
         let place = SealPlace {
             tenant: permit.tenant(),
             collection: collection.name().clone(),
-            record: record.clone(),
+            record,
             version: RecordVersion::FIRST,
             subject: Some(subject),
         };
@@ -55,13 +55,12 @@ impl Service {
         let at = self.clock.now();
         let entry = self.outbox_entry(context, permit, &sealed, written)?;
         let stored = entry.commit_with(async |bytes| self.records.insert(&sealed, row, bytes, at).await).await;
-        stored.map_err(|error| match Error::from(error) {
+        let ((), receipt) = stored.map_err(|error| match Error::from(error) {
             // The subject was erased between the look and the write.
             Error::Stale => Error::SubjectUnknown,
             error => error,
         })?;
-        let version = RecordVersion::FIRST;
-        Ok(Written { collection: collection.name().clone(), record, subject: Some(subject), version, at })
+        Ok(Written::confirmed(sealed.place(), at, &receipt))
     }
 
     /// Refuses fields that the caller may not write.

@@ -70,6 +70,6 @@ impl Service {
         if let Some(subject) = place.subject {
             draft = draft.subject(subject);
         }
-        Ok(self.audit.outbox_entry(&draft).map_err(|_| Error::Unavailable(Part::Randomness))?)
+        self.audit.outbox_entry(&draft).map_err(|_| Error::Unavailable(Part::Randomness))
     }
 }

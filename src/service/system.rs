@@ -31,7 +31,7 @@ impl Service {
     /// Records that this instance began to serve, under which policy. Nothing is served before it is durable.
     pub async fn note_start(&self) -> Result<(), super::Error> {
         let draft = EntryDraft::of_service(Act::ServiceStart, Outcome::SUCCESS).loaded(digest_of(&self.policy.load()));
-        self.commit(draft).await.map(|_| ())
+        self.put_on_record(draft).await
     }
 
     /// Records an orderly stop.
@@ -47,7 +47,7 @@ impl Service {
     /// Takes a policy into use, once the log says so. On an error the old one stays.
     pub async fn adopt_policy(&self, policy: Arc<Authoriser>) -> Result<(), super::Error> {
         let draft = EntryDraft::of_service(Act::PolicyLoad, Outcome::SUCCESS).loaded(digest_of(&policy));
-        self.commit(draft).await?;
+        self.put_on_record(draft).await?;
         self.policy.store(policy);
         Ok(())
     }
@@ -63,7 +63,7 @@ impl Service {
     }
 
     async fn note(&self, draft: EntryDraft) {
-        if let Err(error) = self.commit(draft).await {
+        if let Err(error) = self.put_on_record(draft).await {
             tracing::error!(error = %error, "audit.system_entry_lost");
         }
     }

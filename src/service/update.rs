@@ -63,15 +63,15 @@ impl Service {
         written: Vec<FieldName>,
     ) -> Result<Written, Error> {
         let place = next_place(found.stored.place)?;
-        let (record, subject, version) = (place.record.clone(), place.subject, place.version);
-        let owner = key_owner(permit.collection(), &record, subject)?;
+        let owner = key_owner(permit.collection(), &place.record, place.subject)?;
         let keys = self.sealing_keys(permit, &owner, false, &fields).await?;
         let sealed = self.seal(place, &fields, &keys)?;
         drop(fields);
         let at = self.clock.now();
         let entry = self.outbox_entry(context, permit, &sealed, written)?;
-        entry.commit_with(async |bytes| self.records.replace(&sealed, false, bytes, at).await).await?;
-        Ok(Written { collection: permit.collection().name().clone(), record, subject, version, at })
+        let ((), receipt) =
+            entry.commit_with(async |bytes| self.records.replace(&sealed, false, bytes, at).await).await?;
+        Ok(Written::confirmed(sealed.place(), at, &receipt))
     }
 
     /// The current version, if it is the expected one; what is not found is in the log.

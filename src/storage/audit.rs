@@ -139,7 +139,7 @@ impl AuditReader {
 
     /// One page, over reads and writes together, in the order of entry ids.
     pub async fn page(&self, query: &AuditQuery) -> Result<Page, StorageError> {
-        let filter = query.filter.to_containment();
+        let filter = query.filter.to_containment().map(|document| document.to_string());
         let (low, high) = query.id_bounds();
         // One more than the page, to know whether there is another.
         let wanted = i64::from(query.size.get()) + 1;
@@ -233,7 +233,7 @@ fn page_statement(scope: Scope, order: Order, filtered: bool) -> String {
         .collect();
     let number = if tenant_of(scope).is_some() { 6 } else { 5 };
     let matches = if filtered {
-        format!("convert_from(entry, 'UTF8')::jsonb @> ${number}::jsonb")
+        format!("convert_from(entry, 'UTF8')::jsonb @> ${number}::text::jsonb")
     } else {
         String::from("true")
     };

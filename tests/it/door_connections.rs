@@ -44,6 +44,24 @@ async fn a_stranger_hears_one_answer() {
 }
 
 #[tokio::test]
+async fn a_stranger_is_not_swept_before_its_answer() {
+    let stand = Stand::open().await;
+    let mut stranger = stand.http2(&stand.client(STRANGER)).await;
+    let asked = tokio::spawn(stranger.send_request(get_request("/slow")));
+    eventually("it is under way", || stand.doings.asked.load(Ordering::SeqCst) == 1).await;
+    // Another connection is swept meanwhile, both rounds of it.
+    let leaf = Leaf { serial: &[9], ..Leaf::client(PORTAL) };
+    let mut revoked = stand.http2(&stand.pki.leaf(&leaf)).await;
+    let mut stream = revoked.send_request(get_request("/stream")).await.unwrap().into_body();
+    assert!(stream.frame().await.unwrap().is_ok());
+    stand.revoke(&[&[9]]);
+    let cut = tokio::time::timeout(Duration::from_secs(5), stream.frame()).await.expect("it is cut");
+    assert!(cut.is_none_or(|frame| frame.is_err()));
+    stand.doings.go_on.notify_waiters();
+    assert_eq!(text(asked.await.unwrap().unwrap()).await, "done");
+}
+
+#[tokio::test]
 async fn a_stranger_that_asks_nothing_is_sent_away() {
     let stand = Stand::open_with(LimitsConfig { header_timeout_ms: 100, ..limits() }).await;
     let http2 = stand.http2(&stand.client(STRANGER)).await;
@@ -148,6 +166,11 @@ async fn headers_have_a_limit() {
     }
     let answer = sender.send_request(request).await.unwrap();
     assert_eq!(answer.status(), StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+    let mut request = get_request("/who");
+    request.headers_mut().insert("x-long", "1".repeat(17_000).parse().unwrap());
+    let mut sender = stand.http2(&stand.client(PORTAL)).await;
+    let answer = sender.send_request(request).await;
+    assert!(answer.is_ok_and(|answer| answer.status() == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE));
 }
 
 #[tokio::test]

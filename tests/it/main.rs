@@ -3,6 +3,8 @@
 // `cfg(test)` tells clippy that helpers are tests as well.
 #![cfg(test)]
 
+mod audit_store;
+mod audit_tables;
 mod bench_parts;
 mod crypto_vectors;
 mod door_connections;
@@ -11,3 +13,4 @@ mod door_pki;
 mod door_reload;
 mod door_stand;
 mod policy_rules;
+mod support;

@@ -95,6 +95,10 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
 /// Without gaps from 1, each naming the one before, in each chain.
 fn assert_linked(batches: &[Batch]) {
     let mut ends = std::collections::HashMap::new();
@@ -107,8 +111,7 @@ fn assert_linked(batches: &[Batch]) {
             assert_eq!(json["chain"]["src"], batch.src.to_string());
             assert_eq!((entry.seq, json["chain"]["seq"].as_i64()), (end.0 + 1, Some(end.0 + 1)));
             assert_eq!(json["chain"]["prev"].as_str().map(str::to_owned), end.1);
-            let hex = entry.sha256.iter().map(|byte| format!("{byte:02x}")).collect();
-            *end = (entry.seq, Some(hex));
+            *end = (entry.seq, Some(hex(&entry.sha256)));
         }
     }
 }
