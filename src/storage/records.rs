@@ -213,7 +213,7 @@ const INSERT_WITHOUT_SUBJECT: &str = "/* storage::records::insert */ \
 const REPLACE: &str = "/* storage::records::replace */ \
     WITH old AS ( \
         SELECT r.* FROM record r \
-        WHERE r.tenant_id = $1 AND r.collection = $2 AND r.record_id = $3 AND r.version = $4 - 1 AND NOT r.deleted \
+        WHERE r.tenant_id = $1 AND r.collection = $2 AND r.record_id = $3 AND r.version = $4::bigint - 1 AND NOT r.deleted \
         FOR UPDATE), \
     active_subject AS ( \
         SELECT s.subject_id FROM subject s JOIN old ON s.tenant_id = old.tenant_id AND s.subject_id = old.subject_id \
