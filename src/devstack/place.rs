@@ -15,6 +15,7 @@ use super::account::Account;
 use super::error::DevStackError;
 use crate::domain::random::Random;
 
+const STATE_FILE: &str = "stack.json";
 /// Below the ports that systems hand to outgoing connections (Linux: from 32768), so that a stopped part's port is
 /// still free when it starts again.
 const FIRST_PORT: u32 = 20_000;
@@ -50,12 +51,7 @@ impl Place {
             .map_err(DevStackError::file("make", directory))?;
         let directory = directory.canonicalize().map_err(DevStackError::file("find", directory))?;
         let path = directory.join("lock");
-        let lock = OpenOptions::new()
-            .create(true)
-            .write(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(DevStackError::file("open", &path))?;
+        let lock = lock_file(&path)?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { directory, _lock: lock }),
             Err(std::fs::TryLockError::WouldBlock) => Err(DevStackError::Held(directory)),
@@ -72,17 +68,12 @@ impl Place {
     }
 
     pub(super) fn state(&self) -> Result<State, DevStackError> {
-        let path = self.path("stack.json");
-        match std::fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|_| DevStackError::Spoiled(path)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(State::default()),
-            Err(error) => Err(DevStackError::file("read", &path)(error)),
-        }
+        read_state(&self.directory)
     }
 
     pub(super) fn save(&self, state: &State) -> Result<(), DevStackError> {
         let text = serde_json::to_vec_pretty(state).unwrap_or_default();
-        write_private(&self.path("stack.json"), &text)
+        write_private(&self.path(STATE_FILE), &text)
     }
 
     /// Where PostgreSQL's data goes: here, unless its account cannot reach this directory (somebody's home, say). Then
@@ -113,6 +104,35 @@ impl Place {
         state.cluster_home = Some(home.clone());
         self.save(state)?;
         Ok(home)
+    }
+}
+
+/// Opens, and makes if needed, a file to lock: what is in it does not matter.
+pub(super) fn lock_file(path: &Path) -> Result<File, DevStackError> {
+    let mut options = OpenOptions::new();
+    options.create(true).write(true).truncate(false).open(path).map_err(DevStackError::file("open", path))
+}
+
+/// Removes a stack that does not run: its directory and, if there is one, the second folder.
+pub(super) fn remove(directory: &Path) -> Result<(), DevStackError> {
+    let home = read_state(directory).unwrap_or_default().cluster_home;
+    for directory in home.iter().map(PathBuf::as_path).chain([directory]) {
+        match std::fs::remove_dir_all(directory) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(DevStackError::file("remove", directory)(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn read_state(directory: &Path) -> Result<State, DevStackError> {
+    let path = directory.join(STATE_FILE);
+    match std::fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|_| DevStackError::Spoiled(path)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(State::default()),
+        Err(error) => Err(DevStackError::file("read", &path)(error)),
     }
 }
 

@@ -8,7 +8,7 @@ use super::cluster::{Cluster, StopMode};
 use super::cluster_files::{ClusterFiles, data_major};
 use super::error::DevStackError;
 use super::keeper::{CloseOnDrop, Keeper};
-use super::place::{Place, State};
+use super::place::{self, Place, State};
 use super::programs::{Postgres, VaultProgram, find_postgres, find_vault};
 use super::vault_server::{VaultFiles, VaultServer};
 use super::wheel::Tools;
@@ -53,7 +53,6 @@ pub struct Stack {
     /// The same cluster as `data` unless two were asked for.
     pub keys: Cluster,
     pub vault: VaultServer,
-    cluster_home: PathBuf,
     // Before the lock: another owner gets in only when nothing runs here.
     _keeper: CloseOnDrop,
     place: Place,
@@ -102,7 +101,7 @@ impl Stack {
             cluster_home: state.cluster_home,
         })?;
         let keys = keys.unwrap_or_else(|| data.clone());
-        Ok(Self { data, keys, vault, cluster_home: home, _keeper: keeper, place })
+        Ok(Self { data, keys, vault, _keeper: keeper, place })
     }
 
     /// The directory, as an absolute path.
@@ -118,15 +117,7 @@ impl Stack {
     /// Stops everything and removes data, keys and directory for good.
     pub async fn remove(self) -> Result<(), DevStackError> {
         self.stop_parts().await;
-        for directory in [&self.cluster_home, self.place.directory()] {
-            match std::fs::remove_dir_all(directory) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(DevStackError::file("remove", directory)(error));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        place::remove(self.place.directory())
     }
 
     async fn stop_parts(&self) {

@@ -3,6 +3,8 @@
 //!
 //! Raft with a single member keeps the keys: OpenBao dropped file storage in 2.7, and both servers have this one.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -62,6 +64,8 @@ impl VaultServer {
         wanted: (Option<u16>, Option<u16>),
         keeper: Arc<Keeper>,
     ) -> Result<Self, DevStackError> {
+        // First, so that a leftover does not keep its ports from its successor.
+        settle_orphan(&files.pid_file, &files.config).await?;
         let (mut wanted_api, mut wanted_peer) = wanted;
         let mut tries = 0;
         loop {
@@ -156,9 +160,11 @@ async fn launch(
 ) -> Result<Kept, DevStackError> {
     settle_orphan(&files.pid_file, &files.config).await?;
     write_private(&files.config, config(files, ports).as_bytes())?;
-    if !files.storage.exists() {
-        std::fs::create_dir(&files.storage).map_err(DevStackError::file("make", &files.storage))?;
-    }
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&files.storage)
+        .map_err(DevStackError::file("make", &files.storage))?;
     let output = append(&files.log)?;
     let errors = output.try_clone().map_err(DevStackError::file("open", &files.log))?;
     let mut kept = keeper.spawn(&files.program.path, |command| {

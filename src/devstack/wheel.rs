@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::error::DevStackError;
 use super::keeper::Keeper;
+use super::place::lock_file;
 use super::stack::Progress;
 
 const INSTALL_LIMIT: Duration = Duration::from_mins(15);
@@ -39,13 +40,7 @@ impl Tools {
         let directory =
             self.directory.canonicalize().map_err(DevStackError::file("find", &self.directory))?;
         let environment = directory.join(wheel.package);
-        let lock_path = directory.join(format!("{}.lock", wheel.package));
-        let lock = OpenOptions::new()
-            .create(true)
-            .write(true)
-            .truncate(false)
-            .open(&lock_path)
-            .map_err(DevStackError::file("open", &lock_path))?;
+        let lock = lock_file(&directory.join(format!("{}.lock", wheel.package)))?;
         let deadline = Instant::now() + INSTALL_LIMIT;
         while lock.try_lock().is_err() {
             if Instant::now() > deadline {

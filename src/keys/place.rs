@@ -87,12 +87,12 @@ mod tests {
     /// Known answer made with Python's hashlib from the formula in the design, not with this code.
     #[test]
     fn context_follows_the_formula() {
-        let hex: String = place(0x0192_f0c1_0000_7000_8000_0000_0000_0001, DataClass::Phi, 1)
-            .context("production")
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        assert_eq!(hex, "50081316203e80ff7eba9dce191817d4ef56a715fcb917e32ef69ef2152026ad");
+        let place = place(0x0192_f0c1_0000_7000_8000_0000_0000_0001, DataClass::Phi, 1);
+        let expected = [
+            0x50, 0x08, 0x13, 0x16, 0x20, 0x3e, 0x80, 0xff, 0x7e, 0xba, 0x9d, 0xce, 0x19, 0x18, 0x17, 0xd4,
+            0xef, 0x56, 0xa7, 0x15, 0xfc, 0xb9, 0x17, 0xe3, 0x2e, 0xf6, 0x9e, 0xf2, 0x15, 0x20, 0x26, 0xad,
+        ];
+        assert_eq!(place.context("production"), expected);
     }
 
     #[test]

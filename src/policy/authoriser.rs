@@ -101,3 +101,68 @@ impl Authoriser {
 fn not_allowed() -> Denial {
     Denial { code: DenialCode::ActionNotAllowed, policies: Arc::from([]) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn authoriser() -> Authoriser {
+        let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/policy"));
+        Authoriser::new(Arc::new(PolicySet::load(folder).unwrap()))
+    }
+
+    fn identity(number: u128) -> Identity {
+        Identity {
+            client: Arc::from("client"),
+            kind: ClientKind::App,
+            tenant: TenantId::from_uuid(Uuid::from_u128(number)),
+            roles: [Arc::from("portal")].into(),
+        }
+    }
+
+    #[test]
+    fn the_same_question_gets_the_same_table() {
+        let authoriser = authoriser();
+        let patients = authoriser.set.collection("patients").unwrap();
+        let ask =
+            |tenant, purpose| authoriser.table(&identity(tenant), Some(patients), Action::Read, purpose);
+        let first = ask(1, Some(Purpose::Treat)).unwrap();
+        assert!(Arc::ptr_eq(&first, &ask(1, Some(Purpose::Treat)).unwrap()));
+        assert!(!Arc::ptr_eq(&first, &ask(1, Some(Purpose::Patrqt)).unwrap()));
+        assert!(!Arc::ptr_eq(&first, &ask(2, Some(Purpose::Treat)).unwrap()));
+        // A denial is remembered too.
+        assert!(ask(1, None).is_err() && ask(1, None).is_err());
+        assert_eq!(authoriser.tables.read().unwrap().len(), 4);
+    }
+
+    #[test]
+    fn the_cache_is_bounded() {
+        let authoriser = authoriser();
+        let patients = authoriser.set.collection("patients").unwrap();
+        let ask = |tenant| authoriser.table(&identity(tenant), Some(patients), Action::Delete, None);
+        for tenant in 0..=MAX_TABLES as u128 {
+            // Filled by hand: only the last one is worth asking Cedar for.
+            let mut tables = authoriser.tables.write().unwrap();
+            if tables.len() < MAX_TABLES {
+                let identity = identity(tenant);
+                let key = Key {
+                    tenant: identity.tenant,
+                    client: identity.client,
+                    kind: identity.kind,
+                    roles: identity.roles,
+                    collection: None,
+                    action: Action::ReadAudit,
+                    purpose: None,
+                };
+                tables.insert(key, Err(not_allowed()));
+            }
+        }
+        assert_eq!(authoriser.tables.read().unwrap().len(), MAX_TABLES);
+        assert!(ask(1).is_err());
+        assert_eq!(authoriser.tables.read().unwrap().len(), 1);
+    }
+}

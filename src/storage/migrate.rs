@@ -8,7 +8,7 @@ use tokio_postgres::{Client, NoTls};
 use zeroize::Zeroizing;
 
 use super::pool::{StorageError, read_secret, tls_connector};
-use crate::config::DatabaseConfig;
+use crate::config::{DatabaseConfig, DatabasesConfig};
 
 mod data {
     refinery::embed_migrations!("migrations/data");
@@ -58,6 +58,33 @@ pub async fn migrate(administrator: &DatabaseConfig, which: Which) -> Result<Vec
         .await
         .map_err(|error| migration_error(&error))?;
     Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
+}
+
+/// Migrates both databases and lets the three login roles in with the passwords in their files. `administrators` are
+/// role and password file for the data server and the keys server. Returns what was applied, by database.
+pub async fn migrate_all(
+    databases: &DatabasesConfig,
+    administrators: [(&str, &Path); 2],
+) -> Result<[(&'static str, Vec<String>); 2], StorageError> {
+    let as_administrator = |database: &DatabaseConfig, (user, password_file): (&str, &Path)| DatabaseConfig {
+        user: user.to_owned(),
+        password_file: password_file.to_owned(),
+        // Building an index takes longer than answering a request.
+        timeout_ms: 600_000,
+        ..database.clone()
+    };
+    let [data, keys] = administrators;
+    let data = as_administrator(&databases.data, data);
+    let keys = as_administrator(&databases.keys, keys);
+    let report = [
+        (Which::Data.as_str(), migrate(&data, Which::Data).await?),
+        (Which::Keys.as_str(), migrate(&keys, Which::Keys).await?),
+    ];
+    let logins = [(&data, &databases.data), (&data, &databases.audit_export), (&keys, &databases.keys)];
+    for (administrator, login) in logins {
+        set_login(administrator, &login.user, &login.password_file).await?;
+    }
+    Ok(report)
 }
 
 /// Lets `role` log in with the password in `password_file`. Only its SCRAM verifier is sent, so that neither the

@@ -28,13 +28,13 @@ pub(super) fn line(plain: &Plain) -> Canonical {
     normalise(checked(plain)?, char::is_control)
 }
 
-/// RFC 5321 section 4.1.2, dot-string local part and a host name of at least two labels, which is lower-cased.
+/// RFC 5321 section 4.1.2, a dot-string local part, in which RFC 6531 section 3.3 lets letters of any script be, and a
+/// host name of at least two labels in ASCII, which is lower-cased.
 pub(super) fn email(plain: &Plain) -> Canonical {
     let text = checked(plain)?;
     let (local, domain) = text.rsplit_once('@').ok_or(ValueError::Malformed)?;
     let atom = |part: &str| {
-        !part.is_empty()
-            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&b))
+        !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c))
     };
     let label = |part: &str| {
         (1..=63).contains(&part.len())
@@ -42,16 +42,21 @@ pub(super) fn email(plain: &Plain) -> Canonical {
             && !part.starts_with('-')
             && !part.ends_with('-')
     };
-    let fits = local.len() <= 64
-        && local.split('.').all(atom)
+    let mut out = normalise(local, char::is_control).map_err(|_| ValueError::Malformed)?;
+    let composed = std::str::from_utf8(&out).unwrap_or_default();
+    let fits = composed.len() <= 64
+        && local.len() == local.trim().len()
+        && composed.split('.').all(atom)
         && domain.contains('.')
         && domain.len() <= 253
         && domain.split('.').all(label);
     if !fits {
         return Err(ValueError::Malformed);
     }
-    let mut out = copied(text);
-    if let Some(domain) = out.get_mut(local.len()..) {
+    append_wiping(&mut out, b"@");
+    let start = out.len();
+    append_wiping(&mut out, domain.as_bytes());
+    if let Some(domain) = out.get_mut(start..) {
         domain.make_ascii_lowercase();
     }
     Ok(out)

@@ -79,4 +79,6 @@ fn parse_text(
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

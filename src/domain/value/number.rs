@@ -1,7 +1,5 @@
 //! Numbers: whole numbers, exact decimals, and the numbers inside JSON values (RFC 8785 section 3.2.2.3).
 
-use std::io::Write as _;
-
 use zeroize::Zeroizing;
 
 use super::cursor::Cursor;
@@ -51,25 +49,21 @@ pub(super) fn decimal(cursor: &mut Cursor<'_>) -> Canonical {
     plain_decimal(&Parts::of_number(token).ok_or(ValueError::WrongKind)?)
 }
 
-/// Appends a JSON number in the spelling of ECMAScript (ECMA-262, `Number::toString`). A number that a double does not
-/// hold exactly is refused: rounding would change what was stored.
+/// Appends a JSON number in the spelling of ECMAScript (ECMA-262, `Number::toString`; RFC 8785 section 3.2.2.3). A number
+/// that would come back with other digits than were sent is refused: it is not ours to round.
 pub(super) fn append_double(out: &mut Vec<u8>, token: &str) -> Result<(), ValueError> {
     let sent = Parts::of_number(token).ok_or(ValueError::NotJson)?;
     let number: f64 = token.parse().map_err(|_| ValueError::NotJson)?;
     if !number.is_finite() {
         return Err(ValueError::Inexact);
     }
-    let mut shortest = buffer(32);
-    write!(shortest, "{number:e}").map_err(|_| ValueError::Inexact)?;
-    let kept = std::str::from_utf8(&shortest).ok().and_then(Parts::of_number).ok_or(ValueError::Inexact)?;
-    let (sent, kept) = (sent.scientific()?, kept.scientific()?);
-    if sent != kept {
+    let mut spelling = ryu_js::Buffer::new();
+    let spelled = spelling.format_finite(number);
+    let kept = Parts::of_number(spelled).ok_or(ValueError::Inexact)?;
+    if sent.scientific()? != kept.scientific()? {
         return Err(ValueError::Inexact);
     }
-    if kept.negative && !kept.digits.is_empty() {
-        append_wiping(out, b"-");
-    }
-    append_ecmascript(out, &kept.digits, kept.point);
+    append_wiping(out, spelled.as_bytes());
     Ok(())
 }
 
@@ -178,36 +172,6 @@ fn plain_decimal(parts: &Parts<'_>) -> Canonical {
         append_wiping(&mut out, fraction);
     }
     Ok(out)
-}
-
-/// ECMA-262, `Number::toString` (radix 10), steps 6 to 12; `point` is its n, the count of digits its k.
-fn append_ecmascript(out: &mut Vec<u8>, digits: &[u8], point: i32) {
-    let count = i32::try_from(digits.len()).unwrap_or(i32::MAX);
-    if digits.is_empty() {
-        append_wiping(out, b"0");
-    } else if count <= point && point <= 21 {
-        append_wiping(out, digits);
-        append_zeros(out, usize::try_from(point - count).unwrap_or(0));
-    } else if 0 < point && point <= 21 {
-        append_pointed(out, digits, usize::try_from(point).unwrap_or(1));
-    } else if -6 < point && point <= 0 {
-        append_wiping(out, b"0.");
-        append_zeros(out, usize::try_from(-point).unwrap_or(0));
-        append_wiping(out, digits);
-    } else {
-        append_pointed(out, digits, 1);
-        append_wiping(out, if point > 0 { b"e+" } else { b"e-" });
-        append_wiping(out, (point - 1).unsigned_abs().to_string().as_bytes());
-    }
-}
-
-fn append_pointed(out: &mut Vec<u8>, digits: &[u8], point: usize) {
-    let (whole, fraction) = digits.split_at_checked(point).unwrap_or((digits, &[]));
-    append_wiping(out, whole);
-    if !fraction.is_empty() {
-        append_wiping(out, b".");
-        append_wiping(out, fraction);
-    }
 }
 
 fn append_zeros(out: &mut Vec<u8>, count: usize) {

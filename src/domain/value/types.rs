@@ -149,7 +149,7 @@ pub enum ValueError {
     Malformed,
     #[error("send a value within the type's range")]
     OutOfRange,
-    #[error("send a number that a double holds exactly, or send it as text")]
+    #[error("send a number with no more digits than a double gives back, or send it as text")]
     Inexact,
     #[error("send one of the values that the field lists")]
     NotListed,

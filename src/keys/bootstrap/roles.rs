@@ -20,6 +20,7 @@ pub(super) fn all(trust_domain: &str, server_names: &[String]) -> Vec<(&'static 
         ("client", client(&uri("client/*"), MACHINE_LIFE_SECONDS)),
         ("auditor", client(&uri("auditor/*"), PERSON_LIFE_SECONDS)),
         ("custodian", client(&uri("custodian/*"), PERSON_LIFE_SECONDS)),
+        ("operator", client(&uri("operator/*"), PERSON_LIFE_SECONDS)),
     ]
 }
 

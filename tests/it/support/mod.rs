@@ -1,40 +1,53 @@
-//! Databases for the tests (for now: a cluster that is already running, named by environment variables).
+//! Real parts for the tests: where Vault is, and databases of one's own.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use strongroom::config::DatabaseConfig;
 use tokio_postgres::NoTls;
 
-/// A data database of its own for one test, made from the migrated template.
+/// The two databases of one test.
 pub struct Databases {
-    data: DatabaseConfig,
+    pub keys: DatabaseConfig,
 }
 
-impl Databases {
-    /// The data database, as one of its roles or as its administrator (`postgres`).
-    pub fn data_as(&self, role: &str) -> DatabaseConfig {
-        DatabaseConfig { user: role.to_owned(), ..self.data.clone() }
-    }
-}
-
-pub async fn fresh_databases() -> Databases {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let port = std::env::var("STRONGROOM_TEST_POSTGRES_PORT").expect("a port").parse().expect("a number");
-    let name = format!("test_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    let server = format!("host=127.0.0.1 port={port} user=postgres dbname=postgres");
-    let (client, connection) = tokio_postgres::connect(&server, NoTls).await.unwrap();
+/// A superuser's connection to `database`, for what the service may not do.
+pub async fn administrator(database: &str) -> tokio_postgres::Client {
+    let (client, connection) = tokio_postgres::Config::new()
+        .host("127.0.0.1")
+        .port(postgres_port())
+        .user("postgres")
+        .dbname(database)
+        .connect(NoTls)
+        .await
+        .unwrap();
     tokio::spawn(connection);
-    client.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE template_data")).await.unwrap();
-    let data = DatabaseConfig {
-        host: "127.0.0.1".into(),
-        port,
+    client
+}
+
+/// Databases with the current schema, used by nobody else.
+pub async fn fresh_databases() -> Databases {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::SeqCst);
+    let name = format!("it_keys_{}_{number}", std::process::id());
+    administrator("postgres").await.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
+    let client = administrator(&name).await;
+    client.batch_execute(include_str!("../../../migrations/keys/V1__keys.sql")).await.unwrap();
+    let _ = client.batch_execute("ALTER ROLE strongroom_keys LOGIN").await;
+    let password_file = std::env::temp_dir().join(format!("{name}.password"));
+    std::fs::write(&password_file, "any").unwrap();
+    let keys = DatabaseConfig {
+        host: String::from("127.0.0.1"),
+        port: postgres_port(),
         name,
-        user: "postgres".into(),
-        password_file: PathBuf::from("/dev/null"),
+        user: String::from("strongroom_keys"),
+        password_file,
         roots_file: None,
-        pool_connections: 4,
+        pool_connections: 8,
         timeout_ms: 3_000,
     };
-    Databases { data }
+    Databases { keys }
+}
+
+fn postgres_port() -> u16 {
+    std::env::var("STRONGROOM_TEST_POSTGRES_PORT").unwrap().parse().unwrap()
 }

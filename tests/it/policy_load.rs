@@ -1,0 +1,215 @@
+//! A policy folder is loaded whole or not at all: each change that a reviewer might get wrong is refused with words.
+
+#![cfg(test)]
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use strongroom::domain::value::FieldType;
+use strongroom::policy::PolicySet;
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// A copy of the shipped folder that a test may spoil.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn shipped() -> Self {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("strongroom-policy-{}-{number}", std::process::id()));
+        copy(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/policy")), &path);
+        Self(path)
+    }
+
+    fn edit(self, file: &str, from: &str, to: &str) -> Self {
+        let path = self.0.join(file);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{file} has no {from}");
+        std::fs::write(&path, text.replacen(from, to, 1)).unwrap();
+        self
+    }
+
+    fn add(self, file: &str, text: &str) -> Self {
+        std::fs::write(self.0.join(file), text).unwrap();
+        self
+    }
+
+    fn load(&self) -> Result<PolicySet, String> {
+        PolicySet::load(&self.0).map_err(|error| error.to_string())
+    }
+
+    /// The refusal names `file` and says something like `why`.
+    #[track_caller]
+    fn refused(&self, file: &str, why: &str) {
+        let message = self.load().err().expect("it is refused");
+        assert!(message.contains(file) && message.contains(why), "{message}");
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+fn with_policy(text: &str) -> Folder {
+    Folder::shipped().add("extra.cedar", text)
+}
+
+#[test]
+fn the_hash_names_the_contents() {
+    let first = Folder::shipped().load().unwrap().hash().to_owned();
+    assert_eq!(first.len(), 64);
+    assert_eq!(Folder::shipped().load().unwrap().hash(), first);
+    let edited = Folder::shipped().edit("guards.cedar", "// Marketing", "// marketing");
+    assert_ne!(edited.load().unwrap().hash(), first);
+    let edited = Folder::shipped().edit("collections/messages.toml", "routine", "normal");
+    assert_ne!(edited.load().unwrap().hash(), first);
+    // What is not policy does not count.
+    assert_eq!(Folder::shipped().add("README.md", "other").load().unwrap().hash(), first);
+}
+
+#[test]
+fn every_type_is_used() {
+    let set = Folder::shipped().load().unwrap();
+    for field_type in FieldType::ALL {
+        let used = set.collections().any(|c| c.fields().iter().any(|field| field.field_type == field_type));
+        assert!(used, "{}", field_type.as_str());
+    }
+}
+
+#[test]
+fn collections_are_strict() {
+    let patients = "collections/patients.toml";
+    let edit = |from: &str, to: &str| Folder::shipped().edit(patients, from, to);
+    edit("class = \"pii\"\n", "").refused(patients, "class");
+    edit("class = \"pii\"", "class = \"public\"").refused(patients, "public");
+    edit("id = 2\n", "id = 1\n").refused(patients, "id that no field has");
+    edit("id = 2\n", "id = 0\n").refused(patients, "choose an id");
+    edit("retired_ids = []", "retired_ids = [2]").refused(patients, "id that no field has or had");
+    edit("retired_ids = []", "retired_ids = [90, 90]").refused(patients, "once");
+    edit("name = \"given_name\"", "name = \"family_name\"").refused(patients, "name that no other");
+    edit("name = \"given_name\"", "name = \"GivenName\"").refused(patients, "lower-case");
+    edit("type = \"name\"", "type = \"string\"").refused(patients, "types");
+    edit("mask = \"initial\"", "mask = \"hidden\"").refused(patients, "masks");
+    edit("mask = \"year-only\"", "mask = \"last-four\"").refused(patients, "does not fit");
+    edit("required = true", "requird = true").refused(patients, "requird");
+    edit("required = true", "max_bytes = 0").refused(patients, "max_bytes");
+    edit("required = true", "max_bytes = 257").refused(patients, "max_bytes");
+    edit("required = true", "max_items = 3").refused(patients, "max_items");
+    edit("required = true", "country = \"+1\"").refused(patients, "phone");
+    edit("country = \"+1\"", "country = \"+44\"").refused(patients, "+1");
+    edit("required = true", "values = [\"a\"]").refused(patients, "code fields");
+    edit("[\"F\", \"M\"", "[\"F\", \"F\"").refused(patients, "distinct");
+    edit("[\"F\", \"M\"", "[\"F\", \" M\"").refused(patients, "distinct");
+    edit("subject = \"owns\"", "subject = \"has\"").refused(patients, "has");
+    edit("key_scope = \"subject\"", "key_scope = \"tenant\"").refused(patients, "tenant");
+    edit("name = \"patients\"", "name = \"people\"").refused(patients, "as the file");
+    edit("about = \"People", "about = \"\"\nabout2 = \"People").refused(patients, "about2");
+    edit("[[field]]", "[[field").refused(patients, "");
+}
+
+#[test]
+fn paths_of_the_interface_are_no_collections() {
+    for name in ["subjects", "relay", "intake", "audit", "keys", "break-glass", "openapi.json"] {
+        let folder = Folder::shipped();
+        let text = std::fs::read_to_string(folder.0.join("collections/messages.toml")).unwrap();
+        let text = text.replacen("\"messages\"", &format!("\"{name}\""), 1);
+        let file = format!("collections/{name}.toml");
+        folder.add(&file, &text).refused(&file, "path of the interface");
+    }
+}
+
+#[test]
+fn what_a_policy_names_must_exist() {
+    let policy = |scope: &str| with_policy(&format!("@id(\"extra\") permit ({scope});"));
+    let read = "action == Action::\"read_plain\"";
+    policy(&format!("principal in Role::\"portal\", {read}, resource == Field::\"patients.ssn\""))
+        .load()
+        .unwrap();
+    for (scope, named) in [
+        (
+            format!("principal in Role::\"portal\", {read}, resource == Field::\"patients.snn\""),
+            "patients.snn",
+        ),
+        (format!("principal in Role::\"portal\", {read}, resource in Collection::\"cards\""), "cards"),
+        (format!("principal in Role::\"portal\", {read}, resource in Class::\"public\""), "public"),
+        (format!("principal in Role::\"nurse\", {read}, resource in Collection::\"patients\""), "nurse"),
+        ("principal in Role::\"portal\", action == Action::\"export\", resource".to_owned(), "export"),
+        (format!("principal == Client::\"portal\", {read}, resource"), "portal"),
+        (format!("principal == User::\"portal\", {read}, resource"), "User"),
+    ] {
+        policy(&scope).refused(".cedar", named);
+    }
+    with_policy(
+        "@id(\"extra\") permit (principal in Role::\"portal\", action, resource)
+         when { context has purpose && context.purpose == Purpose::\"FUN\" };",
+    )
+    .refused(".cedar", "FUN");
+    with_policy(
+        "@id(\"extra\") permit (principal in Role::\"portal\", action, resource)
+         when { principal.tenant == Tenant::\"acme\" };",
+    )
+    .refused("extra.cedar", "Tenant");
+}
+
+#[test]
+fn policies_are_validated_strictly() {
+    let scope = "principal in Role::\"portal\", action, resource";
+    for (text, why) in [
+        (format!("permit ({scope});"), "@id"),
+        (format!("@id(\"Extra\") permit ({scope});"), "@id"),
+        (format!("@id(\"portal-reads\") permit ({scope});"), "@id of its own"),
+        (
+            format!("@id(\"extra\") permit ({scope}) when {{ context.purpose == Purpose::\"TREAT\" }};"),
+            "purpose",
+        ),
+        (format!("@id(\"extra\") permit ({scope}) when {{ principal.department == \"x\" }};"), "department"),
+        (format!("@id(\"extra\") permit ({scope}) when {{ 1 == \"one\" }};"), ""),
+        // A policy that can never hold is a warning to Cedar, an error here.
+        (format!("@id(\"extra\") permit ({scope}) when {{ false }};"), "impossible"),
+        ("@id(\"extra\") permit (principal == ?principal, action, resource);".to_owned(), "template"),
+        ("@id(\"extra\") permit (principal".to_owned(), ""),
+    ] {
+        with_policy(&text).refused(".cedar", why);
+    }
+}
+
+#[test]
+fn the_schema_speaks_the_services_words() {
+    let schema = "schema.cedarschema";
+    let edit = |from: &str, to: &str| Folder::shipped().edit(schema, from, to);
+    edit("  \"HCOMPL\"", "  \"HCOMPLY\"").refused(schema, "Purpose");
+    edit("  \"SYSADMIN\",\n", "").refused(schema, "Purpose");
+    edit("\"chd\"", "\"pan\"").refused(schema, "Class");
+    edit("\"operator\"];", "\"robot\"];").refused(schema, "ClientKind");
+    edit("action read_audit", "action read_log").refused(schema, "read_audit");
+    edit("entity AuditLog", "entity Log").refused(schema, "AuditLog");
+    edit("entity Tenant;", "entity Tenant").refused(schema, "");
+}
+
+#[test]
+fn an_empty_folder_is_no_policy() {
+    let folder = Folder::shipped();
+    for entry in std::fs::read_dir(&folder.0).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "cedar") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    folder.refused("collections", "at least one");
+    assert!(PolicySet::load(Path::new("/nonexistent")).is_err());
+}
