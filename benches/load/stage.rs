@@ -43,16 +43,16 @@ impl Stage {
             std::fs::remove_dir_all(&options.directory).context("emptying the bench's directory")?;
         }
         note("starting PostgreSQL and the Vault API, making keys and certificates");
-        let site = runtime.block_on(Site::build(&options.directory))?;
+        let site = runtime.block_on(Site::build(&options.directory, note))?;
         let protocol: &'static [u8] = if options.http2 { b"h2" } else { b"http/1.1" };
-        let target = site.target(site.config.server.listen, protocol)?;
+        let target = site.target(site.config().server.listen, protocol)?;
         let mut service = start_strongroom(&site)?;
         runtime.block_on(wait_until_ready(&mut service, &target, "/readyz"))?;
         let start = Instant::now();
         let roster = fill(&target, options.records())?;
         let loaded = f64::from(u32::try_from(options.records())?) / start.elapsed().as_secs_f64();
         let data = runtime
-            .block_on(async { connect(&site.data_server()?, &site.config.database.data.name).await })?;
+            .block_on(async { connect(&site.data_server()?, &site.config().database.data.name).await })?;
         let (row_bytes, stored_row_bytes) = runtime.block_on(fill_bare(&site, &data, &roster))?;
         let mut servers = vec![service];
         let mut start_bare = || -> Result<Contender> {
@@ -100,7 +100,7 @@ impl Stage {
             records: options.records(),
             stored_row_bytes: self.stored_row_bytes,
             answer_bytes: answers / roster.answers.len().max(1),
-            pool_connections: self.site.config.database.data.pool_connections,
+            pool_connections: self.site.config().database.data.pool_connections,
             rounds: options.rounds(),
             round_seconds: options.measured().as_secs_f64(),
             calibration: options.calibrate,
@@ -122,14 +122,14 @@ impl Stage {
 
 fn start_strongroom(site: &Site) -> Result<Server> {
     let program = Path::new(env!("CARGO_BIN_EXE_strongroom"));
-    let arguments = ["serve".to_owned(), "--config".to_owned(), text(&site.config_file)?];
+    let arguments = ["serve".to_owned(), "--config".to_owned(), text(&site.installation.config_file)?];
     Server::start("strongroom", program, &arguments, &site.stack.directory().join("strongroom.log"))
 }
 
 fn start_bare(site: &Site, listen: SocketAddr, row_bytes: usize) -> Result<Server> {
     let arguments = [
         "bare".to_owned(),
-        format!("--config={}", text(&site.config_file)?),
+        format!("--config={}", text(&site.installation.config_file)?),
         format!("--listen={listen}"),
         format!("--user={}", strongroom::devstack::ADMINISTRATOR),
         format!("--password-file={}", text(site.stack.data.password_file())?),
