@@ -5,6 +5,7 @@ path "pki/issue/service"   { capabilities = ["update"] }
 path "pki/issue/client"    { capabilities = ["update"] }
 path "pki/issue/auditor"   { capabilities = ["update"] }
 path "pki/issue/custodian" { capabilities = ["update"] }
+path "pki/issue/operator"  { capabilities = ["update"] }
 
 path "pki/revoke" { capabilities = ["update"] }
 # Publishes a revocation at once instead of when the CRL nears its end.

@@ -4,14 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::{ConfigArgs, output};
-use crate::audit::{
-    Act, AuditQuery, Committer, EntryDraft, Filter, Order, Outcome, PageSize, Scope, Scribe,
-};
+use crate::audit::{Act, AuditQuery, Committer, EntryDraft, Filter, Order, Outcome, PageSize, Scope, Scribe};
 use crate::config::{self, Config};
 use crate::domain::clock::SystemClock;
 use crate::domain::id::SubjectId;
@@ -72,7 +70,8 @@ async fn tail(args: TailArgs) -> Result<()> {
             _ = tokio::signal::ctrl_c() => return Ok(()),
             () = tokio::time::sleep(Duration::from_millis(500)) => {}
         }
-        let (entries, next) = reader.since(Scope::Everything, &position).await.context("cannot read the audit log")?;
+        let (entries, next) =
+            reader.since(Scope::Everything, &position).await.context("cannot read the audit log")?;
         position = next;
         for entry in entries.iter().filter(|entry| matches(&args, entry)) {
             print(entry, args.json);
@@ -98,12 +97,16 @@ fn query(args: &TailArgs) -> Result<AuditQuery> {
 
 /// One entry for the whole reading, before anything is printed.
 async fn note_reading(config: &Config, entries: usize) -> Result<()> {
-    let scribe = Scribe::new(Arc::new(SystemClock), Arc::new(SystemRandom::default()), &config.server.instance);
+    let scribe =
+        Scribe::new(Arc::new(SystemClock), Arc::new(SystemRandom::default()), &config.server.instance);
     let store = AuditStore::new(Database::open(&config.database.data)?);
     let (committer, drain) = Committer::start(store, scribe, &config.audit)?;
     let draft = EntryDraft::of_service(Act::AuditRead, Outcome::SUCCESS)
         .count(u32::try_from(entries).unwrap_or(u32::MAX));
-    let _receipt = committer.submit(vec![draft]).await.context("the log cannot record this reading, so nothing is shown")?;
+    let _receipt = committer
+        .submit(vec![draft])
+        .await
+        .context("the log cannot record this reading, so nothing is shown")?;
     drop(committer);
     drain.finish(Duration::from_secs(2)).await.map_err(|_| anyhow!("the log did not take this reading"))
 }

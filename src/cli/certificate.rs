@@ -161,7 +161,10 @@ pub(crate) fn write_certificate(
 ) -> Result<(PathBuf, PathBuf)> {
     let chain = directory.join(format!("{name}.pem"));
     let key = directory.join(format!("{name}.key"));
-    #[expect(clippy::disallowed_methods, reason = "a new private key goes to its owner's file and nowhere else")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a new private key goes to its owner's file and nowhere else"
+    )]
     let key_pem = issued.private_key_pem.expose();
     write_whole(&key, key_pem, 0o600)?;
     write_whole(&chain, issued.chain_pem.as_bytes(), 0o644)?;

@@ -21,7 +21,9 @@ pub fn harden() -> Weaknesses {
     // ONFAULT: only pages that are touched count, so the lock costs what the service uses.
     let flags = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
     if mlockall(flags).is_err() {
-        weaknesses.messages.push("memory could not be locked: raise `LimitMEMLOCK` for the service, or turn swap off");
+        weaknesses
+            .messages
+            .push("memory could not be locked: raise `LimitMEMLOCK` for the service, or turn swap off");
     }
     weaknesses
 }

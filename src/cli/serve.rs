@@ -72,7 +72,9 @@ fn load_policy(config: &Config) -> Result<Arc<Authoriser>> {
 async fn wait_for_revocation_lists(config: &Config, transit: &Transit) {
     let directory = &config.server.crl_directory;
     let mut pause = Duration::from_millis(200);
-    while !jobs::revocation::refresh(transit, directory.clone()).await && !jobs::revocation::are_kept(directory) {
+    while !jobs::revocation::refresh(transit, directory.clone()).await
+        && !jobs::revocation::are_kept(directory)
+    {
         tracing::warn!("revocation.waiting");
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(5));
@@ -144,12 +146,11 @@ async fn run_door(
     let watching = Arc::clone(tls).watch(Duration::from_secs(1), note_changes(Arc::clone(service)));
     workers.spawn(watching);
     workers.spawn(start_on_record(Arc::clone(service)));
-    let door = door::Door::new(Arc::clone(tls), &config.limits, clock).on_refused_handshake(
-        move |peer, failure| {
+    let door =
+        door::Door::new(Arc::clone(tls), &config.limits, clock).on_refused_handshake(move |peer, failure| {
             // A flood of strangers must not fill memory or the log; what does not fit is counted by the door.
             let _ = refused.try_send((peer, failure));
-        },
-    );
+        });
     tracing::info!(listen = %listener.local_addr()?, "service.listening");
     let drained = door::serve(door, listener, http::router(Arc::new(app)), end()?).await;
     if drained.cut > 0 {

@@ -35,7 +35,7 @@ pub fn parse(
     base: &Path,
 ) -> Result<Config, ConfigError> {
     let mut table: toml::Table =
-        toml::from_str(text).map_err(|error| ConfigError::Syntax(error.message().to_owned()))?;
+        toml::from_str(text).map_err(|error: toml::de::Error| syntax(text, &error))?;
     for (name, value) in variables {
         override_key(&mut table, &name, &value)?;
     }
@@ -44,6 +44,25 @@ pub fn parse(
     config.resolve_paths(base);
     config.check()?;
     Ok(config)
+}
+
+/// The line of a text that is not TOML, without quoting it.
+fn syntax(text: &str, error: &toml::de::Error) -> ConfigError {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
+    ConfigError::Syntax(format!("it is not TOML at line {}", before.lines().count().max(1)))
+}
+
+/// Where a key is unknown or missing serde's message names it; where a value is of the wrong kind, the message quotes
+/// the value, so only the key is told.
+fn shape(error: &toml::de::Error) -> ConfigError {
+    let message = error.message();
+    let names_keys = ["unknown field", "missing field", "duplicate field"];
+    if names_keys.iter().any(|words| message.starts_with(words)) {
+        return ConfigError::Syntax(message.to_owned());
+    }
+    let text = error.to_string();
+    let key = text.lines().find_map(|line| line.strip_prefix("in `")).and_then(|rest| rest.strip_suffix('`'));
+    ConfigError::Syntax(format!("{} is not of the kind that is expected there", key.unwrap_or("a value")))
 }
 
 fn override_key(table: &mut toml::Table, name: &str, value: &str) -> Result<(), ConfigError> {

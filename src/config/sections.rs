@@ -180,9 +180,9 @@ impl Config {
         ];
         for database in [&mut self.database.data, &mut self.database.keys, &mut self.database.audit_export] {
             paths.push(&mut database.password_file);
-            paths.extend(database.roots_file.as_mut());
+            paths.extend(named(&mut database.roots_file));
         }
-        paths.extend(self.vault.roots_file.as_mut());
+        paths.extend(named(&mut self.vault.roots_file));
         match &mut self.vault.auth {
             VaultAuth::AppRole { role_id_file, secret_id_file } => {
                 paths.extend([role_id_file, secret_id_file]);
@@ -207,6 +207,16 @@ impl Config {
                 "name the roots that Vault's certificate chains to; only loopback goes without",
             );
         }
+        for path in [
+            &self.vault.roots_file,
+            &self.database.data.roots_file,
+            &self.database.keys.roots_file,
+            &self.database.audit_export.roots_file,
+        ] {
+            if path.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+                return refuse("roots_file", "name a file, or leave the key out");
+            }
+        }
         for (key, database) in [
             ("database.data.roots_file", &self.database.data),
             ("database.keys.roots_file", &self.database.keys),
@@ -227,6 +237,11 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// An empty name is left as it is, for [`Config::check`] to refuse.
+fn named(path: &mut Option<PathBuf>) -> Option<&mut PathBuf> {
+    path.as_mut().filter(|path| !path.as_os_str().is_empty())
 }
 
 fn is_loopback_host(host: &str) -> bool {

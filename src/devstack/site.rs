@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::DevStackError;
-use crate::config::{self, Config, DatabaseConfig};
+use crate::config::{self, Config};
 use crate::domain::id::TenantId;
 use crate::domain::random::SystemRandom;
 use crate::domain::secret::SecretBytes;
@@ -61,7 +61,7 @@ impl Site {
     /// Builds or repairs the site. Safe to repeat: secrets that exist are kept, certificates are issued anew.
     pub async fn build(plan: SitePlan, mut progress: impl FnMut(&str)) -> Result<Self, DevStackError> {
         for folder in ["secrets", "tls", "crl"] {
-            std::fs::create_dir_all(plan.directory.join(folder)).map_err(site_files)?;
+            std::fs::create_dir_all(plan.directory.join(folder)).map_err(|error| site_files(&error))?;
         }
         write_passwords(&plan.directory)?;
         let config_file = plan.directory.join("strongroom.toml");
@@ -70,8 +70,11 @@ impl Site {
         progress("setting Vault up");
         let transit = set_up_vault(&plan, &config).await?;
         progress("migrating the databases");
-        let administrators = [&plan.data, &plan.keys].map(|server| (server.administrator.as_str(), server.password_file.as_path()));
-        migrate_all(&config.database, administrators).await.map_err(|error| DevStackError::Site(error.to_string()))?;
+        let administrators = [&plan.data, &plan.keys]
+            .map(|server| (server.administrator.as_str(), server.password_file.as_path()));
+        migrate_all(&config.database, administrators)
+            .await
+            .map_err(|error| DevStackError::Site(error.to_string()))?;
         let site = Self { directory: plan.directory, config_file, config, transit };
         progress("issuing certificates");
         site.issue_server().await?;
@@ -79,10 +82,19 @@ impl Site {
     }
 
     /// Issues a certificate for a URI name, as `tls/{name}.pem` and `.key`. `role` is one of Vault's certificate roles.
-    pub async fn issue(&self, name: &str, role: &'static str, uri: &str) -> Result<ClientFiles, DevStackError> {
-        let request =
-            CertificateRequest { role, uri: Some(uri.to_owned()), life_seconds: LIFE_SECONDS, ..Default::default() };
-        let issued = self.transit.issue(&request).await.map_err(site_vault)?;
+    pub async fn issue(
+        &self,
+        name: &str,
+        role: &'static str,
+        uri: &str,
+    ) -> Result<ClientFiles, DevStackError> {
+        let request = CertificateRequest {
+            role,
+            uri: Some(uri.to_owned()),
+            life_seconds: LIFE_SECONDS,
+            ..Default::default()
+        };
+        let issued = self.transit.issue(&request).await.map_err(|error| site_vault(&error))?;
         self.write_certificate(name, &issued)
     }
 
@@ -91,7 +103,11 @@ impl Site {
         let identities = crate::tls::Identities::load(&self.config.policy.directory.join("identities.toml"))
             .map_err(|error| DevStackError::Site(error.to_string()))?;
         let tenant_name = |id: TenantId| {
-            identities.tenants().find(|(_, other)| *other == id).map_or("unknown", |(name, _)| name).to_owned()
+            identities
+                .tenants()
+                .find(|(_, other)| *other == id)
+                .map_or("unknown", |(name, _)| name)
+                .to_owned()
         };
         let mut all = Vec::new();
         for (san, identity) in identities.iter() {
@@ -111,7 +127,7 @@ impl Site {
 
     /// Revokes a certificate; the service hears of it at its next refresh of the lists.
     pub async fn revoke(&self, serial: &str) -> Result<(), DevStackError> {
-        self.transit.revoke(serial).await.map_err(site_vault)
+        self.transit.revoke(serial).await.map_err(|error| site_vault(&error))
     }
 
     /// The roots that the server's certificate chains to, for clients.
@@ -127,16 +143,23 @@ impl Site {
             life_seconds: LIFE_SECONDS,
             ..Default::default()
         };
-        let issued = self.transit.issue(&request).await.map_err(site_vault)?;
+        let issued = self.transit.issue(&request).await.map_err(|error| site_vault(&error))?;
         self.write_certificate("server", &issued)?;
-        let root = self.transit.ca_certificate(PkiMount::Root).await.map_err(site_vault)?;
+        let root = self.transit.ca_certificate(PkiMount::Root).await.map_err(|error| site_vault(&error))?;
         write_private(&self.config.server.client_roots_file, root.as_bytes())
     }
 
-    fn write_certificate(&self, name: &str, issued: &IssuedCertificate) -> Result<ClientFiles, DevStackError> {
+    fn write_certificate(
+        &self,
+        name: &str,
+        issued: &IssuedCertificate,
+    ) -> Result<ClientFiles, DevStackError> {
         let certificate = self.directory.join("tls").join(format!("{name}.pem"));
         let private_key = certificate.with_extension("key");
-        #[expect(clippy::disallowed_methods, reason = "a new private key goes to its owner's file and nowhere else")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a new private key goes to its owner's file and nowhere else"
+        )]
         write_private(&private_key, issued.private_key_pem.expose())?;
         write_private(&certificate, issued.chain_pem.as_bytes())?;
         Ok(ClientFiles { certificate, private_key, serial: issued.serial.clone() })
@@ -147,17 +170,22 @@ async fn set_up_vault(plan: &SitePlan, config: &Config) -> Result<Transit, DevSt
     let random: crate::domain::random::SharedRandom = Arc::new(SystemRandom::default());
     #[expect(clippy::disallowed_methods, reason = "the administrator's token is used by two clients")]
     let token = || SecretBytes::new(plan.vault_token.expose().to_vec());
-    let bootstrap =
-        Bootstrap::new(&config.vault, token(), BootstrapSettings::default()).map_err(site_vault)?;
-    let _: Vec<Step> = bootstrap.run().await.map_err(site_vault)?;
-    let (role_id, secret_id) = (plan.directory.join("secrets/role-id"), plan.directory.join("secrets/secret-id"));
+    let bootstrap = Bootstrap::new(&config.vault, token(), BootstrapSettings::default())
+        .map_err(|error| site_vault(&error))?;
+    let _: Vec<Step> = bootstrap.run().await.map_err(|error| site_vault(&error))?;
+    let (role_id, secret_id) =
+        (plan.directory.join("secrets/role-id"), plan.directory.join("secrets/secret-id"));
     if !secret_id.is_file() {
-        let credentials = bootstrap.new_service_credentials().await.map_err(site_vault)?;
+        let credentials = bootstrap.new_service_credentials().await.map_err(|error| site_vault(&error))?;
         write_private(&role_id, credentials.role_id.as_bytes())?;
-        #[expect(clippy::disallowed_methods, reason = "the secret id goes to the service's file and nowhere else")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the secret id goes to the service's file and nowhere else"
+        )]
         write_private(&secret_id, credentials.secret_id.expose())?;
     }
-    Transit::with_token(&config.vault, &config.environment, token(), random).map_err(site_vault)
+    Transit::with_token(&config.vault, &config.environment, token(), random)
+        .map_err(|error| site_vault(&error))
 }
 
 fn config_text(plan: &SitePlan) -> String {
@@ -178,12 +206,19 @@ fn config_text(plan: &SitePlan) -> String {
     );
     text.push_str(&database("data", plan.data.port, data, "strongroom_app", "data.password"));
     text.push_str(&database("keys", plan.keys.port, keys, "strongroom_keys", "keys.password"));
-    text.push_str(&database("audit_export", plan.data.port, data, "strongroom_audit_reader", "audit.password"));
-    text.push_str(&format!(
+    text.push_str(&database(
+        "audit_export",
+        plan.data.port,
+        data,
+        "strongroom_audit_reader",
+        "audit.password",
+    ));
+    let vault = format!(
         "[vault]\naddress = \"{}\"\nauth = {{ method = \"approle\", role_id_file = \"secrets/role-id\", \
          secret_id_file = \"secrets/secret-id\" }}\n\n[policy]\ndirectory = \"{policy}\"\n",
         plan.vault_address
-    ));
+    );
+    text.push_str(&vault);
     text
 }
 
@@ -209,13 +244,13 @@ fn write_private(path: &Path, bytes: &[u8]) -> Result<(), DevStackError> {
         .open(&draft)
         .and_then(|mut file| file.write_all(bytes))
         .and_then(|()| std::fs::rename(&draft, path))
-        .map_err(site_files)
+        .map_err(|error| site_files(&error))
 }
 
-fn site_files(error: std::io::Error) -> DevStackError {
+fn site_files(error: &std::io::Error) -> DevStackError {
     DevStackError::Site(format!("cannot write the site's files: {}", error.kind()))
 }
 
-fn site_vault(error: crate::keys::TransitError) -> DevStackError {
+fn site_vault(error: &crate::keys::TransitError) -> DevStackError {
     DevStackError::Site(error.to_string())
 }

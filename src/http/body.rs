@@ -47,9 +47,8 @@ pub async fn read_json(
     let mut bytes = Zeroizing::new(Vec::with_capacity(if announced > 0 { announced } else { limit }));
     let mut body = Limited::new(body, limit);
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| {
-            if error.is::<LengthLimitError>() { too_large() } else { incomplete() }
-        })?;
+        let frame =
+            frame.map_err(|error| if error.is::<LengthLimitError>() { too_large() } else { incomplete() })?;
         if let Ok(data) = frame.into_data() {
             bytes.extend_from_slice(&data);
         }
@@ -67,7 +66,11 @@ pub fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
             "body_shape",
             "the body must be an object with the documented members, each once",
         ),
-        _ => Problem::new(StatusCode::BAD_REQUEST, "body_not_json", "the body must be one JSON text (RFC 8259)"),
+        _ => Problem::new(
+            StatusCode::BAD_REQUEST,
+            "body_not_json",
+            "the body must be one JSON text (RFC 8259)",
+        ),
     })
 }
 
@@ -94,7 +97,12 @@ fn check_headers(headers: &HeaderMap, media_types: &[&str]) -> Result<(), Proble
 }
 
 fn too_large() -> Problem {
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the body is larger than this service accepts").closing()
+    Problem::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "body_too_large",
+        "the body is larger than this service accepts",
+    )
+    .closing()
 }
 
 fn incomplete() -> Problem {

@@ -145,9 +145,10 @@ fn no_certificate() -> Problem {
 
 fn refused(refusal: Refusal) -> Problem {
     let (code, detail) = match refusal {
-        Refusal::Unlisted => {
-            ("identity_unlisted", "the certificate's URI is not in identities.toml; ask the security team to list it")
-        }
+        Refusal::Unlisted => (
+            "identity_unlisted",
+            "the certificate's URI is not in identities.toml; ask the security team to list it",
+        ),
         Refusal::Revoked => ("certificate_revoked", "the certificate is revoked; ask for a new one"),
         Refusal::Expired => ("certificate_expired", "the certificate has expired; ask for a new one"),
         Refusal::CrlExpired => {

@@ -64,7 +64,6 @@ impl Problem {
         problem.retry_after_seconds = Some(1);
         problem
     }
-
 }
 
 impl IntoResponse for Problem {
@@ -106,9 +105,11 @@ impl From<Error> for Problem {
                     .map(|name| ProblemField { field: Some(name.as_str().to_owned()), code: "not_allowed" })
                     .collect(),
             ),
-            Error::NotFound => {
-                Self::new(StatusCode::NOT_FOUND, "record_not_found", "there is no such record for this caller")
-            }
+            Error::NotFound => Self::new(
+                StatusCode::NOT_FOUND,
+                "record_not_found",
+                "there is no such record for this caller",
+            ),
             Error::Stale => Self::new(
                 StatusCode::PRECONDITION_FAILED,
                 "version_stale",
@@ -145,18 +146,21 @@ impl From<Error> for Problem {
                 "record_unreadable",
                 "the stored record failed its integrity check and was not opened; the security team has been told",
             ),
-            Error::Internal(_) => {
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the service failed; nothing was revealed")
-            }
+            Error::Internal(_) => Self::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "the service failed; nothing was revealed",
+            ),
         }
     }
 }
 
 fn denied(code: DenialCode) -> Problem {
     let (code, detail) = match code {
-        DenialCode::PurposeRequired => {
-            ("purpose_required", "send X-Purpose-Of-Use with an HL7 v3 PurposeOfUse code that your role may use")
-        }
+        DenialCode::PurposeRequired => (
+            "purpose_required",
+            "send X-Purpose-Of-Use with an HL7 v3 PurposeOfUse code that your role may use",
+        ),
         DenialCode::PurposeNotAllowed => {
             ("purpose_not_allowed", "your role may not do this for the purpose in X-Purpose-Of-Use")
         }
@@ -167,11 +171,18 @@ fn denied(code: DenialCode) -> Problem {
 
 fn unavailable(part: Part) -> Problem {
     match part {
-        Part::Data => Problem::unavailable("data_unavailable", "the data database is down or late; try again"),
-        Part::Keys => Problem::unavailable("keys_unavailable", "the key hierarchy is down or late; try again"),
-        Part::Audit => {
-            Problem::unavailable("audit_unavailable", "the audit log cannot be written, so nothing is answered; try again")
+        Part::Data => {
+            Problem::unavailable("data_unavailable", "the data database is down or late; try again")
         }
-        Part::Randomness => Problem::unavailable("randomness_unavailable", "the system has no randomness; try again"),
+        Part::Keys => {
+            Problem::unavailable("keys_unavailable", "the key hierarchy is down or late; try again")
+        }
+        Part::Audit => Problem::unavailable(
+            "audit_unavailable",
+            "the audit log cannot be written, so nothing is answered; try again",
+        ),
+        Part::Randomness => {
+            Problem::unavailable("randomness_unavailable", "the system has no randomness; try again")
+        }
     }
 }

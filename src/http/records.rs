@@ -120,7 +120,11 @@ fn parse_record(text: &str) -> Result<RecordId, Problem> {
 
 fn parse_subject(text: &str) -> Result<SubjectId, Problem> {
     SubjectId::parse(text).ok_or_else(|| {
-        Problem::new(StatusCode::BAD_REQUEST, "body_shape", "`subject` must be a UUID in lower case with hyphens")
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            "body_shape",
+            "`subject` must be a UUID in lower case with hyphens",
+        )
     })
 }
 
@@ -143,7 +147,9 @@ fn read_request(collection: &Collection, query: &ReadQuery) -> Result<ReadReques
     let fields = query
         .fields
         .as_deref()
-        .map(|list| list.split(',').map(|name| find(name).ok_or_else(bad_query)).collect::<Result<Vec<_>, _>>())
+        .map(|list| {
+            list.split(',').map(|name| find(name).ok_or_else(bad_query)).collect::<Result<Vec<_>, _>>()
+        })
         .transpose()?;
     Ok(ReadRequest { fields, view })
 }
@@ -168,7 +174,8 @@ fn if_match(headers: &HeaderMap) -> Result<Option<RecordVersion>, Problem> {
 }
 
 fn etag(version: RecordVersion) -> HeaderValue {
-    HeaderValue::from_str(&format!("\"{}\"", version.get())).unwrap_or_else(|_| HeaderValue::from_static("\"\""))
+    HeaderValue::from_str(&format!("\"{}\"", version.get()))
+        .unwrap_or_else(|_| HeaderValue::from_static("\"\""))
 }
 
 fn answer_written(status: StatusCode, written: &Written) -> Response {

@@ -35,7 +35,8 @@ pub async fn refresh(transit: &Transit, directory: PathBuf) -> bool {
 async fn store(directory: PathBuf, name: &'static str, list: Vec<u8>, issuer: String) -> bool {
     let keep = move || {
         std::fs::create_dir_all(&directory).map_err(|error| crl::StoreError::Write(error.kind()))?;
-        let issuer = CertificateDer::from_pem_slice(issuer.as_bytes()).map_err(|_| crl::StoreError::OtherIssuer)?;
+        let issuer =
+            CertificateDer::from_pem_slice(issuer.as_bytes()).map_err(|_| crl::StoreError::OtherIssuer)?;
         crl::store(&directory, name, &list, Some(&issuer))
     };
     match tokio::task::spawn_blocking(keep).await {

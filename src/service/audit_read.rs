@@ -3,7 +3,9 @@
 use bytes::Bytes;
 
 use super::{Error, Part, Service};
-use crate::audit::{Act, AuditQuery, Cursor, EntryDraft, Filter, Order, Outcome, Page, PageSize, Scope, Withheld};
+use crate::audit::{
+    Act, AuditQuery, Cursor, EntryDraft, Filter, Order, Outcome, Page, PageSize, Scope, Withheld,
+};
 use crate::domain::clock::Timestamp;
 use crate::domain::context::OperationContext;
 

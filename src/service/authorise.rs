@@ -22,9 +22,10 @@ impl Service {
         match decision {
             Ok(permit) => Ok(permit),
             Err(denial) => {
-                let draft = EntryDraft::of_request(context, act_of(action), Outcome::refused(denial.code.as_str()))
-                    .policies(&denial.policies)
-                    .record(object(collection, record));
+                let draft =
+                    EntryDraft::of_request(context, act_of(action), Outcome::refused(denial.code.as_str()))
+                        .policies(&denial.policies)
+                        .record(object(collection, record));
                 self.put_on_record(draft).await?;
                 Err(Error::Denied(denial))
             }

@@ -54,7 +54,8 @@ impl Service {
         drop(fields);
         let at = self.clock.now();
         let entry = self.outbox_entry(context, permit, &sealed, written)?;
-        let stored = entry.commit_with(async |bytes| self.records.insert(&sealed, row, bytes, at).await).await;
+        let stored =
+            entry.commit_with(async |bytes| self.records.insert(&sealed, row, bytes, at).await).await;
         let ((), receipt) = stored.map_err(|error| match Error::from(error) {
             // The subject was erased between the look and the write.
             Error::Stale => Error::SubjectUnknown,
@@ -97,7 +98,9 @@ impl Service {
                     Err(Error::SubjectUnknown)
                 }
             }
-            (SubjectRule::OwnsSubject, Some(_)) | (SubjectRule::RefersToSubject, None) => Err(Error::SubjectRule),
+            (SubjectRule::OwnsSubject, Some(_)) | (SubjectRule::RefersToSubject, None) => {
+                Err(Error::SubjectRule)
+            }
         }
     }
 }

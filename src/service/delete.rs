@@ -27,7 +27,8 @@ impl Service {
             let sealed = self.seal(next_place(found.stored.place)?, &[], &Vec::new())?;
             let entry = self.outbox_entry(context, &permit, &sealed, Vec::new())?;
             let at = self.clock.now();
-            let stored = entry.commit_with(async |bytes| self.records.replace(&sealed, true, bytes, at).await);
+            let stored =
+                entry.commit_with(async |bytes| self.records.replace(&sealed, true, bytes, at).await);
             match stored.await.map_err(Error::from) {
                 Err(Error::Stale) if expected.is_none() => {}
                 other => return other.map(|_| ()),

@@ -4,10 +4,10 @@
 
 mod answer;
 mod audit_read;
+mod authorise;
 mod create;
 mod delete;
 mod error;
-mod authorise;
 mod open;
 mod read;
 mod seal;

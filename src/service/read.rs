@@ -136,14 +136,19 @@ fn select<'c>(
     if refused.is_empty() { Ok(selection) } else { Err(refused) }
 }
 
-fn render(found: &FoundRecord, selection: &Selection<'_>, opened: &[OpenedField]) -> Result<Disclosure, Error> {
+fn render(
+    found: &FoundRecord,
+    selection: &Selection<'_>,
+    opened: &[OpenedField],
+) -> Result<Disclosure, Error> {
     let place = &found.stored.place;
     let mut body = BodyWriter::new(place, found.created_at, found.updated_at, room_for(selection, opened));
     let mut object =
         RecordObject::new(place.collection.clone()).id(place.record.clone()).version(place.version);
     let (mut plain, mut masked) = (Vec::new(), Vec::new());
     for (field, view) in &selection.shown {
-        let Some(value) = opened.iter().find(|opened| opened.id == field.id).map(|opened| &opened.value) else {
+        let Some(value) = opened.iter().find(|opened| opened.id == field.id).map(|opened| &opened.value)
+        else {
             continue;
         };
         object = object.class(field.class);

@@ -22,8 +22,10 @@ impl Service {
         is_new: bool,
         fields: &[PlainField],
     ) -> Result<SealingKeys, Error> {
-        let classes: Vec<DataClass> =
-            DataClass::ALL.into_iter().filter(|class| fields.iter().any(|field| field.class == *class)).collect();
+        let classes: Vec<DataClass> = DataClass::ALL
+            .into_iter()
+            .filter(|class| fields.iter().any(|field| field.class == *class))
+            .collect();
         let keys = self.keys.sealing_keys(permit.tenant(), owner, &classes, is_new).await?;
         Ok(classes.into_iter().zip(keys).collect())
     }

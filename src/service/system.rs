@@ -30,7 +30,8 @@ impl Service {
 
     /// Records that this instance began to serve, under which policy. Nothing is served before it is durable.
     pub async fn note_start(&self) -> Result<(), super::Error> {
-        let draft = EntryDraft::of_service(Act::ServiceStart, Outcome::SUCCESS).loaded(digest_of(&self.policy.load()));
+        let draft = EntryDraft::of_service(Act::ServiceStart, Outcome::SUCCESS)
+            .loaded(digest_of(&self.policy.load()));
         self.put_on_record(draft).await
     }
 
@@ -70,8 +71,7 @@ impl Service {
 
     /// Names of the parts that do not answer now.
     pub async fn parts_down(&self) -> Vec<&'static str> {
-        let (data, keys, vault) =
-            tokio::join!(self.records.ping(), self.keys.ping(), self.transit.health());
+        let (data, keys, vault) = tokio::join!(self.records.ping(), self.keys.ping(), self.transit.health());
         [("data", data.is_err()), ("keys", keys.is_err()), ("vault", vault != Health::Ready)]
             .into_iter()
             .filter_map(|(name, is_down)| is_down.then_some(name))

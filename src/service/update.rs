@@ -84,7 +84,9 @@ impl Service {
     ) -> Result<FoundRecord, Error> {
         let found = self.records.find(permit.tenant(), permit.collection().name(), record).await?;
         match found {
-            None => Err(self.note_failure(context, permit, record, "record_not_found", Error::NotFound).await),
+            None => {
+                Err(self.note_failure(context, permit, record, "record_not_found", Error::NotFound).await)
+            }
             Some(found) if expected.is_some_and(|version| version != found.stored.place.version) => {
                 Err(Error::Stale)
             }

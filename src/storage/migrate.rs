@@ -110,13 +110,19 @@ pub async fn set_login(
 async fn create_database(administrator: &DatabaseConfig) -> Result<(), StorageError> {
     let client = connect(administrator, "postgres").await?;
     let exists = client
-        .query_opt("/* storage::create_database */ SELECT 1 FROM pg_database WHERE datname = $1", &[&administrator.name])
+        .query_opt(
+            "/* storage::create_database */ SELECT 1 FROM pg_database WHERE datname = $1",
+            &[&administrator.name],
+        )
         .await?;
     if exists.is_some() {
         return Ok(());
     }
     let quoted = client
-        .query_one("/* storage::create_database */ SELECT format('CREATE DATABASE %I', $1::text)", &[&administrator.name])
+        .query_one(
+            "/* storage::create_database */ SELECT format('CREATE DATABASE %I', $1::text)",
+            &[&administrator.name],
+        )
         .await?;
     let statement: String = quoted.try_get(0)?;
     match client.batch_execute(&statement).await.map_err(StorageError::from) {

@@ -216,7 +216,9 @@ pub(super) fn read_secret(path: &std::path::Path) -> Result<Zeroizing<Vec<u8>>, 
     Ok(secret)
 }
 
-pub(super) fn tls_connector(roots: &std::path::Path) -> Result<tokio_postgres_rustls::MakeRustlsConnect, StorageError> {
+pub(super) fn tls_connector(
+    roots: &std::path::Path,
+) -> Result<tokio_postgres_rustls::MakeRustlsConnect, StorageError> {
     use rustls::pki_types::{CertificateDer, pem::PemObject};
     let refuse = |why: String| StorageError::Roots(why);
     let mut store = rustls::RootCertStore::empty();

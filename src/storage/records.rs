@@ -85,7 +85,11 @@ impl RecordStore {
     }
 
     /// Whether the subject is there and active.
-    pub async fn subject_is_active(&self, tenant: TenantId, subject: SubjectId) -> Result<bool, StorageError> {
+    pub async fn subject_is_active(
+        &self,
+        tenant: TenantId,
+        subject: SubjectId,
+    ) -> Result<bool, StorageError> {
         const SQL: &str = "/* storage::records::subject_is_active */ \
             SELECT 1 FROM subject WHERE tenant_id = $1 AND subject_id = $2 AND state = 'active'";
         self.database
@@ -282,7 +286,8 @@ fn found(
     let ids: Vec<i64> = column(row, 4, "field ids")?;
     let seals: Vec<i16> = column(row, 5, "field seals")?;
     let values: Vec<&[u8]> = column(row, 6, "sealed values")?;
-    let place = SealPlace { tenant, collection: collection.clone(), record: record.clone(), version, subject };
+    let place =
+        SealPlace { tenant, collection: collection.clone(), record: record.clone(), version, subject };
     let instant = |index| {
         column::<jiff::Timestamp>(row, index, "time").map(|at| Timestamp::from_micros(at.as_microsecond()))
     };
@@ -314,7 +319,8 @@ fn read_seals(classes: &[&str], headers: &[&[u8]]) -> Result<Vec<Seal>, StorageE
     }
     let read = |(class, header): (&&str, &&[u8])| {
         let class = DataClass::parse(class).ok_or(StorageError::Malformed("seal class"))?;
-        let header = <[u8; HEADER_BYTES]>::try_from(*header).map_err(|_| StorageError::Malformed("seal header"))?;
+        let header =
+            <[u8; HEADER_BYTES]>::try_from(*header).map_err(|_| StorageError::Malformed("seal header"))?;
         Ok(Seal { class, header })
     };
     classes.iter().zip(headers).map(read).collect()

@@ -1,68 +1,72 @@
-//! Logs: one subscriber for the process, JSON for machines or text for people, always on standard error.
+//! Logs: JSON lines for the service, plain text for people, always on standard error.
 //!
-//! Libraries that would log requests, statements or parameters are kept silent here, whatever the filter asks for: a
-//! filter is set in a hurry, on the day when it matters. Not here: the audit log, which is no log of this kind, and
+//! Libraries that would log requests, statements or parameters are kept silent here, whatever `STRONGROOM_LOG` asks for:
+//! a filter is set in a hurry, on the day when it matters. Not here: the audit log, which is no log of this kind, and
 //! metrics.
 
-use tracing::Metadata;
+use std::io::IsTerminal;
+
 use tracing::level_filters::LevelFilter;
+use tracing::{Dispatch, Metadata};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{EnvFilter, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// What is logged when nothing else is said.
-pub const DEFAULT_FILTER: &str = "info";
-
-/// Log requests and answers of Vault with tokens and keys in them.
+/// They log requests and answers of Vault, with tokens and keys in them.
 const SILENT: [&str; 2] = ["vaultrs", "rustify"];
-/// Below `info` they log statements with parameters, frames with header values, and paths with ids.
-const AT_MOST_INFO: [&str; 7] =
+/// Below warnings they log statements with parameters, frames with header values, and paths with ids.
+const WARNINGS_ONLY: [&str; 7] =
     ["tokio_postgres", "h2", "hyper", "hyper_util", "reqwest", "tower_http", "axum"];
 
-/// How a line is written.
+/// Whether logs are for a machine or for a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// One JSON object a line, fields flattened.
     Json,
-    /// For a terminal.
     Text,
 }
 
-/// Why logging cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum TelemetryError {
-    #[error("the log filter is not valid; it reads like \"info,strongroom=debug\"")]
-    Filter,
-    #[error("a log subscriber is installed already")]
-    Installed,
+/// Starts logging to standard error. `STRONGROOM_LOG` sets the level (for example `info` or `strongroom=debug`); a bare
+/// level is for this program, and libraries stay at warnings, since their messages are not ours to vouch for. A second
+/// call does nothing.
+pub fn init(format: LogFormat) {
+    let chosen = std::env::var("STRONGROOM_LOG").unwrap_or_else(|_| match format {
+        LogFormat::Json => String::from("info"),
+        LogFormat::Text => String::from("warn"),
+    });
+    let ansi = std::io::stderr().is_terminal();
+    // Fails only when a subscriber is installed already.
+    let _ = subscriber(format, &chosen, ansi, std::io::stderr).try_init();
 }
 
-/// Installs the process's subscriber; `filter` is in `tracing_subscriber::EnvFilter`'s form. Once per process.
-pub fn init(format: LogFormat, filter: &str) -> Result<(), TelemetryError> {
-    subscriber(format, filter, std::io::stderr)?.try_init().map_err(|_| TelemetryError::Installed)
-}
-
-fn subscriber<W>(format: LogFormat, filter: &str, writer: W) -> Result<impl SubscriberInitExt, TelemetryError>
+fn subscriber<W>(format: LogFormat, chosen: &str, ansi: bool, writer: W) -> Dispatch
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::builder().parse(filter).map_err(|_| TelemetryError::Filter)?;
+    let filter =
+        EnvFilter::try_new(directives(chosen)).unwrap_or_else(|_| EnvFilter::new(directives("info")));
+    // Its own clock prints RFC 3339 in UTC.
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     let lines = match format {
-        LogFormat::Json => lines.json().flatten_event(true).boxed(),
-        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
+        LogFormat::Text => lines.with_ansi(ansi).with_target(false).boxed(),
     };
-    Ok(tracing_subscriber::registry().with(filter).with(filter_fn(may_log)).with(lines))
+    tracing_subscriber::registry().with(filter).with(filter_fn(may_log)).with(lines).into()
 }
 
+fn directives(chosen: &str) -> String {
+    let own = if chosen.contains('=') { chosen.to_owned() } else { format!("strongroom={chosen}") };
+    format!("warn,{own}")
+}
+
+/// Beside the filter and not in it: there, `vaultrs::client=trace` would win over `vaultrs=off`.
 fn may_log(metadata: &Metadata<'_>) -> bool {
     let root = metadata.target().split("::").next().unwrap_or_default();
     if SILENT.contains(&root) {
         return false;
     }
-    !AT_MOST_INFO.contains(&root) || *metadata.level() <= LevelFilter::INFO
+    !WARNINGS_ONLY.contains(&root) || *metadata.level() <= LevelFilter::WARN
 }
 
 #[cfg(test)]
@@ -88,8 +92,8 @@ mod tests {
     fn logged(format: LogFormat, filter: &str, work: impl FnOnce()) -> String {
         let lines = Lines::default();
         let writer = lines.clone();
-        let subscriber = subscriber(format, filter, move || writer.clone()).unwrap();
-        tracing::dispatcher::with_default(&subscriber.into(), work);
+        let subscriber = subscriber(format, filter, false, move || writer.clone());
+        tracing::dispatcher::with_default(&subscriber, work);
         let bytes = lines.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
     }
@@ -102,18 +106,20 @@ mod tests {
                 tracing::error!(target: "rustify", "secret-b");
                 tracing::debug!(target: "tokio_postgres::query", "secret-c");
                 tracing::trace!(target: "h2::codec", "secret-d");
-                tracing::info!(target: "tokio_postgres::connection", "a notice");
+                tracing::info!(target: "tokio_postgres::connection", "secret-e");
+                tracing::warn!(target: "hyper::server", "a warning");
                 tracing::debug!(target: "strongroom::storage", "our own");
             });
         assert!(!text.contains("secret-"), "{text}");
-        assert!(text.contains("a notice") && text.contains("our own"), "{text}");
+        assert!(text.contains("a warning") && text.contains("our own"), "{text}");
     }
 
     #[test]
     fn json_lines_are_flat_and_the_filter_counts() {
-        let text = logged(LogFormat::Json, DEFAULT_FILTER, || {
+        let text = logged(LogFormat::Json, "info", || {
             tracing::info!(storage.function = "read", "storage.failed");
             tracing::debug!("not wanted");
+            tracing::info!(target: "some_library", "not ours to vouch for");
         });
         let line: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
         assert_eq!(line.get("storage.function").unwrap(), "read");
@@ -121,10 +127,11 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_that_is_none_is_refused() {
-        assert!(matches!(
-            subscriber(LogFormat::Text, "strongroom=loud", std::io::stderr),
-            Err(TelemetryError::Filter)
-        ));
+    fn a_filter_that_is_none_counts_as_info() {
+        let text = logged(LogFormat::Text, "strongroom=loud", || {
+            tracing::info!("said");
+            tracing::debug!("not said");
+        });
+        assert!(text.contains("said") && !text.contains("not said"), "{text}");
     }
 }

@@ -19,7 +19,7 @@ use strongroom::storage::Database;
 use strongroom::storage::audit::{AuditReader, AuditStore, OUTBOX_INSERT};
 use uuid::Uuid;
 
-use crate::support::{Databases, fresh_databases};
+use crate::support::{ADMINISTRATOR, Databases, fresh_databases};
 
 fn store_of(databases: &Databases, timeout_ms: u64) -> AuditStore {
     let mut config = databases.data_as("strongroom_app");
@@ -32,7 +32,7 @@ fn reader_of(databases: &Databases) -> AuditReader {
 }
 
 fn administrator_of(databases: &Databases) -> Database {
-    Database::open(&databases.data_as("postgres")).unwrap()
+    Database::open(&databases.data_as(ADMINISTRATOR)).unwrap()
 }
 
 fn committer_on(store: AuditStore, commit_timeout_ms: u64) -> (Committer, Drain) {

@@ -3,7 +3,7 @@
 use strongroom::config::DatabaseConfig;
 use tokio_postgres::{Client, NoTls};
 
-use crate::support::{Databases, fresh_databases};
+use crate::support::{ADMINISTRATOR, Databases, fresh_databases};
 
 const INSERT_ENTRY: &str = "INSERT INTO audit_entry (src, seq, entry_id, tenant_id, entry, sha256)
     VALUES (gen_random_uuid(), 1, gen_random_uuid(), gen_random_uuid(), '{}', sha256('{}'))";
@@ -27,7 +27,7 @@ async fn connect_as(databases: &Databases, role: &str) -> Client {
 }
 
 async fn administrator(databases: &Databases) -> Client {
-    connect_as(databases, "postgres").await
+    connect_as(databases, ADMINISTRATOR).await
 }
 
 async fn code_of(client: &Client, sql: &str) -> Option<String> {

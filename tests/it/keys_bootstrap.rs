@@ -31,7 +31,7 @@ async fn a_second_run_changes_nothing_and_drift_is_repaired() {
         .await;
     let policy = json!({ "policy": "path \"transit/*\" { capabilities = [\"sudo\", \"create\"] }" });
     vault.admin("POST", &format!("sys/policies/acl/{SERVICE}"), Some(policy)).await;
-    vault.admin("POST", &format!("auth/approle/role/{SERVICE}"), Some(json!({ "token_ttl": 99_999 }))).await;
+    vault.admin("POST", &format!("auth/approle/role/{SERVICE}"), Some(json!({ "token_ttl": 9_999 }))).await;
     let third = bootstrap.run().await.unwrap();
     let repaired = outcomes(&third, StepOutcome::Done);
     assert_eq!(
@@ -141,6 +141,7 @@ async fn each_role_names_its_own_and_serves_one_use() {
         ("client", "spiffe://strongroom.internal/client/portal"),
         ("auditor", "spiffe://strongroom.internal/auditor/kim"),
         ("custodian", "spiffe://strongroom.internal/custodian/lee"),
+        ("operator", "spiffe://strongroom.internal/operator/ops"),
         ("service", "spiffe://strongroom.internal/service"),
     ] {
         let issued = root.issue(&request(role, uri)).await.unwrap();
@@ -155,7 +156,7 @@ async fn each_role_names_its_own_and_serves_one_use() {
         assert!(!certificate.is_ca());
         assert_eq!(issued.not_after.as_seconds(), certificate.validity().not_after.timestamp());
 
-        for other in ["client", "auditor", "custodian", "service", "server"] {
+        for other in ["client", "auditor", "custodian", "operator", "service", "server"] {
             if other != role {
                 assert!(root.issue(&request(other, uri)).await.is_err(), "{other} issued {uri}");
             }
@@ -172,7 +173,7 @@ async fn each_role_names_its_own_and_serves_one_use() {
         dns_names: vec![String::from("strongroom.internal"), String::from("localhost")],
         ip_addresses: vec!["127.0.0.1".parse().unwrap()],
         life_seconds: 3_600,
-        uri: None,
+        ..Default::default()
     };
     let der = leaf(&root.issue(&server).await.unwrap());
     let (_, certificate) = X509Certificate::from_der(&der).unwrap();
@@ -230,7 +231,7 @@ async fn a_revocation_is_in_the_crl_at_once() {
     let after = root.crl(PkiMount::Issuing).await.unwrap();
     let (_, list) = CertificateRevocationList::from_der(&after).unwrap();
     let serials: Vec<String> =
-        list.iter_revoked_certificates().map(|revoked| revoked.raw_serial_as_string()).collect();
+        list.iter_revoked_certificates().map(RevokedCertificate::raw_serial_as_string).collect();
     assert_eq!(serials, [issued.serial]);
     let life = list.next_update().unwrap().timestamp() - list.last_update().timestamp();
     assert_eq!(life, 24 * 3_600);

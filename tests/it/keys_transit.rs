@@ -13,7 +13,7 @@ use strongroom::keys::transit::{CertificateRequest, Health};
 use strongroom::keys::{TenantKeyKind, TenantKeyPlace, Transit, TransitError};
 use uuid::Uuid;
 
-use crate::keys_vault::{ENVIRONMENT, PrivateVault, eventually};
+use crate::keys_vault::{ENVIRONMENT, PrivateVault, ROOT_TOKEN, eventually};
 
 fn place(tenant: u128, class: DataClass, key_id: i64) -> TenantKeyPlace {
     TenantKeyPlace {
@@ -125,12 +125,11 @@ async fn tokens_are_renewed_in_the_background() {
         let accessors = vault.admin("GET", "auth/token/accessors?list=true", None).await;
         for accessor in accessors["data"]["keys"].as_array().unwrap() {
             let token = json!({ "accessor": accessor });
-            let response = vault
-                .status("POST", "auth/token/lookup-accessor", "root-of-a-test", Some(token.clone()))
-                .await;
+            let response =
+                vault.status("POST", "auth/token/lookup-accessor", ROOT_TOKEN, Some(token.clone())).await;
             if response == Some(200) {
                 let found = vault.admin("POST", "auth/token/lookup-accessor", Some(token)).await;
-                if found["data"]["last_renewal"].is_i64() {
+                if found["data"]["last_renewal_time"].is_i64() {
                     return true;
                 }
             }

@@ -17,7 +17,7 @@ use strongroom::keys::Transit;
 use strongroom::keys::bootstrap::{Bootstrap, BootstrapSettings};
 
 pub const ENVIRONMENT: &str = "test";
-const ROOT_TOKEN: &str = "root-of-a-test";
+pub const ROOT_TOKEN: &str = "root-of-a-test";
 
 pub struct PrivateVault {
     child: Child,

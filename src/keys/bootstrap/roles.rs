@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::overlay;
+use super::{SERVICE, overlay};
 
 /// 30 days: machines renew by themselves.
 pub(super) const MACHINE_LIFE_SECONDS: u64 = 30 * 86_400;
@@ -16,7 +16,7 @@ pub(super) fn all(trust_domain: &str, server_names: &[String]) -> Vec<(&'static 
     let uri = |path: &str| format!("spiffe://{trust_domain}/{path}");
     vec![
         ("server", server(server_names)),
-        ("service", client(&uri("service"), MACHINE_LIFE_SECONDS)),
+        ("service", service(&uri("service"))),
         ("client", client(&uri("client/*"), MACHINE_LIFE_SECONDS)),
         ("auditor", client(&uri("auditor/*"), PERSON_LIFE_SECONDS)),
         ("custodian", client(&uri("custodian/*"), PERSON_LIFE_SECONDS)),
@@ -41,6 +41,14 @@ fn server(names: &[String]) -> Value {
 /// One URI name, client use only.
 fn client(uri: &str, life_seconds: u64) -> Value {
     overlay(common(life_seconds), json!({ "client_flag": true, "allowed_uri_sans": [uri] }))
+}
+
+/// The service itself, for its login to Vault, which needs a common name to call it by.
+fn service(uri: &str) -> Value {
+    overlay(
+        client(uri, MACHINE_LIFE_SECONDS),
+        json!({ "require_cn": true, "allowed_domains": [SERVICE], "allow_bare_domains": true }),
+    )
 }
 
 /// Everything a role does not say is refused: Vault's defaults allow more.

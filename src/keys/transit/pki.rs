@@ -12,6 +12,7 @@ use super::wire::Body;
 use super::{Transit, TransitError};
 use crate::domain::clock::Timestamp;
 use crate::domain::secret::SecretBytes;
+use crate::keys::bootstrap::SERVICE;
 
 /// Which of the two certificate authorities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,7 +24,7 @@ pub enum PkiMount {
 /// What a certificate should say; the role decides what it may say.
 #[derive(Clone, Debug, Default)]
 pub struct CertificateRequest {
-    /// `server`, `service`, `client`, `auditor` or `custodian`.
+    /// `server`, `service`, `client`, `auditor`, `custodian` or `operator`.
     pub role: &'static str,
     /// The one URI subject alternative name of client certificates.
     pub uri: Option<String>,
@@ -49,6 +50,8 @@ impl Transit {
         #[derive(Serialize)]
         struct Issue<'a> {
             #[serde(skip_serializing_if = "Option::is_none")]
+            common_name: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
             uri_sans: Option<&'a str>,
             alt_names: String,
             ip_sans: String,
@@ -68,6 +71,8 @@ impl Transit {
         }
         let addresses: Vec<String> = request.ip_addresses.iter().map(ToString::to_string).collect();
         let body = Body::json(&Issue {
+            // Only the service has one: Vault's certificate login calls its caller by it.
+            common_name: (request.role == "service").then_some(SERVICE),
             uri_sans: request.uri.as_deref(),
             alt_names: request.dns_names.join(","),
             ip_sans: addresses.join(","),

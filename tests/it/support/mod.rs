@@ -1,21 +1,99 @@
-//! Real parts for the tests: where Vault is, and databases of one's own.
+//! Real parts shared by the tests of this binary, a site on them, databases of one's own, and running services.
 
+mod client;
+mod service;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use strongroom::config::DatabaseConfig;
+use strongroom::devstack::{ServerAddress, Site, SitePlan};
+use strongroom::domain::secret::SecretBytes;
+use tokio::sync::OnceCell;
 use tokio_postgres::NoTls;
 
-/// The two databases of one test.
+pub use client::{Client, problem};
+pub use service::{ServiceOptions, Strongroom};
+
+use crate::parts::Parts;
+
+/// The user that administers the tests' cluster.
+pub const ADMINISTRATOR: &str = strongroom::devstack::ADMINISTRATOR;
+pub const NORTH: &str = "clinic-north";
+const TEMPLATES: [&str; 2] = ["template_data", "template_keys"];
+
+/// One PostgreSQL cluster and one Vault API for the whole run; they end with this process, however it ends.
+pub fn parts() -> &'static Parts {
+    static PARTS: OnceLock<Parts> = OnceLock::new();
+    PARTS.get_or_init(|| Parts::start(&["--one-cluster", "--ephemeral"]))
+}
+
+/// Vault set up, template databases migrated, a certificate for the server: once for the run.
+pub async fn site() -> &'static Site {
+    static SITE: OnceCell<Site> = OnceCell::const_new();
+    SITE.get_or_init(|| async {
+        install_provider();
+        let parts = parts();
+        let server = ServerAddress {
+            port: port(),
+            administrator: ADMINISTRATOR.to_owned(),
+            password_file: PathBuf::from(parts.text("/data/password_file")),
+        };
+        let plan = SitePlan {
+            directory: PathBuf::from(parts.text("/directory")).join("site"),
+            policy_directory: policy_directory(),
+            data: server.clone(),
+            keys: server,
+            databases: TEMPLATES.map(str::to_owned),
+            vault_address: parts.text("/vault/address").to_owned(),
+            vault_token: SecretBytes::new(parts.secret("/vault/token_file").trim().as_bytes().to_vec()),
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        };
+        Site::build(plan, |_| {}).await.expect("the site of the tests is built")
+    })
+    .await
+}
+
+/// The two databases of one test, with the current schema.
 pub struct Databases {
+    pub data: DatabaseConfig,
     pub keys: DatabaseConfig,
+}
+
+impl Databases {
+    /// The data database, as one of its roles or as its administrator.
+    pub fn data_as(&self, role: &str) -> DatabaseConfig {
+        as_role(&self.data, role, "data.password")
+    }
+}
+
+/// Databases made from the migrated templates, used by nobody else.
+pub async fn fresh_databases() -> Databases {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let site = site().await;
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let names = ["data", "keys"].map(|which| format!("test_{number}_{which}"));
+    let client = administrator("postgres").await;
+    for (name, template) in names.iter().zip(TEMPLATES) {
+        copy_template(&client, name, template).await;
+    }
+    let [data, keys] = names;
+    Databases {
+        data: DatabaseConfig { name: data, ..site.config.database.data.clone() },
+        keys: DatabaseConfig { name: keys, ..site.config.database.keys.clone() },
+    }
 }
 
 /// A superuser's connection to `database`, for what the service may not do.
 pub async fn administrator(database: &str) -> tokio_postgres::Client {
     let (client, connection) = tokio_postgres::Config::new()
         .host("127.0.0.1")
-        .port(postgres_port())
-        .user("postgres")
+        .port(port())
+        .user(ADMINISTRATOR)
+        .password(parts().secret("/data/password_file").trim())
         .dbname(database)
         .connect(NoTls)
         .await
@@ -24,30 +102,49 @@ pub async fn administrator(database: &str) -> tokio_postgres::Client {
     client
 }
 
-/// Databases with the current schema, used by nobody else.
-pub async fn fresh_databases() -> Databases {
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let number = NUMBER.fetch_add(1, Ordering::SeqCst);
-    let name = format!("it_keys_{}_{number}", std::process::id());
-    administrator("postgres").await.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
-    let client = administrator(&name).await;
-    client.batch_execute(include_str!("../../../migrations/keys/V1__keys.sql")).await.unwrap();
-    let _ = client.batch_execute("ALTER ROLE strongroom_keys LOGIN").await;
-    let password_file = std::env::temp_dir().join(format!("{name}.password"));
-    std::fs::write(&password_file, "any").unwrap();
-    let keys = DatabaseConfig {
-        host: String::from("127.0.0.1"),
-        port: postgres_port(),
-        name,
-        user: String::from("strongroom_keys"),
-        password_file,
-        roots_file: None,
-        pool_connections: 8,
-        timeout_ms: 3_000,
-    };
-    Databases { keys }
+/// The policy that ships.
+pub fn policy_directory() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("policy")
 }
 
-fn postgres_port() -> u16 {
-    std::env::var("STRONGROOM_TEST_POSTGRES_PORT").unwrap().parse().unwrap()
+/// rustls needs a provider in this process too.
+pub fn install_provider() {
+    // Another test may have installed it already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+/// Waits until `is_so` holds, looking again every 20 ms. Panics with `what` when 20 s are over.
+pub async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let mut tick = tokio::time::interval(Duration::from_millis(20));
+    let wait = async {
+        while !is_so().await {
+            tick.tick().await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(20), wait).await.is_ok(), "not in time: {what}");
+}
+
+fn port() -> u16 {
+    u16::try_from(parts().number("/data/port")).unwrap()
+}
+
+fn as_role(config: &DatabaseConfig, role: &str, password: &str) -> DatabaseConfig {
+    let password_file = match role {
+        ADMINISTRATOR => PathBuf::from(parts().text("/data/password_file")),
+        "strongroom_audit_reader" => config.password_file.with_file_name("audit.password"),
+        _ => config.password_file.with_file_name(password),
+    };
+    DatabaseConfig { user: role.to_owned(), password_file, ..config.clone() }
+}
+
+/// A template can be copied when nobody is connected to it; whoever built it may still be leaving.
+async fn copy_template(client: &tokio_postgres::Client, name: &str, template: &str) {
+    eventually("the template is free", async || {
+        match client.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {template}")).await {
+            Ok(()) => true,
+            Err(error) if error.code() == Some(&tokio_postgres::error::SqlState::OBJECT_IN_USE) => false,
+            Err(error) => panic!("cannot copy {template}: {error}"),
+        }
+    })
+    .await;
 }

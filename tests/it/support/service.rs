@@ -1,0 +1,251 @@
+//! A running service: the real program, on databases of its own.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+use strongroom::devstack::ClientFiles;
+use strongroom::tls::Identities;
+
+use super::{Client, Databases, NORTH, eventually, fresh_databases, site};
+
+/// How a service differs from the usual one.
+#[derive(Default)]
+pub struct ServiceOptions {
+    /// `STRONGROOM__SECTION__KEY` and its value, over the site's configuration.
+    pub settings: Vec<(String, String)>,
+    /// A program to find parts by; default: the shared parts.
+    pub databases: Option<Databases>,
+}
+
+/// A service that ends with this value.
+pub struct Strongroom {
+    child: Mutex<Child>,
+    pub address: SocketAddr,
+    /// Its own copy of the policy, for tests that change it.
+    pub policy_directory: PathBuf,
+    pub databases: Databases,
+    directory: PathBuf,
+    environment: Vec<(String, String)>,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Strongroom {
+    /// Starts the usual service and waits until it is ready.
+    pub async fn start() -> Self {
+        Self::start_with(ServiceOptions::default()).await
+    }
+
+    pub async fn start_with(options: ServiceOptions) -> Self {
+        let service = Self::spawn(options).await;
+        service.wait_until_ready().await;
+        service
+    }
+
+    /// Starts a service and waits until it listens, ready or not.
+    pub async fn spawn(options: ServiceOptions) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let site = site().await;
+        let databases = match options.databases {
+            Some(databases) => databases,
+            None => fresh_databases().await,
+        };
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let directory = site.directory.join(format!("service-{number}"));
+        let policy_directory = directory.join("policy");
+        copy_folder(&super::policy_directory(), &policy_directory);
+        std::fs::create_dir_all(directory.join("crl")).unwrap();
+        let setting = |key: &str, value: String| (format!("STRONGROOM__{key}"), value);
+        let mut environment = vec![
+            setting("DATABASE__DATA__NAME", databases.data.name.clone()),
+            setting("DATABASE__AUDIT_EXPORT__NAME", databases.data.name.clone()),
+            setting("DATABASE__KEYS__NAME", databases.keys.name.clone()),
+            setting("POLICY__DIRECTORY", policy_directory.display().to_string()),
+            setting("SERVER__CRL_DIRECTORY", directory.join("crl").display().to_string()),
+        ];
+        environment.extend(options.settings);
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (child, address) = launch(&environment, &log).await;
+        Self { child: Mutex::new(child), address, policy_directory, databases, directory, environment, log }
+    }
+
+    /// Waits until `/readyz` says so.
+    pub async fn wait_until_ready(&self) {
+        let client = self.client("operator").await;
+        eventually("the service is ready", async || {
+            client.try_get("/readyz").await.is_some_and(|answer| answer.status() == 200)
+        })
+        .await;
+    }
+
+    /// A client of clinic-north by its name in `identities.toml`, with a certificate of its own.
+    pub async fn client(&self, name: &str) -> Client {
+        self.client_of(NORTH, name).await
+    }
+
+    pub async fn client_of(&self, tenant: &str, name: &str) -> Client {
+        let identities = Identities::load(&super::policy_directory().join("identities.toml")).unwrap();
+        let tenant_id = identities.tenant(tenant).unwrap();
+        let (san, identity) = identities
+            .iter()
+            .find(|(_, identity)| identity.tenant == tenant_id && &*identity.client == name)
+            .unwrap_or_else(|| panic!("{tenant} has no client {name}"));
+        let role = match identity.kind.as_str() {
+            "app" => "client",
+            "auditor" => "auditor",
+            "custodian" => "custodian",
+            _ => "operator",
+        };
+        self.client_with(role, san).await.0
+    }
+
+    /// A client with a fresh certificate for any URI, and the certificate's files.
+    pub async fn client_with(&self, role: &'static str, uri: &str) -> (Client, ClientFiles) {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let site = site().await;
+        let name = format!("client-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let files = site.issue(&name, role, uri).await.unwrap();
+        (Client::new(self.address, site.roots_file(), Some(&files)), files)
+    }
+
+    /// A client without a certificate.
+    pub async fn stranger(&self) -> Client {
+        Client::new(self.address, site().await.roots_file(), None)
+    }
+
+    /// What the service has logged so far, a JSON text a line.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub fn process_id(&self) -> u32 {
+        self.child.lock().unwrap().id()
+    }
+
+    /// SIGKILL, then the same service again on the same port.
+    pub async fn kill_and_restart(&mut self) {
+        self.kill();
+        self.restart().await;
+    }
+
+    /// SIGKILL.
+    pub fn kill(&self) {
+        let mut child = self.child.lock().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Starts it again after it ended, on the same port.
+    pub async fn restart(&mut self) {
+        let mut environment = self.environment.clone();
+        environment.push(("STRONGROOM__SERVER__LISTEN".into(), self.address.to_string()));
+        let (child, address) = launch(&environment, &self.log).await;
+        assert_eq!(address, self.address);
+        *self.child.lock().unwrap() = child;
+        self.wait_until_ready().await;
+    }
+
+    /// SIGTERM; whether it ended well.
+    pub async fn stop(&self) -> bool {
+        terminate(self.process_id());
+        let mut status = None;
+        eventually("the service stops", async || {
+            status = self.child.lock().unwrap().try_wait().unwrap();
+            status.is_some()
+        })
+        .await;
+        status.is_some_and(|status| status.success())
+    }
+
+    /// Every audit entry of the service's own database, oldest first, read around the service.
+    pub async fn entries(&self) -> Vec<Value> {
+        let client = super::administrator(&self.databases.data.name).await;
+        let rows = client
+            .query(
+                "SELECT entry FROM (SELECT entry_id, entry FROM audit_entry UNION ALL \
+                 SELECT entry_id, entry FROM audit_outbox) AS every ORDER BY entry_id",
+                &[],
+            )
+            .await
+            .unwrap();
+        rows.iter().map(|row| serde_json::from_slice(row.get::<_, &[u8]>(0)).unwrap()).collect()
+    }
+
+    /// Entries of one act.
+    pub async fn entries_of(&self, act: &str) -> Vec<Value> {
+        self.entries().await.into_iter().filter(|entry| entry["act"] == act).collect()
+    }
+}
+
+impl Drop for Strongroom {
+    fn drop(&mut self) {
+        let mut child = self.child.lock().unwrap();
+        let _ = child.kill();
+        let _ = child.wait();
+        if std::thread::panicking() {
+            let tail: Vec<String> = self.log.lock().unwrap().iter().rev().take(20).rev().cloned().collect();
+            eprintln!("the service's last log lines:\n{}", tail.join("\n"));
+        }
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+async fn launch(environment: &[(String, String)], log: &Arc<Mutex<Vec<String>>>) -> (Child, SocketAddr) {
+    let variables: HashMap<_, _> = environment.iter().cloned().collect();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_strongroom"))
+        .arg("serve")
+        .arg("--config")
+        .arg(&site().await.config_file)
+        .envs(variables)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary under test starts");
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let kept = Arc::clone(log);
+    let (tell, told) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let mut tell = Some(tell);
+        for line in lines.map_while(Result::ok) {
+            if let Some(address) = listening(&line)
+                && let Some(tell) = tell.take()
+            {
+                let _ = tell.send(address);
+            }
+            kept.lock().unwrap().push(line);
+        }
+    });
+    let address = tokio::time::timeout(std::time::Duration::from_secs(30), told).await;
+    match address {
+        Ok(Ok(address)) => (child, address),
+        _ => panic!("the service did not listen: {}", log.lock().unwrap().join("\n")),
+    }
+}
+
+fn listening(line: &str) -> Option<SocketAddr> {
+    let event: Value = serde_json::from_str(line).ok()?;
+    (event["message"] == "service.listening").then(|| event["listen"].as_str()?.parse().ok()).flatten()
+}
+
+fn terminate(process_id: u32) {
+    let id = rustix::process::Pid::from_raw(i32::try_from(process_id).unwrap()).unwrap();
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
