@@ -82,7 +82,7 @@ fn round(
         measured: options.measured(),
         requests: options.requests.unwrap_or(u64::MAX),
     };
-    let meters = [Meter::Process(contender.process), postgres.clone(), Meter::own()];
+    let meters = [Meter::Process(contender.process), postgres.clone(), Meter::own(), Meter::Machine];
     generator::run(&contender.target, lanes.collect(), limits, &meters)
 }
 

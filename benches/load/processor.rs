@@ -21,6 +21,8 @@ impl Usage {
 pub enum Meter {
     /// One process with all of its threads.
     Process(u32),
+    /// Everything that runs on this machine.
+    Machine,
     /// Servers with a process per connection, PostgreSQL's postmasters: themselves, their children, and the children
     /// that have ended.
     Families(Vec<u32>),
@@ -35,6 +37,10 @@ impl Meter {
     pub fn read(&self) -> Result<Usage> {
         let ticks = match self {
             Self::Process(id) => stat(*id)?.own_ticks,
+            Self::Machine => {
+                let text = std::fs::read_to_string("/proc/stat").context("reading the processors' time")?;
+                parse_machine(&text).context("reading the processors' time")?
+            }
             Self::Families(heads) => {
                 let mut ticks = 0;
                 for head in heads {
@@ -80,6 +86,15 @@ pub fn parse_stat(text: &str) -> Option<Stat> {
         own_ticks: number(11)? + number(12)?,
         ended_children_ticks: number(13)? + number(14)?,
     })
+}
+
+/// proc(5), `/proc/stat`: user, nice, system, idle, iowait, irq, softirq, steal. What a hypervisor took counts as used.
+pub fn parse_machine(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("cpu "))?;
+    let ticks = line.split_ascii_whitespace().take(8).map(|field| field.parse::<u64>().ok());
+    let ticks = ticks.collect::<Option<Vec<u64>>>()?;
+    let [user, nice, system, _, _, irq, softirq, steal] = <[u64; 8]>::try_from(ticks).ok()?;
+    Some(user + nice + system + irq + softirq + steal)
 }
 
 fn stat(id: u32) -> Result<Stat> {

@@ -56,11 +56,14 @@ pub fn round(
     strongroom: Option<&Sample>,
 ) {
     let per_second = |sample: Option<&Sample>| sample.map_or(0.0, |sample| sample.per_second);
+    let others = |sample: Option<&Sample>| sample.map_or(0.0, |sample| sample.others_percent);
+    let disturbed = others(bare).max(others(strongroom));
     let (bare, strongroom) = (per_second(bare), per_second(strongroom));
     note(&format!(
         "  {scenario:<8} {connections:>3} connections, round {number}: bare {bare:>7.0}/s, strongroom \
-         {strongroom:>7.0}/s, ratio {:.2}",
+         {strongroom:>7.0}/s, ratio {:.2}{}",
         crate::series::ratio(strongroom, bare),
+        if disturbed > 15.0 { format!(" (others took {disturbed:.0} %)") } else { String::new() },
     ));
 }
 
@@ -97,8 +100,19 @@ impl Report {
         let _ = writeln!(out, "loaded {:.0} records/s over the API", c.loaded_per_second);
         let _ = writeln!(
             out,
-            "\n{:<8} {:>4} {:<10} {:>9} {:>8} {:>8} {:>8} {:>7} {:>9} {:>5} {:>6}  ratio (rounds)",
-            "", "conn", "", "req/s", "p50 ms", "p99 ms", "p99.9 ms", "cpu µs", "pg cpu µs", "load", "MiB"
+            "\n{:<8} {:>4} {:<10} {:>9} {:>8} {:>8} {:>8} {:>7} {:>9} {:>5} {:>6} {:>6}  ratio (rounds)",
+            "",
+            "conn",
+            "",
+            "req/s",
+            "p50 ms",
+            "p99 ms",
+            "p99.9 ms",
+            "cpu µs",
+            "pg cpu µs",
+            "load",
+            "others",
+            "MiB"
         );
         for row in &self.comparisons {
             let _ =
@@ -116,7 +130,7 @@ impl Report {
         }
         let _ = write!(
             out,
-            "\ncpu µs: processor time a request of the server; pg: of all PostgreSQL processes; load: of the generator"
+            "\ncpu µs: processor time a request of the server; pg: of all PostgreSQL processes; load: of the generator;\nothers: share of the machine that went to anything else (below 5 %: a quiet run)"
         );
         out
     }
@@ -124,7 +138,7 @@ impl Report {
 
 fn figures(name: &str, f: &Figures) -> String {
     format!(
-        "{name:<10} {:>9.0} {:>8.2} {:>8.2} {:>8.2} {:>7.0} {:>9.0} {:>5.0} {:>6.0}",
+        "{name:<10} {:>9.0} {:>8.2} {:>8.2} {:>8.2} {:>7.0} {:>9.0} {:>5.0} {:>5.0}% {:>6.0}",
         f.per_second,
         f.p50_ms,
         f.p99_ms,
@@ -132,6 +146,7 @@ fn figures(name: &str, f: &Figures) -> String {
         f.server_cpu_us,
         f.postgres_cpu_us,
         f.generator_cpu_us,
+        f.others_percent,
         f.resident_mib
     )
 }

@@ -17,6 +17,8 @@ pub struct Sample {
     pub postgres_cpu_us: f64,
     /// The same of the load generator, which shares the machine.
     pub generator_cpu_us: f64,
+    /// The share of the machine that went to neither of these: what disturbed the round.
+    pub others_percent: f64,
 }
 
 /// One server's figures over all rounds of a scenario.
@@ -29,6 +31,7 @@ pub struct Figures {
     pub server_cpu_us: f64,
     pub postgres_cpu_us: f64,
     pub generator_cpu_us: f64,
+    pub others_percent: f64,
     pub resident_mib: f64,
     pub rounds: Vec<Sample>,
 }
@@ -59,15 +62,16 @@ impl Series {
         Ok(Self { samples: Vec::new(), latency: empty_histogram()?, resident_bytes: 0 })
     }
 
-    /// Adds a round whose meters were the server, PostgreSQL and the generator.
+    /// Adds a round whose meters were the server, PostgreSQL, the generator and the machine.
     pub fn add(&mut self, round: &Round, resident_bytes: u64) -> Result<()> {
         self.latency.add(&round.latency)?;
         self.resident_bytes = self.resident_bytes.max(resident_bytes);
         let requests = float(round.requests);
-        let cpu = |index: usize| {
-            let used = round.usage.get(index).map_or(0.0, |usage| usage.processor.as_secs_f64());
-            used * 1e6 / requests.max(1.0)
-        };
+        let used = |index: usize| round.usage.get(index).map_or(0.0, |usage| usage.processor.as_secs_f64());
+        let cpu = |index: usize| used(index) * 1e6 / requests.max(1.0);
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let whole = round.elapsed.as_secs_f64() * float(u64::try_from(processors)?);
+        let others = (used(3) - used(0) - used(1) - used(2)).max(0.0);
         let per_second = requests / round.elapsed.as_secs_f64().max(1e-9);
         let sample = Sample {
             requests: round.requests,
@@ -75,6 +79,7 @@ impl Series {
             server_cpu_us: cpu(0),
             postgres_cpu_us: cpu(1),
             generator_cpu_us: cpu(2),
+            others_percent: 100.0 * others / whole.max(1e-9),
         };
         self.samples.push(sample);
         Ok(())
@@ -95,6 +100,7 @@ impl Series {
             server_cpu_us: middle(|sample| sample.server_cpu_us),
             postgres_cpu_us: middle(|sample| sample.postgres_cpu_us),
             generator_cpu_us: middle(|sample| sample.generator_cpu_us),
+            others_percent: middle(|sample| sample.others_percent),
             resident_mib: float(self.resident_bytes) / 1_048_576.0,
             rounds: self.samples,
         }
