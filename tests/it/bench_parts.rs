@@ -59,7 +59,7 @@ fn made_up_records_have_twelve_fields_and_are_the_same_in_every_run() {
     }
     let patch: Box<serde_json::value::RawValue> = serde_json::from_str(&change(&mut Spread::new(1))).unwrap();
     let parsed =
-        policy.collection("patients").unwrap().parse_fields(&patch, strongroom::policy::ParseMode::Update);
+        policy.collection("patients").unwrap().parse_fields(&patch, strongroom::policy::ParseMode::Patch);
     assert!(parsed.is_ok());
     assert_eq!(person(7), person(7));
     assert_ne!(person(7), person(8));

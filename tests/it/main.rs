@@ -6,6 +6,7 @@
 mod audit_store;
 mod audit_tables;
 mod bench_parts;
+mod commands;
 mod crypto_vectors;
 mod devstack;
 mod door_connections;

@@ -118,6 +118,17 @@ impl Strongroom {
         Client::new(self.address, site().await.roots_file(), None)
     }
 
+    /// Runs another command of the program on this service's configuration: exit code, standard output and error.
+    pub async fn command(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let config = site().await.config_file.display().to_string();
+        let variables: HashMap<_, _> = self.environment.iter().cloned().collect();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
+        command.args(arguments).args(["--config", &config]).envs(variables).stdin(Stdio::null());
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    }
+
     /// What the service has logged so far, a JSON text a line.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
