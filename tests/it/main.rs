@@ -5,6 +5,7 @@
 
 mod audit_store;
 mod audit_tables;
+mod bench_parts;
 mod collections;
 mod commands;
 mod crypto_vectors;
