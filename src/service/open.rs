@@ -11,6 +11,23 @@ use crate::policy::{Collection, Field, KeyScope, Permit};
 use crate::storage::{FoundRecord, StorageError};
 
 impl Service {
+    /// A record's current version, if there is one.
+    pub(super) async fn find_stored(
+        &self,
+        permit: &Permit,
+        record: &RecordId,
+    ) -> Result<Option<FoundRecord>, Error> {
+        let name = permit.collection().name();
+        self.records.find(permit.tenant(), name, record).await.map_err(|error| {
+            if matches!(error, StorageError::Malformed(_)) {
+                let tenant = permit.tenant();
+                let (collection, record) = (name.as_str(), record.as_str());
+                tracing::error!(%tenant, collection, record, %error, "record.integrity_failed");
+            }
+            Error::from(error)
+        })
+    }
+
     /// Opens `wanted` of a stored version, all or nothing. The permit is the proof that policy was asked.
     pub(super) async fn open_stored(
         &self,

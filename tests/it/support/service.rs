@@ -12,7 +12,10 @@ use serde_json::Value;
 use strongroom::devstack::{ClientFiles, Site};
 use strongroom::tls::Identities;
 
-use super::{Client, Databases, NORTH, Rig, eventually, fresh_databases, site};
+use super::{Client, Databases, NORTH, Raw, Rig, eventually, fresh_databases, site};
+
+/// Before the names of applications in certificates.
+const CLIENTS: &str = "spiffe://strongroom.internal/client";
 
 /// How a service differs from the usual one.
 #[derive(Default)]
@@ -115,8 +118,17 @@ impl Strongroom {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let site = self.site().await;
         let name = format!("client-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        let files = site.issue(&name, role, uri).await.unwrap();
+        let uri = uri.to_owned();
+        let rig = self.rig.clone();
+        let issue = async move { site_of(rig.as_deref()).await.issue(&name, role, &uri).await.unwrap() };
+        let files = super::on_shared_runtime(issue).await;
         (Client::new(self.address, site.roots_file(), Some(&files)), files)
+    }
+
+    /// A connection of a client, byte by byte; HTTP/1.1.
+    pub async fn raw_client(&self, name: &str) -> Raw {
+        let (_, files) = self.client_with("client", &format!("{CLIENTS}/{NORTH}/{name}")).await;
+        Raw::new(self.address, site().await.roots_file(), &files)
     }
 
     /// A client without a certificate.
@@ -212,6 +224,18 @@ impl Strongroom {
             .await
             .unwrap();
         rows.iter().map(|row| serde_json::from_slice(row.get::<_, &[u8]>(0)).unwrap()).collect()
+    }
+
+    /// Entries of one request, by the id in its answer.
+    pub async fn entries_of_request(&self, id: &str) -> Vec<Value> {
+        self.entries().await.into_iter().filter(|entry| entry["req"]["id"] == id).collect()
+    }
+
+    /// The one entry of a request.
+    pub async fn entry_of(&self, id: &str) -> Value {
+        let mut entries = self.entries_of_request(id).await;
+        assert_eq!(entries.len(), 1, "{entries:#?}");
+        entries.remove(0)
     }
 
     /// Entries of one act.
