@@ -73,8 +73,9 @@ async fn revoked(tale: &mut Tale, local: &Local, path: &str) -> Result<()> {
     local.site.revoke(&files.serial).await?;
     let revoked_at = Instant::now();
     tale.show(&format!("revoked serial {}", files.serial));
-    let (end, after) = ask_until_refused(&mut wire, path, revoked_at).await?;
-    tale.show(&format!("the same connection, {} ms later → {end}", after.as_millis()));
+    tale.show(&format!("GET /livez on the same connection, every {} ms …", ASK_EVERY.as_millis()));
+    let (end, after) = ask_until_refused(&mut wire, revoked_at).await?;
+    tale.show(&format!("… and {} ms after the revocation → {end}", after.as_millis()));
     tale.check(true, &format!("after: the open connection was refused within {:.1} s", after.as_secs_f64()))?;
     let silence = match Wire::open(address, roots, Some(&files)).await {
         Ok(wire) => wire.listen().await,
@@ -91,11 +92,11 @@ async fn revoked(tale: &mut Tale, local: &Local, path: &str) -> Result<()> {
 }
 
 /// What ended it, and how long after `since`. Only the refusal of a revoked certificate counts.
-async fn ask_until_refused(wire: &mut Wire, path: &str, since: Instant) -> Result<(String, Duration)> {
+async fn ask_until_refused(wire: &mut Wire, since: Instant) -> Result<(String, Duration)> {
     let mut tick = tokio::time::interval(ASK_EVERY);
     while since.elapsed() < REVOKED_WITHIN {
         tick.tick().await;
-        match wire.get(path, "TREAT").await {
+        match wire.get("/livez", "TREAT").await {
             Ok((200, _)) => {}
             Ok((403, body)) if code(&body) == "certificate_revoked" => {
                 return Ok((String::from("403 certificate_revoked"), since.elapsed()));
@@ -110,11 +111,12 @@ async fn ask_until_refused(wire: &mut Wire, path: &str, since: Instant) -> Resul
 }
 
 fn refused(tale: &mut Tale, status: u16, body: &Value, wanted: (u16, &str), who: &str) -> Result<()> {
-    tale.show(&format!("{status} {body}"));
+    let detail = body.get("detail").and_then(Value::as_str).unwrap_or_default();
+    tale.show(&format!("{status} {}: {detail}", code(body)));
     let (wanted_status, wanted_code) = wanted;
     tale.check(
         status == wanted_status && code(body) == wanted_code && body.get("fields").is_none(),
-        &format!("refused: {status} {}", code(body)),
+        &format!("refused with {status}, and no field of the record"),
     )?;
     tale.refusals.push(format!("{who} ({wanted_status} {wanted_code})"));
     Ok(())
