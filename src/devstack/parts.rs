@@ -45,6 +45,7 @@ struct ReadyCluster<'a> {
 
 #[derive(Serialize)]
 struct ReadyVault<'a> {
+    program: &'a Path,
     address: &'a str,
     token_file: &'a Path,
     process_id: Option<u32>,
@@ -116,6 +117,7 @@ async fn print(stack: &Stack) -> Result<(), DevStackError> {
         data: describe(&stack.data).await,
         keys: describe(&stack.keys).await,
         vault: ReadyVault {
+            program: stack.vault.program(),
             address: stack.vault.address(),
             token_file: stack.vault.token_file(),
             process_id: stack.vault.process_id().await,

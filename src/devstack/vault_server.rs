@@ -95,6 +95,11 @@ impl VaultServer {
         self.0.api.address()
     }
 
+    /// The program that runs: `bao` or `vault`.
+    pub fn program(&self) -> &Path {
+        &self.0.files.program.path
+    }
+
     pub(super) fn ports(&self) -> VaultPorts {
         self.0.ports
     }

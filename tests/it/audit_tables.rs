@@ -149,7 +149,7 @@ async fn the_tables_and_their_guards_change_in_a_migration_only() {
         "ALTER TABLE audit_entry RENAME TO old",
         "ALTER TABLE audit_entry SET UNLOGGED",
         "ALTER TABLE audit_entry SET SCHEMA pg_catalog",
-        "ALTER TABLE audit_entry OWNER TO postgres",
+        "ALTER TABLE audit_entry OWNER TO administrator",
         "ALTER TRIGGER audit_refuse_row ON audit_entry RENAME TO nothing",
         "CREATE RULE swallow AS ON INSERT TO audit_entry DO INSTEAD NOTHING",
         "CREATE TRIGGER swallow BEFORE INSERT ON audit_entry FOR EACH ROW EXECUTE FUNCTION audit_refuse_change()",

@@ -36,7 +36,7 @@ impl PrivateVault {
             std::env::temp_dir().join(format!("strongroom-it-vault-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let program = std::env::var("STRONGROOM_TEST_BAO").unwrap_or_else(|_| String::from("bao"));
+        let program = crate::support::parts().text("/vault/program");
         let mut child = Command::new(program)
             .args(["server", "-dev", "-dev-tls", "-dev-no-store-token"])
             .arg(format!("-dev-root-token-id={ROOT_TOKEN}"))
@@ -46,7 +46,7 @@ impl PrivateVault {
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .expect("a bao or vault program; name it in STRONGROOM_TEST_BAO");
+            .expect("the program that the parts run");
         let unseal_key = unseal_key(&mut child);
         let address = format!("https://127.0.0.1:{port}");
         let roots = Self::roots(&directory).await;

@@ -5,8 +5,12 @@
 
 mod audit_store;
 mod audit_tables;
+mod bench_parts;
+mod collections;
+mod commands;
 mod crypto_vectors;
 mod devstack;
+mod documents;
 mod door_connections;
 mod door_handshake;
 mod door_pki;
@@ -22,6 +26,11 @@ mod policy_fields;
 mod policy_load;
 mod policy_rules;
 mod policy_table;
-mod records;
+mod purposes;
+mod records_create;
+mod records_delete;
+mod records_read;
+mod records_update;
 mod source;
 mod support;
+mod tenants;
