@@ -11,18 +11,9 @@ async fn only_collections_of_the_policy_exist_and_asking_for_others_is_on_record
     let portal = strongroom.client("portal").await.with_purpose("TREAT");
     let id = portal.create_patient(small_patient()).await;
     let change = json!({ "fields": { "notes": "n" } });
-    for name in [
-        "cards",
-        "Patients",
-        "patients%20",
-        "patients%2f..",
-        
-        "%00",
-        "%ff",
-        "subjects",
-        "keys",
-        "audit",
-    ] {
+    for name in
+        ["cards", "Patients", "patients%20", "patients%2f..", "%00", "%ff", "subjects", "keys", "audit"]
+    {
         let record = format!("/api/v1/{name}/{id}");
         for (answer, route) in [
             (portal.post(&format!("/api/v1/{name}"), &json!({ "fields": {} })).await, "/api/v1/{collection}"),

@@ -3,6 +3,7 @@
 // `cfg(test)` tells clippy that helpers are tests as well.
 #![cfg(test)]
 
+mod audit_events;
 mod audit_store;
 mod audit_tables;
 mod collections;
@@ -29,6 +30,7 @@ mod records_create;
 mod records_delete;
 mod records_read;
 mod records_update;
+mod refusals;
 mod source;
 mod support;
 mod tenants;
