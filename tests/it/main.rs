@@ -6,6 +6,7 @@
 mod audit_events;
 mod audit_store;
 mod audit_tables;
+mod bad_input;
 mod collections;
 mod commands;
 mod crypto_vectors;
@@ -25,6 +26,7 @@ mod policy_fields;
 mod policy_load;
 mod policy_rules;
 mod policy_table;
+mod problems;
 mod purposes;
 mod records_create;
 mod records_delete;
