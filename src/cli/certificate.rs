@@ -76,6 +76,7 @@ enum Role {
     Client,
     Auditor,
     Custodian,
+    Operator,
 }
 
 impl Role {
@@ -86,6 +87,7 @@ impl Role {
             Self::Client => "client",
             Self::Auditor => "auditor",
             Self::Custodian => "custodian",
+            Self::Operator => "operator",
         }
     }
 }

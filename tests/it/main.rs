@@ -11,6 +11,7 @@ mod collections;
 mod commands;
 mod crypto_vectors;
 mod devstack;
+mod documents;
 mod door_connections;
 mod door_handshake;
 mod door_pki;
