@@ -3,6 +3,7 @@
 // `cfg(test)` tells clippy that helpers are tests as well.
 #![cfg(test)]
 
+mod audit_entries;
 mod audit_events;
 mod audit_store;
 mod audit_tables;

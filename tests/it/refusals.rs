@@ -56,7 +56,7 @@ async fn every_operation_refuses_everybody_it_must_and_says_so_in_the_log() {
     for operation in Operation::ALL {
         for caller in CALLERS {
             let exempt = NOT_REFUSED.contains(&(*operation, caller));
-            match scene.expected(*operation, caller) {
+            match Scene::expected(*operation, caller) {
                 Some(expected) => {
                     assert!(!exempt, "{operation:?} refuses {caller:?}: take it off the list");
                     scene.check(*operation, caller, expected).await;
@@ -94,7 +94,7 @@ impl Scene {
     }
 
     /// Status and code of the refusal; `None` where there is none.
-    fn expected(&self, operation: Operation, caller: Caller) -> Option<(u16, &'static str)> {
+    fn expected(operation: Operation, caller: Caller) -> Option<(u16, &'static str)> {
         use Operation::{Create, Delete, Live, Read, ReadEvents, Ready, Update};
         match (caller, operation) {
             // Not even a status: the handshake fails.
