@@ -51,7 +51,7 @@ pub(super) async fn of_strangers(tale: &mut Tale, local: &Local) -> Result<()> {
         tick.tick().await;
         let entries = list(&auditor.get(path).await?.body);
         let has = |code: &str| entries.iter().any(|entry| text(entry, "/out/code") == code);
-        if has("no_certificate") && has("unlisted") && has("revoked") {
+        if has("no_certificate") && has("identity_unlisted") && has("certificate_revoked") {
             break entries;
         }
         if begun.elapsed() > STRAGGLERS {
