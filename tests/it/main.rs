@@ -36,6 +36,8 @@ mod records_delete;
 mod records_read;
 mod records_update;
 mod refusals;
+mod reload;
+mod revocation;
 mod source;
 mod support;
 mod tampering;
