@@ -72,19 +72,7 @@ impl Scene {
         eventually(what, async || self.operator.get("/readyz").await.status() == 200).await;
         eventually(what, async || self.read().await.status() == 200).await;
         eventually(what, async || self.create().await.status() == 201).await;
-        let data = self.rig.data().await;
-        let sql = "SELECT (SELECT count(*) FROM record r LEFT JOIN audit_outbox o \
-             ON o.tenant_id = r.tenant_id AND o.entry_id = r.audit_entry_id WHERE o.entry_id IS NULL), \
-             (SELECT count(*) FROM audit_outbox o LEFT JOIN record r \
-             ON o.tenant_id = r.tenant_id AND o.entry_id = r.audit_entry_id WHERE r.record_id IS NULL), \
-             (SELECT count(*) FROM subject s LEFT JOIN record r \
-             ON s.tenant_id = r.tenant_id AND s.subject_id = r.subject_id WHERE r.record_id IS NULL)";
-        let row = data.query_one(sql, &[]).await.unwrap();
-        let odd: [i64; 3] = [row.get(0), row.get(1), row.get(2)];
-        assert_eq!(
-            odd, [0; 3],
-            "{what}: records without entries, entries without records, subjects without records"
-        );
+        self.rig.is_whole(what).await;
     }
 }
 

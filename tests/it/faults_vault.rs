@@ -59,9 +59,9 @@ async fn vault_goes_and_comes_back() {
     while_away("sealed", &portal, &cold, &path).await;
     eventually("sealed: the hard life is over", async || brief_portal.get(&path).await.status() == 503).await;
     is_refused("sealed, after the hard life", &brief_portal, Some(&path)).await;
-    let ready = operator.get("/readyz").await;
-    assert_eq!(ready.status(), 503);
-    assert_eq!(ready.json::<Value>().await.unwrap()["down"], json!(["vault"]));
+    let answer = operator.get("/readyz").await;
+    assert_eq!(answer.status(), 503);
+    assert_eq!(answer.json::<Value>().await.unwrap()["down"], json!(["vault"]));
     assert_eq!(operator.get("/livez").await.status(), 200);
     vault.unseal().await.unwrap();
     back("unsealed", &[&warm, &brief], &[&portal, &brief_portal], &path).await;

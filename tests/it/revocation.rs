@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::support::line::{Line, alert};
-use crate::support::{Client, Strongroom, eventually, on_shared_runtime, problem, site};
+use crate::support::{Client, Strongroom, eventually, hex, on_shared_runtime, problem, site};
 
 const PORTAL: &str = "spiffe://strongroom.internal/client/clinic-north/portal";
 const MOBILE: &str = "spiffe://strongroom.internal/client/clinic-north/mobile";
@@ -62,7 +62,7 @@ impl Scene {
 fn sha256_of(files: &ClientFiles) -> String {
     let leaf = CertificateDer::from_pem_file(&files.certificate).unwrap();
     let digest = ring::digest::digest(&ring::digest::SHA256, &leaf);
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(digest.as_ref())
 }
 
 /// Revocation at the CA reaches connections that are open, asking or idle, and nobody else's; the new list is on record

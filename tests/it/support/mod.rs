@@ -129,6 +129,15 @@ pub fn install_provider() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
+}
+
 /// Waits until `is_so` holds, looking again every 20 ms. Panics with `what` when 20 s are over.
 pub async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let mut tick = tokio::time::interval(Duration::from_millis(20));

@@ -66,6 +66,24 @@ impl Rig {
         self.site.directory.join("secrets").join(name)
     }
 
+    /// Every record has its subject and its entry, and the other way round: nothing is half written.
+    pub async fn is_whole(&self, what: &str) {
+        const SQL: &str = "SELECT (SELECT count(*) FROM record r LEFT JOIN audit_outbox o \
+             ON o.tenant_id = r.tenant_id AND o.entry_id = r.audit_entry_id WHERE o.entry_id IS NULL), \
+             (SELECT count(*) FROM audit_outbox o LEFT JOIN \
+              (SELECT tenant_id, audit_entry_id FROM record UNION ALL \
+               SELECT tenant_id, audit_entry_id FROM record_history) r \
+             ON o.tenant_id = r.tenant_id AND o.entry_id = r.audit_entry_id WHERE r.audit_entry_id IS NULL), \
+             (SELECT count(*) FROM subject s LEFT JOIN record r \
+             ON s.tenant_id = r.tenant_id AND s.subject_id = r.subject_id WHERE r.record_id IS NULL)";
+        let row = self.data().await.query_one(SQL, &[]).await.unwrap();
+        let odd: [i64; 3] = [row.get(0), row.get(1), row.get(2)];
+        assert_eq!(
+            odd, [0; 3],
+            "{what}: records without entries, entries without records, subjects without records"
+        );
+    }
+
     /// Writes to Vault as its root.
     pub async fn write_vault(&self, path: &str, body: &serde_json::Value) {
         let token = std::fs::read_to_string(self.stack.vault.token_file()).unwrap();
