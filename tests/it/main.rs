@@ -36,6 +36,7 @@ mod records_delete;
 mod records_read;
 mod records_update;
 mod refusals;
+mod schema;
 mod source;
 mod support;
 mod tenants;
