@@ -31,7 +31,7 @@ const STORY: [&str; 22] = [
     "| a new connection → TLS alert 44, certificate_revoked",
     "| sealed_value   | 10 ssn              pii   32 bytes  \\x",
     "✓ the keys are in another cluster",
-    "refused: purpose_not_allowed   billing         TREAT    nothing",
+    "refused: purpose_not_allowed  billing         TREAT    nothing",
     "✓ and so are those who were turned away at the door",
     "✓ the search works: the record's id, no secret, was found",
     "✓ nothing is left running",
