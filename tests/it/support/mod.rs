@@ -21,7 +21,7 @@ use tokio_postgres::NoTls;
 pub use client::{Client, problem, request_id};
 pub use raw::Raw;
 pub use rig::Rig;
-pub use service::{ServiceOptions, Strongroom};
+pub use service::{ServiceOptions, Strongroom, copy_folder};
 
 use crate::parts::Parts;
 
