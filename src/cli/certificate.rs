@@ -173,7 +173,8 @@ pub(crate) fn write_certificate(
     Ok((chain, key))
 }
 
-fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+/// Writes a file whole or not at all, with exactly `mode` for a new one.
+pub(super) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     use std::io::Write;
     let draft = path.with_extension("new");
     let open = || std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&draft);

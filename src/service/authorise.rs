@@ -18,6 +18,7 @@ impl Service {
         action: Action,
         record: Option<&RecordId>,
     ) -> Result<Permit, Error> {
+        self.gate.pass()?;
         let decision = self.policy.load().permit(context, collection, action);
         match decision {
             Ok(permit) => Ok(permit),

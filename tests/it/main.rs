@@ -8,6 +8,7 @@ mod audit_events;
 mod audit_store;
 mod audit_tables;
 mod bad_input;
+mod bench_parts;
 mod collections;
 mod commands;
 mod crypto_vectors;

@@ -2,6 +2,7 @@
 
 mod client;
 mod raw;
+mod rig;
 pub mod samples;
 mod service;
 
@@ -19,6 +20,7 @@ use tokio_postgres::NoTls;
 
 pub use client::{Client, problem, request_id};
 pub use raw::Raw;
+pub use rig::Rig;
 pub use service::{ServiceOptions, Strongroom};
 
 use crate::parts::Parts;

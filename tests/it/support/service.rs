@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
-use strongroom::devstack::ClientFiles;
+use strongroom::devstack::{ClientFiles, Site};
 use strongroom::tls::Identities;
 
-use super::{Client, Databases, NORTH, Raw, eventually, fresh_databases, site};
+use super::{Client, Databases, NORTH, Raw, Rig, eventually, fresh_databases, site};
 
 /// Before the names of applications in certificates.
 const CLIENTS: &str = "spiffe://strongroom.internal/client";
@@ -22,8 +22,10 @@ const CLIENTS: &str = "spiffe://strongroom.internal/client";
 pub struct ServiceOptions {
     /// `STRONGROOM__SECTION__KEY` and its value, over the site's configuration.
     pub settings: Vec<(String, String)>,
-    /// A program to find parts by; default: the shared parts.
+    /// Default: fresh copies of the template, or the rig's own.
     pub databases: Option<Databases>,
+    /// Parts to run on; default: the shared ones.
+    pub rig: Option<Arc<Rig>>,
 }
 
 /// A service that ends with this value.
@@ -33,6 +35,7 @@ pub struct Strongroom {
     /// Its own copy of the policy, for tests that change it.
     pub policy_directory: PathBuf,
     pub databases: Databases,
+    rig: Option<Arc<Rig>>,
     directory: PathBuf,
     environment: Vec<(String, String)>,
     log: Arc<Mutex<Vec<String>>>,
@@ -53,10 +56,12 @@ impl Strongroom {
     /// Starts a service and waits until it listens, ready or not.
     pub async fn spawn(options: ServiceOptions) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let site = site().await;
-        let databases = match options.databases {
-            Some(databases) => databases,
-            None => fresh_databases().await,
+        let rig = options.rig;
+        let site = site_of(rig.as_deref()).await;
+        let databases = match (options.databases, &rig) {
+            (Some(databases), _) => databases,
+            (None, Some(rig)) => rig.databases(),
+            (None, None) => fresh_databases().await,
         };
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let directory = site.directory.join(format!("service-{number}"));
@@ -73,8 +78,9 @@ impl Strongroom {
         ];
         environment.extend(options.settings);
         let log = Arc::new(Mutex::new(Vec::new()));
-        let (child, address) = launch(&environment, &log).await;
-        Self { child: Mutex::new(child), address, policy_directory, databases, directory, environment, log }
+        let (child, address) = launch(&site.config_file, &environment, &log).await;
+        let child = Mutex::new(child);
+        Self { child, address, policy_directory, databases, rig, directory, environment, log }
     }
 
     /// Waits until `/readyz` says so.
@@ -110,11 +116,12 @@ impl Strongroom {
     /// A client with a fresh certificate for any URI, and the certificate's files.
     pub async fn client_with(&self, role: &'static str, uri: &str) -> (Client, ClientFiles) {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let site = site().await;
+        let site = self.site().await;
         let name = format!("client-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let uri = uri.to_owned();
-        let files =
-            super::on_shared_runtime(async move { site.issue(&name, role, &uri).await.unwrap() }).await;
+        let rig = self.rig.clone();
+        let issue = async move { site_of(rig.as_deref()).await.issue(&name, role, &uri).await.unwrap() };
+        let files = super::on_shared_runtime(issue).await;
         (Client::new(self.address, site.roots_file(), Some(&files)), files)
     }
 
@@ -126,12 +133,12 @@ impl Strongroom {
 
     /// A client without a certificate.
     pub async fn stranger(&self) -> Client {
-        Client::new(self.address, site().await.roots_file(), None)
+        Client::new(self.address, self.site().await.roots_file(), None)
     }
 
     /// Runs another command of the program on this service's configuration: exit code, standard output and error.
     pub async fn command(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
-        let config = site().await.config_file.display().to_string();
+        let config = self.site().await.config_file.display().to_string();
         let variables: HashMap<_, _> = self.environment.iter().cloned().collect();
         let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
         command.args(arguments).args(["--config", &config]).envs(variables).stdin(Stdio::null());
@@ -166,7 +173,7 @@ impl Strongroom {
     pub async fn restart(&mut self) {
         let mut environment = self.environment.clone();
         environment.push(("STRONGROOM__SERVER__LISTEN".into(), self.address.to_string()));
-        let (child, address) = launch(&environment, &self.log).await;
+        let (child, address) = launch(&self.site().await.config_file, &environment, &self.log).await;
         assert_eq!(address, self.address);
         *self.child.lock().unwrap() = child;
         self.wait_until_ready().await;
@@ -184,9 +191,30 @@ impl Strongroom {
         status.is_some_and(|status| status.success())
     }
 
+    /// What its parts and certificates belong to.
+    pub async fn site(&self) -> &Site {
+        site_of(self.rig.as_deref()).await
+    }
+
+    /// A superuser's connection to its data database.
+    pub async fn data(&self) -> tokio_postgres::Client {
+        match &self.rig {
+            Some(rig) => rig.data().await,
+            None => super::administrator(&self.databases.data.name).await,
+        }
+    }
+
+    /// A superuser's connection to its key database.
+    pub async fn keys(&self) -> tokio_postgres::Client {
+        match &self.rig {
+            Some(rig) => rig.keys().await,
+            None => super::administrator(&self.databases.keys.name).await,
+        }
+    }
+
     /// Every audit entry of the service's own database, oldest first, read around the service.
     pub async fn entries(&self) -> Vec<Value> {
-        let client = super::administrator(&self.databases.data.name).await;
+        let client = self.data().await;
         let rows = client
             .query(
                 "SELECT entry FROM (SELECT entry_id, entry FROM audit_entry UNION ALL \
@@ -210,11 +238,6 @@ impl Strongroom {
         entries.remove(0)
     }
 
-    /// The data database, as a superuser sees it.
-    pub async fn data(&self) -> tokio_postgres::Client {
-        super::administrator(&self.databases.data.name).await
-    }
-
     /// Entries of one act.
     pub async fn entries_of(&self, act: &str) -> Vec<Value> {
         self.entries().await.into_iter().filter(|entry| entry["act"] == act).collect()
@@ -234,12 +257,23 @@ impl Drop for Strongroom {
     }
 }
 
-async fn launch(environment: &[(String, String)], log: &Arc<Mutex<Vec<String>>>) -> (Child, SocketAddr) {
+async fn site_of(rig: Option<&Rig>) -> &Site {
+    match rig {
+        Some(rig) => &rig.site,
+        None => site().await,
+    }
+}
+
+async fn launch(
+    config_file: &Path,
+    environment: &[(String, String)],
+    log: &Arc<Mutex<Vec<String>>>,
+) -> (Child, SocketAddr) {
     let variables: HashMap<_, _> = environment.iter().cloned().collect();
     let mut child = Command::new(env!("CARGO_BIN_EXE_strongroom"))
         .arg("serve")
         .arg("--config")
-        .arg(&site().await.config_file)
+        .arg(config_file)
         .envs(variables)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -1,0 +1,126 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::bare::BareArgs;
+
+/// Strongroom beside a bare server that stores and reads the same bytes: throughput, latency, processor time.
+#[derive(Parser)]
+#[command(name = "load", after_help = "Run it as: cargo bench --bench load -- [OPTIONS]")]
+pub struct Cli {
+    #[command(flatten)]
+    pub options: Options,
+    #[command(subcommand)]
+    pub part: Option<Part>,
+    /// What `cargo bench` says; without it nothing is run (`cargo test --all-targets` starts this program too)
+    #[arg(long, hide = true)]
+    pub bench: bool,
+}
+
+/// What the bench starts itself as.
+#[derive(Subcommand)]
+pub enum Part {
+    #[command(hide = true)]
+    Bare(BareArgs),
+    #[command(hide = true)]
+    Leash {
+        program: PathBuf,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+#[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
+pub struct Options {
+    /// Fewer records, rounds and seconds: about a minute, and a rougher figure
+    #[arg(long)]
+    pub quick: bool,
+    /// Records and subjects to load [default: 20000, quick 4000]
+    #[arg(long)]
+    records: Option<usize>,
+    /// Numbers of connections
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64])]
+    pub connections: Vec<usize>,
+    /// What to run
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Scenario::ALL)]
+    pub scenarios: Vec<Scenario>,
+    /// Rounds of each server, in turn [default: 3, quick 2]
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Measured seconds of a round [default: 3, quick 1]
+    #[arg(long)]
+    seconds: Option<f64>,
+    /// End a round after so many requests
+    #[arg(long)]
+    pub requests: Option<u64>,
+    /// Use HTTP/2, a stream at a time on each connection
+    #[arg(long)]
+    pub http2: bool,
+    /// Compare the bare server with itself: how far ratios stray on this machine
+    #[arg(long)]
+    pub calibrate: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Where PostgreSQL, the Vault API and logs live meanwhile; emptied at the start, removed at the end
+    #[arg(long, default_value = ".strongroom/bench")]
+    pub directory: PathBuf,
+    /// Leave the directory, logs included, at the end
+    #[arg(long)]
+    pub keep: bool,
+}
+
+impl Options {
+    pub fn records(&self) -> usize {
+        self.records.unwrap_or(if self.quick { 4_000 } else { 20_000 }).max(64)
+    }
+
+    pub fn rounds(&self) -> usize {
+        self.rounds.unwrap_or(if self.quick { 2 } else { 3 }).max(1)
+    }
+
+    pub fn measured(&self) -> Duration {
+        let default = if self.quick { 1.0 } else { 3.0 };
+        Duration::try_from_secs_f64(self.seconds.unwrap_or(default)).unwrap_or(Duration::from_secs(3))
+    }
+
+    pub fn warm_up(&self) -> Duration {
+        if self.quick { Duration::from_millis(200) } else { Duration::from_millis(500) }
+    }
+}
+
+/// One kind of request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Scenario {
+    /// Read a record of twelve fields
+    Read,
+    /// Create a record of twelve fields that is a new subject: keys are made and committed first
+    Create,
+    /// Create a record of twelve fields for a subject that is there
+    Append,
+    /// Change one field: the record is read, opened, sealed anew, and the old version kept
+    Update,
+}
+
+impl Scenario {
+    const ALL: [Self; 4] = [Self::Read, Self::Create, Self::Append, Self::Update];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Create => "create",
+            Self::Append => "append",
+            Self::Update => "update",
+        }
+    }
+}
+
+impl std::fmt::Display for Scenario {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}

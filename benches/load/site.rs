@@ -1,0 +1,88 @@
+//! One installation on this machine, from nothing, as the demo and the tests have it; and the two ways in that the bench
+//! needs: the generator's certificate, and the database administrator.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use strongroom::config::Config;
+use strongroom::devstack::{
+    ADMINISTRATOR, ClientFiles, Cluster, ServerAddress, Site as Installation, SitePlan, Stack, StackOptions,
+};
+
+use crate::child::free_address;
+use crate::connection::Target;
+use crate::processor::Meter;
+
+/// The app whose certificate the generator shows: it may create, read and change patients and messages.
+const CLIENT: &str = "spiffe://strongroom.internal/client/clinic-north/portal";
+const PURPOSE: &str = "TREAT";
+const HOST: &str = "localhost";
+
+pub struct Site {
+    pub stack: Stack,
+    pub installation: Installation,
+    client: ClientFiles,
+}
+
+impl Site {
+    /// Builds everything that `strongroom serve` needs. `directory` must not hold an older site.
+    pub async fn build(directory: &Path, progress: impl FnMut(&str)) -> Result<Self> {
+        let stack = Stack::start(StackOptions::new(directory)).await.context("starting the parts")?;
+        let address = |cluster: &Cluster| ServerAddress {
+            port: cluster.port(),
+            administrator: ADMINISTRATOR.to_owned(),
+            password_file: cluster.password_file().to_owned(),
+        };
+        let plan = SitePlan {
+            directory: stack.directory().to_owned(),
+            policy_directory: std::env::current_dir()?.join("policy"),
+            data: address(&stack.data),
+            keys: address(&stack.keys),
+            databases: ["strongroom_data".to_owned(), "strongroom_keys".to_owned()],
+            vault_address: stack.vault.address().to_owned(),
+            vault_token: stack.vault.root_token()?,
+            listen: free_address()?,
+        };
+        let installation = Installation::build(plan, progress).await?;
+        let client = installation.issue("generator", "client", CLIENT).await?;
+        Ok(Self { stack, installation, client })
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.installation.config
+    }
+
+    /// A server of this site as the generator sees it.
+    pub fn target(&self, address: SocketAddr, protocol: &'static [u8]) -> Result<Target> {
+        let mut roots = rustls::RootCertStore::empty();
+        for root in CertificateDer::pem_file_iter(self.installation.roots_file())? {
+            roots.add(root?)?;
+        }
+        let chain = CertificateDer::pem_file_iter(&self.client.certificate)?.collect::<Result<_, _>>()?;
+        let key = PrivateKeyDer::from_pem_file(&self.client.private_key)?;
+        let mut tls = rustls::ClientConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain, key)?;
+        tls.alpn_protocols = vec![protocol.to_vec()];
+        Ok(Target { address, server_name: ServerName::try_from(HOST)?, tls: Arc::new(tls), purpose: PURPOSE })
+    }
+
+    /// The administrator's access to the data server.
+    pub fn data_server(&self) -> Result<tokio_postgres::Config> {
+        let mut server = tokio_postgres::Config::new();
+        let password = std::fs::read(self.stack.data.password_file())?;
+        server.host("127.0.0.1").port(self.stack.data.port()).user(ADMINISTRATOR).password(password);
+        Ok(server)
+    }
+
+    /// Both PostgreSQL servers.
+    pub async fn postgres(&self) -> Result<Meter> {
+        let data = self.stack.data.process_id().await.context("the data server has ended")?;
+        let keys = self.stack.keys.process_id().await.context("the key server has ended")?;
+        Ok(Meter::Families(if data == keys { vec![data] } else { vec![data, keys] }))
+    }
+}
