@@ -43,4 +43,5 @@ mod refusals;
 mod schema;
 mod source;
 mod support;
+mod tampering;
 mod tenants;
