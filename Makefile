@@ -4,6 +4,8 @@ CARGO ?= cargo
 # Programs that this machine lacks are installed here, by name, as Python wheels.
 TOOLS := .strongroom/tools
 ARGS ?=
+# Recipes work from any directory: make -f …/Makefile demo.
+HERE := $(dir $(realpath $(lastword $(MAKEFILE_LIST))))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo dev test check bench fmt tools
@@ -13,10 +15,10 @@ help: ## this list
 
 # The profile of the tests: it is built already, and shows what the service does, not how fast (that is `make bench`).
 demo: ## the whole service on real parts with made-up patients (ARGS="…" for options)
-	$(CARGO) run -- demo $(ARGS)
+	cd '$(HERE)' && $(CARGO) run -- demo $(ARGS)
 
 dev: ## the service on real parts, to develop against (ARGS="--parts-only" for the parts alone)
-	$(CARGO) run -- dev $(ARGS)
+	cd '$(HERE)' && $(CARGO) run -- dev $(ARGS)
 
 test: ## every test, on a real PostgreSQL and a real Vault API; fails when those cannot start
 	$(CARGO) test $(ARGS)

@@ -1,16 +1,43 @@
 //! Strongroom: a private data vault.
 //!
-//! Modules have ranks; imports go to an equal or lower rank only, and `policy`, `crypto` and `audit` never import each
-//! other. `tests/it/layout.rs` enforces both.
+//! # Ranks
 //!
-//! | rank | modules |
-//! |---|---|
-//! | 0 | [`domain`], [`config`], [`telemetry`] |
-//! | 1 | [`crypto`], [`policy`], [`audit`], [`tls`] |
-//! | 2 | [`keys`], [`storage`] |
-//! | 3 | [`service`], [`jobs`] |
-//! | 4 | [`http`] |
-//! | 5 | [`cli`], [`devstack`] |
+//! Imports go to an equal or lower rank only, so that a request's way through the modules never turns back.
+//! `tests/it/layout.rs` holds the code to this table and to the pairs below it.
+//!
+//! | rank | modules | hold |
+//! |---|---|---|
+//! | 0 | [`domain`], [`config`], [`telemetry`] | ids, values, secrets, actor, clock; settings; logs. No I/O with other parts |
+//! | 1 | [`crypto`], [`policy`], [`audit`], [`tls`] | sealing; deciding; recording; who may speak |
+//! | 2 | [`keys`], [`storage`] | the key hierarchy and Vault's client; the only SQL |
+//! | 3 | [`service`], [`jobs`] | one file per use case; background workers |
+//! | 4 | [`http`] | door, routes, the one error-to-problem match |
+//! | 5 | [`cli`], [`devstack`] | commands; real PostgreSQL and Vault for development and tests |
+//!
+//! `policy`, `crypto` and `audit` never import each other, and `http` imports none of `storage`, `keys` and `crypto`: a
+//! route reaches data only through a use case.
+//!
+//! # Invariants
+//!
+//! What must not happen does not compile. Each proof is a value with private fields, made in one place:
+//!
+//! | to do this | one needs | which only this makes |
+//! |---|---|---|
+//! | open or write a field | [`policy::Permit`] | [`policy::Authoriser`] |
+//! | read the audit log | [`policy::AuditPermit`] | [`policy::Authoriser`] |
+//! | store a version of a record | [`crypto::SealedRecord`] | [`crypto::seal_record`] |
+//! | let a read answer go | [`audit::Receipt`], which unlocks [`audit::Withheld`] | a confirmed commit of [`audit::Committer`] |
+//! | report a write as done | [`audit::Receipt`] | [`audit::OutboxEntry::commit_with`], after the commit of data and entry |
+//!
+//! The doctests of these modules show that forging one is a compile error. Beyond types:
+//!
+//! - Secrets are [`domain::secret`] types: wiped on drop, without `Debug`, `Display` or `Serialize`. Looking inside is
+//!   banned by `clippy.toml` outside the places that say why.
+//! - The tenant of every look-up, seal and entry is the caller's, from the certificate, never from a row or a body.
+//! - Errors hold neither input nor what PostgreSQL or Vault said. What a caller hears is decided in `http::problem`.
+//! - A part that is missing makes the answer 503. There is no fallback key, no unaudited read, no cached decision that
+//!   outlives its policy.
+//! - Clock and randomness are parameters ([`domain::clock`], [`domain::random`]).
 
 pub mod audit;
 pub mod cli;

@@ -2,6 +2,9 @@
 
 use std::process::ExitCode;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // First thing: rustls must not find another provider, or none.
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {

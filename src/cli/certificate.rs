@@ -76,6 +76,7 @@ enum Role {
     Client,
     Auditor,
     Custodian,
+    Operator,
 }
 
 impl Role {
@@ -86,6 +87,7 @@ impl Role {
             Self::Client => "client",
             Self::Auditor => "auditor",
             Self::Custodian => "custodian",
+            Self::Operator => "operator",
         }
     }
 }
@@ -171,7 +173,8 @@ pub(crate) fn write_certificate(
     Ok((chain, key))
 }
 
-fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+/// Writes a file whole or not at all, with exactly `mode` for a new one.
+pub(super) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     use std::io::Write;
     let draft = path.with_extension("new");
     let open = || std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&draft);

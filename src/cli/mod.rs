@@ -1,9 +1,12 @@
 //! The `strongroom` command. Each subcommand has a file; here is only what they take.
 
 mod audit;
+mod bootstrap;
 mod certificate;
+mod demo;
 mod dev;
 mod harden;
+mod local;
 mod migrate;
 mod output;
 mod policy;
@@ -28,6 +31,8 @@ struct Cli {
 enum Command {
     /// Serve the interface until SIGTERM; logs are JSON lines on standard error
     Serve(ConfigArgs),
+    /// Set Vault up: keys, certificate authorities, policies, logins; safe to run again
+    Bootstrap(bootstrap::BootstrapArgs),
     /// Bring both databases to this build's schema and let the service's roles log in
     Migrate(migrate::MigrateArgs),
     /// Issue and revoke certificates
@@ -41,6 +46,8 @@ enum Command {
     Policy(policy::PolicyCommand),
     /// Run everything on this machine, for developing against: prints curl lines, keeps data and keys
     Dev(dev::DevArgs),
+    /// Show the whole service at work on real parts with made-up patients, check it, and leave nothing behind
+    Demo(demo::DemoArgs),
 }
 
 /// Which configuration to use.
@@ -73,6 +80,8 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Cert(command) => certificate::run(command).await,
         Command::Audit(command) => audit::run(command).await,
         Command::Policy(command) => policy::run(command),
+        Command::Bootstrap(args) => bootstrap::bootstrap(args).await,
+        Command::Demo(args) => demo::demo(args).await,
         Command::Dev(args) => dev::dev(args).await,
     }
 }

@@ -6,52 +6,57 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::harden::harden;
-use crate::audit::{Act, Committer, Drain, Scribe};
+use crate::audit::{Committer, Drain, Scribe};
 use crate::config::{self, Config, DatabaseConfig};
 use crate::domain::clock::{SharedClock, SystemClock};
 use crate::domain::random::{SharedRandom, SystemRandom};
 use crate::http::{self, App, door};
-use crate::jobs;
+use crate::jobs::{self, revocation::CrlFiles};
 use crate::keys::{KeyRing, Transit};
 use crate::policy::{Authoriser, PolicySet};
-use crate::service::{Parts, Service};
+use crate::service::{KeyCheck, Parts, Service};
 use crate::storage::{AuditReader, AuditStore, Database, KeyDatabase, RecordStore};
 use crate::tls::{Identities, IdentityError, LiveTls, TlsFiles};
 
-/// Runs until SIGTERM or SIGINT, then drains.
+/// How often changed files are looked for.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Runs until SIGTERM or SIGINT, then drains. SIGHUP has it read policy, identities, certificate and lists at once.
 pub async fn serve(path: &Path) -> Result<()> {
     for weakness in harden().messages {
         tracing::warn!(weakness, "process.not_hardened");
     }
     let config = config::load(path)?;
+    // From here on the signal does not end the process; there is nothing to read again yet.
+    drop(signal(SignalKind::hangup())?);
     let clock: SharedClock = Arc::new(SystemClock);
     let random: SharedRandom = Arc::new(SystemRandom::default());
     let transit = Transit::connect(&config.vault, &config.environment, Arc::clone(&random))
         .context("cannot prepare the connection to Vault")?;
     let authoriser = load_policy(&config)?;
     wait_for_revocation_lists(&config, &transit).await;
-    let tls = open_tls(&config, &authoriser, Arc::clone(&clock))?;
     let (service, drain) = assemble(&config, authoriser, transit.clone(), Arc::clone(&clock), random)?;
+    // Both are over before the door opens if the parts are there; if not, the door opens and what needs them is refused.
+    let are_keys_fit = look_at_keys(&service).await?;
+    let tls = open_tls(&config, &service, Arc::clone(&clock))?;
     let listener = TcpListener::bind(config.server.listen)
         .await
         .with_context(|| format!("cannot listen on {}", config.server.listen))?;
+    let is_start_durable = service.note_start().await;
 
     let mut workers = JoinSet::new();
-    workers.spawn(jobs::revocation::keep(
-        transit.clone(),
-        Arc::clone(&tls),
-        config.server.crl_directory.clone(),
-        Duration::from_secs(config.server.crl_refresh_seconds),
-    ));
-    workers.spawn(jobs::policy_reload::keep(
-        Arc::clone(&service),
-        config.policy.directory.clone(),
-        Duration::from_secs(1),
-    ));
-    run_door(&config, listener, &tls, &service, &mut workers, clock).await?;
+    if !is_start_durable {
+        let service = Arc::clone(&service);
+        workers.spawn(async move { service.await_start().await });
+    }
+    let unfit = if are_keys_fit { None } else { Some(watch_keys(&service, &mut workers)) };
+    spawn_workers(&mut workers, &config, transit, &tls, &service)?;
+    let ended = run_door(&config, listener, &tls, &service, &mut workers, clock, unfit).await;
     workers.shutdown().await;
     service.note_stop().await;
     drop(service);
@@ -59,7 +64,7 @@ pub async fn serve(path: &Path) -> Result<()> {
         tracing::error!("audit.not_drained");
     }
     tracing::info!("service.stopped");
-    Ok(())
+    ended
 }
 
 fn load_policy(config: &Config) -> Result<Arc<Authoriser>> {
@@ -70,21 +75,61 @@ fn load_policy(config: &Config) -> Result<Arc<Authoriser>> {
 /// Without revocation lists no certificate can be trusted, so the door stays shut until Vault gives them, unless an
 /// earlier run left some that are still good.
 async fn wait_for_revocation_lists(config: &Config, transit: &Transit) {
-    let directory = &config.server.crl_directory;
+    let files = CrlFiles::of(&config.server);
     let mut pause = Duration::from_millis(200);
-    while !jobs::revocation::refresh(transit, directory.clone()).await
-        && !jobs::revocation::are_kept(directory)
-    {
+    while !jobs::revocation::refresh(transit, &files).await && !files.are_kept() {
         tracing::warn!("revocation.waiting");
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(5));
     }
 }
 
-fn open_tls(config: &Config, authoriser: &Arc<Authoriser>, clock: SharedClock) -> Result<Arc<LiveTls>> {
+/// Looks once. An error when the keys must not be used; `false` when they could not be seen.
+async fn look_at_keys(service: &Service) -> Result<bool> {
+    match service.check_keys().await {
+        Ok(()) => Ok(true),
+        Err(KeyCheck::NotYet(error)) => {
+            tracing::warn!(error = %error, "keys.not_checked");
+            Ok(false)
+        }
+        Err(KeyCheck::Unfit(error)) => Err(error).context("refusing to run on these keys"),
+    }
+}
+
+/// Goes on looking; what it receives is why the service must end.
+fn watch_keys(service: &Arc<Service>, workers: &mut JoinSet<()>) -> oneshot::Receiver<KeyCheck> {
+    let (tell, told) = oneshot::channel();
+    let service = Arc::clone(service);
+    workers.spawn(async move {
+        if let Err(unfit) = jobs::key_check::run(service).await {
+            // Nobody listens any more: the service is ending anyway.
+            let _ = tell.send(unfit);
+        }
+    });
+    told
+}
+
+fn spawn_workers(
+    workers: &mut JoinSet<()>,
+    config: &Config,
+    transit: Transit,
+    tls: &Arc<LiveTls>,
+    service: &Arc<Service>,
+) -> Result<()> {
+    let hangup = || signal(SignalKind::hangup());
+    let every = Duration::from_secs(config.server.crl_refresh_seconds);
+    workers.spawn(jobs::revocation::keep(transit, CrlFiles::of(&config.server), every));
+    workers.spawn(jobs::tls_reload::keep(Arc::clone(tls), Arc::clone(service), LOOK, hangup()?));
+    let directory = config.policy.directory.clone();
+    workers.spawn(jobs::policy_reload::keep(Arc::clone(service), directory, LOOK, hangup()?));
+    Ok(())
+}
+
+fn open_tls(config: &Config, service: &Arc<Service>, clock: SharedClock) -> Result<Arc<LiveTls>> {
     let files = TlsFiles::of(&config.server, &config.policy.directory);
-    let policy = Arc::clone(authoriser.policy_set());
-    let check = move |identities: &Identities| match identities.roles().find(|role| !policy.has_role(role)) {
+    // Asked of the policy in force then: roles may be added together with the clients that have them.
+    let service = Arc::clone(service);
+    let check = move |identities: &Identities| match identities.roles().find(|role| !service.has_role(role)) {
         None => Ok(()),
         Some(role) => Err(IdentityError::Role(role.to_owned())),
     };
@@ -126,7 +171,7 @@ fn assemble(
     Ok((Arc::new(service), drain))
 }
 
-/// Opens the door once the start is on record, and closes it on a signal.
+/// Opens the door, and closes it on a signal, or when Vault's keys turn out unfit; then this is an error.
 async fn run_door(
     config: &Config,
     listener: TcpListener,
@@ -134,6 +179,7 @@ async fn run_door(
     service: &Arc<Service>,
     workers: &mut JoinSet<()>,
     clock: SharedClock,
+    unfit: Option<oneshot::Receiver<KeyCheck>>,
 ) -> Result<()> {
     let app = App {
         service: Arc::clone(service),
@@ -143,20 +189,22 @@ async fn run_door(
     };
     let (refused, refusals) = tokio::sync::mpsc::channel(REFUSALS_WAITING);
     workers.spawn(note_refusals(Arc::clone(service), refusals));
-    let watching = Arc::clone(tls).watch(Duration::from_secs(1), note_changes(Arc::clone(service)));
-    workers.spawn(watching);
-    workers.spawn(start_on_record(Arc::clone(service)));
     let door =
         door::Door::new(Arc::clone(tls), &config.limits, clock).on_refused_handshake(move |peer, failure| {
-            // A flood of strangers must not fill memory or the log; what does not fit is counted by the door.
-            let _ = refused.try_send((peer, failure));
+            // A broken connection or a port scan is no attempt to come in. And a flood of strangers must not fill
+            // memory or the log; what does not fit is counted by the door.
+            if failure.is_authentication() {
+                let _ = refused.try_send((peer, failure));
+            }
         });
+    let mut fault = None;
+    let end = end(unfit, &mut fault)?;
     tracing::info!(listen = %listener.local_addr()?, "service.listening");
-    let drained = door::serve(door, listener, http::router(Arc::new(app)), end()?).await;
+    let drained = door::serve(door, listener, http::router(Arc::new(app)), end).await;
     if drained.cut > 0 {
         tracing::warn!(connections = drained.cut, "door.cut");
     }
-    Ok(())
+    fault.map_or(Ok(()), |fault| Err(fault).context("refusing to go on with these keys"))
 }
 
 /// Refused handshakes that wait to be put on record.
@@ -171,37 +219,24 @@ async fn note_refusals(
     }
 }
 
-fn note_changes(service: Arc<Service>) -> impl Fn(crate::tls::Change) + Send {
-    move |change| {
-        let service = Arc::clone(&service);
-        tokio::spawn(async move {
-            let act = match change.part {
-                crate::tls::Part::Identities => Act::IdentityLoad,
-                crate::tls::Part::Crls => Act::RevocationLoad,
-                _ => return,
-            };
-            service.note_load(act, change.sha256).await;
-        });
-    }
-}
-
-/// The start goes on record as soon as the log can be written; until then every request is answered 503 anyway.
-async fn start_on_record(service: Arc<Service>) {
-    let mut pause = Duration::from_millis(100);
-    while service.note_start().await.is_err() {
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(5));
-    }
-}
-
-fn end() -> Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
+/// Ends on a signal, or when `unfit` says why the service must not go on, which is left in `fault`.
+fn end(
+    unfit: Option<oneshot::Receiver<KeyCheck>>,
+    fault: &mut Option<KeyCheck>,
+) -> Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let unfit = async move {
+        match unfit {
+            Some(unfit) => unfit.await.ok(),
+            None => None,
+        }
+    };
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            Some(why) = unfit => *fault = Some(why),
         }
         tracing::info!("service.stopping");
     })

@@ -106,6 +106,32 @@ mod tests {
         assert!(config.policy.directory.starts_with("/etc/strongroom"));
     }
 
+    /// With its commented keys put in force it is the same configuration: they show the defaults.
+    #[test]
+    fn the_sample_shows_every_default() {
+        let is_key = |text: &str| {
+            let key = text.split_once(" = ").map_or("", |(key, _)| key);
+            !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+        };
+        let lines: Vec<&str> = SAMPLE
+            .lines()
+            .map(|line| line.strip_prefix("# ").filter(|text| is_key(text)).unwrap_or(line))
+            .collect();
+        let stated = parse(&lines.join("\n"), std::iter::empty(), Path::new("/etc/strongroom")).unwrap();
+        let silent = sample_with(&[]).unwrap();
+        let optional = |config: &Config| {
+            let Config { limits, cache, audit, vault, server, database, .. } = config;
+            let mounts = (&vault.transit_mount, &vault.pki_root_mount, &vault.pki_issuing_mount);
+            let data = (database.data.pool_connections, database.data.timeout_ms);
+            format!(
+                "{limits:?} {cache:?} {audit:?} {mounts:?} {data:?} {} {}",
+                vault.timeout_ms, server.crl_refresh_seconds
+            )
+        };
+        assert_eq!(optional(&stated), optional(&silent));
+        assert!(stated.vault.roots_file.is_some() && silent.vault.roots_file.is_none());
+    }
+
     #[test]
     fn variables_override_keys() {
         let config = sample_with(&[("STRONGROOM__SERVER__LISTEN", "127.0.0.1:9999")]).unwrap();

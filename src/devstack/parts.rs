@@ -54,9 +54,9 @@ struct ReadyVault<'a> {
 /// Starts the parts, prints where they are as one line of JSON, and runs until standard input closes or SIGINT, SIGTERM
 /// or SIGHUP arrives; then stops them all. Progress goes to standard error.
 pub async fn run_parts(options: PartsOptions) -> Result<(), DevStackError> {
-    let end = told_to_end()?;
+    let end = told_or_closed()?;
     tokio::pin!(end);
-    let directory = choose_directory(&options)?;
+    let directory = choose_directory(options.directory.as_deref(), options.ephemeral, "stack")?;
     let mut stack_options = StackOptions::new(&directory);
     stack_options.separate_key_cluster = !options.one_cluster;
     stack_options.progress = Arc::new(say);
@@ -85,17 +85,23 @@ pub async fn run_parts(options: PartsOptions) -> Result<(), DevStackError> {
     }
 }
 
-fn choose_directory(options: &PartsOptions) -> Result<PathBuf, DevStackError> {
-    let directory = match (&options.directory, options.ephemeral) {
-        (Some(directory), _) => directory.clone(),
+/// The directory to use: the one that was asked for, else `.strongroom`, else, for an ephemeral stack, a new folder among
+/// the temporary files with `kind` in its name. An ephemeral stack refuses a directory that holds anything.
+pub fn choose_directory(
+    wanted: Option<&Path>,
+    ephemeral: bool,
+    kind: &str,
+) -> Result<PathBuf, DevStackError> {
+    let directory = match (wanted, ephemeral) {
+        (Some(directory), _) => directory.to_owned(),
         (None, false) => DEFAULT_DIRECTORY.into(),
         (None, true) => {
             let name = random_text(&SystemRandom::default())?;
-            std::env::temp_dir().join(format!("strongroom-stack-{}", &*name))
+            std::env::temp_dir().join(format!("strongroom-{kind}-{}", &*name))
         }
     };
     let mut entries = std::fs::read_dir(&directory).into_iter().flatten();
-    if options.ephemeral && entries.next().is_some() {
+    if ephemeral && entries.next().is_some() {
         return Err(DevStackError::NotEmpty(directory));
     }
     Ok(directory)
@@ -140,19 +146,30 @@ fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "strongroom dev: {text}");
 }
 
-/// Listens from this call on, not from the first poll: a signal that comes early must not end the process by itself.
-fn told_to_end() -> Result<impl Future<Output = ()>, DevStackError> {
+/// Standard input closing, or a signal.
+fn told_or_closed() -> Result<impl Future<Output = ()>, DevStackError> {
+    let told = told_to_end()?;
+    let closed = stdin_closed();
+    Ok(async move {
+        tokio::select! {
+            () = told => {}
+            _ = closed => {}
+        }
+    })
+}
+
+/// SIGINT, SIGTERM or SIGHUP. Listens from this call on, not from the first poll: a signal that comes early must not end
+/// the process by itself.
+pub fn told_to_end() -> Result<impl Future<Output = ()>, DevStackError> {
     let listen = |kind| signal(kind).map_err(DevStackError::file("listen to", Path::new("signals")));
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut terminate = listen(SignalKind::terminate())?;
     let mut hangup = listen(SignalKind::hangup())?;
-    let closed = stdin_closed();
     Ok(async move {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
             _ = hangup.recv() => {}
-            _ = closed => {}
         }
     })
 }

@@ -29,6 +29,7 @@ pub(super) struct State {
     pub(super) keys_port: Option<u16>,
     pub(super) vault_port: Option<u16>,
     pub(super) vault_peer_port: Option<u16>,
+    pub(super) service_port: Option<u16>,
     /// Where the data directories are when they cannot be in the stack's own directory.
     pub(super) cluster_home: Option<PathBuf>,
 }
@@ -114,7 +115,7 @@ pub(super) fn lock_file(path: &Path) -> Result<File, DevStackError> {
 }
 
 /// Removes a stack that does not run: its directory and, if there is one, the second folder.
-pub(super) fn remove(directory: &Path) -> Result<(), DevStackError> {
+pub fn remove(directory: &Path) -> Result<(), DevStackError> {
     let home = read_state(directory).unwrap_or_default().cluster_home;
     for directory in home.iter().map(PathBuf::as_path).chain([directory]) {
         match std::fs::remove_dir_all(directory) {

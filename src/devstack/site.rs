@@ -46,6 +46,10 @@ pub struct Site {
     pub directory: PathBuf,
     pub config_file: PathBuf,
     pub config: Config,
+    /// What setting Vault up did.
+    pub steps: Vec<Step>,
+    /// What migrating did, by database; nothing where the schema was current.
+    pub migrations: [(&'static str, Vec<String>); 2],
     transit: Transit,
 }
 
@@ -68,14 +72,14 @@ impl Site {
         write_private(&config_file, config_text(&plan).as_bytes())?;
         let config = config::load(&config_file).map_err(|error| DevStackError::Site(error.to_string()))?;
         progress("setting Vault up");
-        let transit = set_up_vault(&plan, &config).await?;
+        let (transit, steps) = set_up_vault(&plan, &config).await?;
         progress("migrating the databases");
         let administrators = [&plan.data, &plan.keys]
             .map(|server| (server.administrator.as_str(), server.password_file.as_path()));
-        migrate_all(&config.database, administrators)
+        let migrations = migrate_all(&config.database, administrators)
             .await
             .map_err(|error| DevStackError::Site(error.to_string()))?;
-        let site = Self { directory: plan.directory, config_file, config, transit };
+        let site = Self { directory: plan.directory, config_file, config, steps, migrations, transit };
         progress("issuing certificates");
         site.issue_server().await?;
         Ok(site)
@@ -166,13 +170,13 @@ impl Site {
     }
 }
 
-async fn set_up_vault(plan: &SitePlan, config: &Config) -> Result<Transit, DevStackError> {
+async fn set_up_vault(plan: &SitePlan, config: &Config) -> Result<(Transit, Vec<Step>), DevStackError> {
     let random: crate::domain::random::SharedRandom = Arc::new(SystemRandom::default());
     #[expect(clippy::disallowed_methods, reason = "the administrator's token is used by two clients")]
     let token = || SecretBytes::new(plan.vault_token.expose().to_vec());
     let bootstrap = Bootstrap::new(&config.vault, token(), BootstrapSettings::default())
         .map_err(|error| site_vault(&error))?;
-    let _: Vec<Step> = bootstrap.run().await.map_err(|error| site_vault(&error))?;
+    let steps = bootstrap.run().await.map_err(|error| site_vault(&error))?;
     let (role_id, secret_id) =
         (plan.directory.join("secrets/role-id"), plan.directory.join("secrets/secret-id"));
     if !secret_id.is_file() {
@@ -184,8 +188,9 @@ async fn set_up_vault(plan: &SitePlan, config: &Config) -> Result<Transit, DevSt
         )]
         write_private(&secret_id, credentials.secret_id.expose())?;
     }
-    Transit::with_token(&config.vault, &config.environment, token(), random)
-        .map_err(|error| site_vault(&error))
+    let transit = Transit::with_token(&config.vault, &config.environment, token(), random)
+        .map_err(|error| site_vault(&error))?;
+    Ok((transit, steps))
 }
 
 fn config_text(plan: &SitePlan) -> String {

@@ -8,8 +8,9 @@ use super::cluster::{Cluster, StopMode};
 use super::cluster_files::{ClusterFiles, data_major};
 use super::error::DevStackError;
 use super::keeper::{CloseOnDrop, Keeper};
-use super::place::{self, Place, State};
+use super::place::{self, Place, State, free_port};
 use super::programs::{Postgres, VaultProgram, find_postgres, find_vault};
+use super::service::ServiceProcess;
 use super::vault_server::{VaultFiles, VaultServer};
 use super::wheel::Tools;
 use crate::domain::random::{SharedRandom, SystemRandom};
@@ -54,7 +55,7 @@ pub struct Stack {
     pub keys: Cluster,
     pub vault: VaultServer,
     // Before the lock: another owner gets in only when nothing runs here.
-    _keeper: CloseOnDrop,
+    keeper: CloseOnDrop,
     place: Place,
 }
 
@@ -98,15 +99,30 @@ impl Stack {
             keys_port: keys.as_ref().map(Cluster::port).or(state.keys_port),
             vault_port: Some(vault.ports().api),
             vault_peer_port: Some(vault.ports().peer),
+            service_port: state.service_port,
             cluster_home: state.cluster_home,
         })?;
         let keys = keys.unwrap_or_else(|| data.clone());
-        Ok(Self { data, keys, vault, _keeper: keeper, place })
+        Ok(Self { data, keys, vault, keeper, place })
     }
 
     /// The directory, as an absolute path.
     pub fn directory(&self) -> &Path {
         self.place.directory()
+    }
+
+    /// A loopback port for the service: the one it had before, unless somebody else listens there now.
+    pub fn service_port(&self) -> Result<u16, DevStackError> {
+        let mut state = self.place.state()?;
+        let port = free_port(state.service_port)?;
+        state.service_port = Some(port);
+        self.place.save(&state)?;
+        Ok(port)
+    }
+
+    /// Starts `strongroom serve`, this same program, with a configuration. It ends with this stack at the latest.
+    pub async fn serve(&self, config_file: &Path) -> Result<ServiceProcess, DevStackError> {
+        ServiceProcess::start(&self.keeper.0, config_file, self.place.directory()).await
     }
 
     /// Stops everything cleanly. Handles that were cloned refer to stopped servers afterwards.

@@ -5,20 +5,20 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
 use super::App;
 use super::caller::Caller;
+use super::operation::Operation;
 use super::problem::Problem;
+use super::problem_kind::ProblemKind;
 use crate::audit::{Act, Cursor, Filter, Order, PageSize, Status};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{CollectionName, RecordId, SubjectId};
 use crate::domain::purpose::Purpose;
 use crate::service::EventsRequest;
-
-pub const EVENTS: &str = "/api/v1/audit/events";
 
 /// Every parameter is optional and given at most once; all that are given must hold.
 #[derive(Deserialize)]
@@ -44,13 +44,11 @@ pub async fn events(
     caller: Caller,
     query: Result<Query<EventsQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    let request = query.ok().and_then(|Query(query)| parse(query).ok()).ok_or(Problem::new(
-        StatusCode::BAD_REQUEST,
-        "query_invalid",
-        "use from and until (RFC 3339), act, status, actor, subject, collection, record, purpose, order (newest or \
-         oldest), cursor (as received) and limit (1 to 500), each at most once",
-    ))?;
-    let context = caller.operation(EVENTS);
+    let request = query
+        .ok()
+        .and_then(|Query(query)| parse(query).ok())
+        .ok_or(Problem::of(ProblemKind::EventsQueryInvalid))?;
+    let context = caller.operation(Operation::ReadEvents.route());
     let answer = app.service.events(&context, request).await?;
     let mut response = Body::from(answer.into_body()).into_response();
     let headers = response.headers_mut();

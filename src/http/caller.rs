@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::App;
 use super::door::PeerAddress;
+use super::operation::template;
 use super::problem::Problem;
+use super::problem_kind::ProblemKind;
 use crate::domain::actor::{Actor, CertificateFacts};
 use crate::domain::context::{OperationContext, RequestFacts};
 use crate::domain::id::{RequestId, uuid_v7};
@@ -74,7 +76,8 @@ struct Presented {
     certificate: Option<Arc<CertificateFacts>>,
     source: Option<PeerAddress>,
     trace: Option<String>,
-    purpose: Result<Option<Purpose>, Problem>,
+    purpose: Result<Option<Purpose>, ProblemKind>,
+    route: &'static str,
 }
 
 impl Presented {
@@ -85,6 +88,7 @@ impl Presented {
             source: request.extensions().get::<PeerAddress>().copied(),
             trace: headers.get(&TRACEPARENT).and_then(trace_id),
             purpose: purpose(headers),
+            route: template(request.extensions().get::<MatchedPath>().map(MatchedPath::as_str)),
         }
     }
 }
@@ -92,15 +96,28 @@ impl Presented {
 async fn admit(app: &App, presented: Presented, id: RequestId) -> Result<Caller, Problem> {
     let certificate = presented.certificate.ok_or_else(no_certificate)?;
     let source = presented.source.ok_or_else(no_certificate)?.0;
-    match app.admission.admit(&certificate, app.service.clock().now()) {
-        Ok(identity) => {
-            let actor = Actor { identity, certificate, source };
-            Ok(Caller { actor, id, trace: presented.trace, purpose: presented.purpose? })
-        }
+    let identity = match app.admission.admit(&certificate, app.service.clock().now()) {
+        Ok(identity) => identity,
         Err(refusal) => {
-            app.service.note_refused_caller(&certificate, source, refusal.code()).await;
-            Err(refused(refusal))
+            let kind = kind_of(refusal);
+            app.service.note_refused_caller(&certificate, source, kind.code()).await;
+            return Err(Problem::of(kind).closing());
         }
+    };
+    let actor = Actor { identity, certificate, source };
+    let caller = Caller { actor, id, trace: presented.trace, purpose: None };
+    match presented.purpose {
+        Ok(purpose) => Ok(Caller { purpose, ..caller }),
+        Err(kind) => Err(deny(app, caller, presented.route, kind).await),
+    }
+}
+
+/// Refuses a known caller before it is clear what it wants; on record before it is told.
+pub async fn deny(app: &App, caller: Caller, route: &'static str, kind: ProblemKind) -> Problem {
+    let context = caller.operation(route);
+    match app.service.note_access_denied(&context, kind.code()).await {
+        Ok(()) => Problem::of(kind),
+        Err(error) => Problem::from(error),
     }
 }
 
@@ -115,15 +132,11 @@ fn request_id(app: &App, headers: &HeaderMap) -> Result<RequestId, Problem> {
     }
 }
 
-fn purpose(headers: &HeaderMap) -> Result<Option<Purpose>, Problem> {
+fn purpose(headers: &HeaderMap) -> Result<Option<Purpose>, ProblemKind> {
     let mut sent = headers.get_all(&PURPOSE).iter();
     let Some(first) = sent.next() else { return Ok(None) };
     let known = first.to_str().ok().and_then(Purpose::parse).filter(|_| sent.next().is_none());
-    known.map(Some).ok_or(Problem::new(
-        StatusCode::BAD_REQUEST,
-        "purpose_unknown",
-        "send one X-Purpose-Of-Use with an HL7 v3 PurposeOfUse code such as TREAT",
-    ))
+    known.map(Some).ok_or(ProblemKind::PurposeUnknown)
 }
 
 /// The trace id of a W3C `traceparent` (Trace Context, section 3.2.2): 2 hex, 32 hex, 16 hex, 2 hex.
@@ -140,26 +153,16 @@ fn trace_id(value: &HeaderValue) -> Option<String> {
 }
 
 fn no_certificate() -> Problem {
-    Problem::new(StatusCode::FORBIDDEN, "certificate_required", "connect with a client certificate").closing()
+    Problem::of(ProblemKind::CertificateRequired).closing()
 }
 
-fn refused(refusal: Refusal) -> Problem {
-    let (code, detail) = match refusal {
-        Refusal::Unlisted => (
-            "identity_unlisted",
-            "the certificate's URI is not in identities.toml; ask the security team to list it",
-        ),
-        Refusal::Revoked => ("certificate_revoked", "the certificate is revoked; ask for a new one"),
-        Refusal::Expired => ("certificate_expired", "the certificate has expired; ask for a new one"),
-        Refusal::CrlExpired => {
-            ("revocation_unknown", "revocation lists are out of date, so no certificate can be trusted now")
-        }
-    };
-    let status = match refusal {
-        Refusal::CrlExpired => StatusCode::SERVICE_UNAVAILABLE,
-        Refusal::Unlisted | Refusal::Revoked | Refusal::Expired => StatusCode::FORBIDDEN,
-    };
-    Problem::new(status, code, detail).closing()
+const fn kind_of(refusal: Refusal) -> ProblemKind {
+    match refusal {
+        Refusal::Unlisted => ProblemKind::IdentityUnlisted,
+        Refusal::Revoked => ProblemKind::CertificateRevoked,
+        Refusal::Expired => ProblemKind::CertificateExpired,
+        Refusal::CrlExpired => ProblemKind::RevocationUnknown,
+    }
 }
 
 #[cfg(test)]

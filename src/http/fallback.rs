@@ -1,18 +1,24 @@
 //! Answers for what is not a route, and for a handler that failed.
 
 use std::any::Any;
+use std::sync::Arc;
 
-use axum::http::StatusCode;
+use axum::extract::{MatchedPath, State};
 use axum::response::{IntoResponse, Response};
 
+use super::App;
+use super::caller::{Caller, deny};
+use super::operation::template;
 use super::problem::Problem;
+use super::problem_kind::ProblemKind;
 
-pub async fn no_route() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "route_unknown", "there is no such path; see /api/v1/openapi.json")
+pub async fn no_route(State(app): State<Arc<App>>, caller: Caller) -> Problem {
+    deny(&app, caller, template(None), ProblemKind::RouteUnknown).await
 }
 
-pub async fn no_method() -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not take this method")
+pub async fn no_method(State(app): State<Arc<App>>, path: Option<MatchedPath>, caller: Caller) -> Problem {
+    let route = template(path.as_ref().map(MatchedPath::as_str));
+    deny(&app, caller, route, ProblemKind::MethodNotAllowed).await
 }
 
 /// What a panic becomes. Its message stays out of the log and the answer: it may quote a value.

@@ -6,17 +6,20 @@ mod caller;
 pub mod door;
 mod fallback;
 mod health;
+mod operation;
 mod problem;
+mod problem_kind;
 mod records;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
+
+pub use operation::Operation;
+pub use problem_kind::ProblemKind;
 
 use crate::service::Service;
 use crate::tls::Admission;
@@ -33,12 +36,10 @@ pub struct App {
 
 /// The whole interface. Every route, the fallbacks included, is behind [`caller::enter`].
 pub fn router(app: Arc<App>) -> Router {
-    Router::new()
-        .route(audit::EVENTS, get(audit::events))
-        .route("/livez", get(health::live))
-        .route("/readyz", get(health::ready))
-        .route(records::COLLECTION, post(records::create))
-        .route(records::RECORD, get(records::read).patch(records::update).delete(records::delete))
+    let routes = Operation::ALL
+        .iter()
+        .fold(Router::new(), |router, operation| router.route(operation.route(), operation.endpoint()));
+    routes
         .fallback(fallback::no_route)
         .method_not_allowed_fallback(fallback::no_method)
         .layer(from_fn_with_state(Arc::clone(&app), deadline))
@@ -57,11 +58,6 @@ async fn deadline(
     use axum::response::IntoResponse;
     match tokio::time::timeout(app.request_timeout, next.run(request)).await {
         Ok(response) => response,
-        Err(_) => problem::Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "deadline_exceeded",
-            "the request took too long; a write may or may not have happened, so read before you try again",
-        )
-        .into_response(),
+        Err(_) => problem::Problem::of(ProblemKind::DeadlineExceeded).into_response(),
     }
 }

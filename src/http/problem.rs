@@ -7,18 +7,16 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::policy::DenialCode;
+use super::problem_kind::ProblemKind;
+use crate::domain::id::FieldName;
+use crate::policy::{DenialCode, FieldFaults};
 use crate::service::{Error, Part};
 
-/// A refusal as it leaves the service. `type` is "about:blank", so `title` is the status phrase; `code` is the stable
-/// part that programs act on.
+/// A refusal as it leaves the service. `type` is "about:blank", so `title` is the status phrase.
 #[derive(Debug)]
 pub struct Problem {
-    status: StatusCode,
-    pub(super) code: &'static str,
-    detail: &'static str,
+    kind: ProblemKind,
     errors: Vec<ProblemField>,
-    retry_after_seconds: Option<u32>,
     close: bool,
 }
 
@@ -42,14 +40,8 @@ struct Document<'a> {
 }
 
 impl Problem {
-    pub const fn new(status: StatusCode, code: &'static str, detail: &'static str) -> Self {
-        Self { status, code, detail, errors: Vec::new(), retry_after_seconds: None, close: false }
-    }
-
-    #[must_use]
-    pub fn with_errors(mut self, errors: Vec<ProblemField>) -> Self {
-        self.errors = errors;
-        self
+    pub const fn of(kind: ProblemKind) -> Self {
+        Self { kind, errors: Vec::new(), close: false }
     }
 
     /// The connection is closed after this answer.
@@ -59,29 +51,29 @@ impl Problem {
         self
     }
 
-    const fn unavailable(code: &'static str, detail: &'static str) -> Self {
-        let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail);
-        problem.retry_after_seconds = Some(1);
-        problem
+    #[cfg(test)]
+    pub(super) const fn code(&self) -> &'static str {
+        self.kind.code()
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        let status = self.kind.status();
         let document = Document {
             r#type: "about:blank",
-            title: self.status.canonical_reason().unwrap_or("Error"),
-            status: self.status.as_u16(),
-            code: self.code,
-            detail: self.detail,
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            code: self.kind.code(),
+            detail: self.kind.detail(),
             errors: &self.errors,
         };
-        let mut response = (self.status, Json(document)).into_response();
+        let mut response = (status, Json(document)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(seconds) = self.retry_after_seconds {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if self.close {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -93,96 +85,44 @@ impl IntoResponse for Problem {
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
-            Error::Denied(denial) => denied(denial.code),
-            Error::FieldsRefused(names) => Self::new(
-                StatusCode::FORBIDDEN,
-                "field_not_allowed",
-                "policy does not give these fields in the view asked for; ask for fewer or for view=masked",
-            )
-            .with_errors(
-                names
-                    .iter()
-                    .map(|name| ProblemField { field: Some(name.as_str().to_owned()), code: "not_allowed" })
-                    .collect(),
-            ),
-            Error::NotFound => Self::new(
-                StatusCode::NOT_FOUND,
-                "record_not_found",
-                "there is no such record for this caller",
-            ),
-            Error::Stale => Self::new(
-                StatusCode::PRECONDITION_FAILED,
-                "version_stale",
-                "the record has changed; read it again and send its ETag in If-Match",
-            ),
-            Error::Invalid(errors) => Self::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "fields_invalid",
-                "one or more fields do not fit the collection; each is listed with its code",
-            )
-            .with_errors(
-                errors
-                    .faults()
-                    .iter()
-                    .map(|fault| ProblemField {
-                        field: fault.field.as_ref().map(|name| name.as_str().to_owned()),
-                        code: fault.code.code(),
-                    })
-                    .collect(),
-            ),
-            Error::SubjectRule => Self::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "subject_rule",
-                "give `subject` in collections whose records refer to one, and leave it out where a record makes its own",
-            ),
-            Error::SubjectUnknown => Self::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "subject_unknown",
-                "the subject does not exist for this caller; create its record first",
-            ),
-            Error::Unavailable(part) => unavailable(part),
-            Error::Tampered => Self::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "record_unreadable",
-                "the stored record failed its integrity check and was not opened; the security team has been told",
-            ),
-            Error::Internal(_) => Self::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "internal",
-                "the service failed; nothing was revealed",
-            ),
+            Error::Denied(denial) => Self::of(match denial.code {
+                DenialCode::PurposeRequired => ProblemKind::PurposeRequired,
+                DenialCode::PurposeNotAllowed => ProblemKind::PurposeNotAllowed,
+                DenialCode::ActionNotAllowed => ProblemKind::ActionNotAllowed,
+            }),
+            Error::FieldsRefused(names) => {
+                Self { errors: refused(&names), ..Self::of(ProblemKind::FieldNotAllowed) }
+            }
+            Error::Invalid(faults) => {
+                Self { errors: faulty(&faults), ..Self::of(ProblemKind::FieldsInvalid) }
+            }
+            Error::NotFound => Self::of(ProblemKind::RecordNotFound),
+            Error::Stale => Self::of(ProblemKind::VersionStale),
+            Error::SubjectRule => Self::of(ProblemKind::SubjectRule),
+            Error::SubjectUnknown => Self::of(ProblemKind::SubjectUnknown),
+            Error::Unavailable(part) => Self::of(match part {
+                Part::Data => ProblemKind::DataUnavailable,
+                Part::Keys => ProblemKind::KeysUnavailable,
+                Part::Audit => ProblemKind::AuditUnavailable,
+                Part::Randomness => ProblemKind::RandomnessUnavailable,
+            }),
+            Error::Tampered => Self::of(ProblemKind::RecordUnreadable),
+            Error::Internal(_) => Self::of(ProblemKind::Internal),
         }
     }
 }
 
-fn denied(code: DenialCode) -> Problem {
-    let (code, detail) = match code {
-        DenialCode::PurposeRequired => (
-            "purpose_required",
-            "send X-Purpose-Of-Use with an HL7 v3 PurposeOfUse code that your role may use",
-        ),
-        DenialCode::PurposeNotAllowed => {
-            ("purpose_not_allowed", "your role may not do this for the purpose in X-Purpose-Of-Use")
-        }
-        DenialCode::ActionNotAllowed => ("action_not_allowed", "policy does not allow this to your role"),
-    };
-    Problem::new(StatusCode::FORBIDDEN, code, detail)
+fn refused(names: &[FieldName]) -> Vec<ProblemField> {
+    let entry =
+        |name: &FieldName| ProblemField { field: Some(name.as_str().to_owned()), code: "not_allowed" };
+    names.iter().map(entry).collect()
 }
 
-fn unavailable(part: Part) -> Problem {
-    match part {
-        Part::Data => {
-            Problem::unavailable("data_unavailable", "the data database is down or late; try again")
-        }
-        Part::Keys => {
-            Problem::unavailable("keys_unavailable", "the key hierarchy is down or late; try again")
-        }
-        Part::Audit => Problem::unavailable(
-            "audit_unavailable",
-            "the audit log cannot be written, so nothing is answered; try again",
-        ),
-        Part::Randomness => {
-            Problem::unavailable("randomness_unavailable", "the system has no randomness; try again")
-        }
-    }
+fn faulty(faults: &FieldFaults) -> Vec<ProblemField> {
+    let name = |name: &FieldName| name.as_str().to_owned();
+    faults
+        .faults()
+        .iter()
+        .map(|fault| ProblemField { field: fault.field.as_ref().map(name), code: fault.code.code() })
+        .collect()
 }

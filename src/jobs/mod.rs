@@ -1,4 +1,7 @@
-//! Background workers: revocation lists, policy reload. Each ends with the task set that holds it.
+//! Background workers: revocation lists, changed files, the check of Vault's keys. Each ends with the task set that
+//! holds it.
 
+pub mod key_check;
 pub mod policy_reload;
 pub mod revocation;
+pub mod tls_reload;

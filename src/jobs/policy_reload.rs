@@ -4,20 +4,25 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tokio::signal::unix::Signal;
+
 use crate::audit::Act;
 use crate::policy::{Authoriser, PolicySet};
 use crate::service::Service;
 
-/// Looks at the files every `interval`; a change that does not load is logged and audited once, and the policy in
-/// force stays.
-pub async fn keep(service: Arc<Service>, directory: PathBuf, interval: Duration) {
+/// Looks at the files every `interval`, and loads them at every `hangup` even if they look unchanged; a change that does
+/// not load is logged and audited once, and the policy in force stays.
+pub async fn keep(service: Arc<Service>, directory: PathBuf, interval: Duration, mut hangup: Signal) {
     let mut seen = fingerprint(directory.clone()).await;
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
+        let is_told = tokio::select! {
+            _ = ticks.tick() => false,
+            _ = hangup.recv() => true,
+        };
         let now = fingerprint(directory.clone()).await;
-        if now == seen {
+        if now == seen && !is_told {
             continue;
         }
         seen = now;

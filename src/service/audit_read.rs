@@ -39,6 +39,7 @@ impl Service {
         context: &OperationContext,
         request: EventsRequest,
     ) -> Result<EventsAnswer, Error> {
+        self.gate.pass()?;
         let decision = self.policy.load().permit_audit(context);
         let permit = match decision {
             Ok(permit) => permit,

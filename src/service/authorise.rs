@@ -18,6 +18,7 @@ impl Service {
         action: Action,
         record: Option<&RecordId>,
     ) -> Result<Permit, Error> {
+        self.gate.pass()?;
         let decision = self.policy.load().permit(context, collection, action);
         match decision {
             Ok(permit) => Ok(permit),
@@ -51,19 +52,43 @@ impl Service {
         }
     }
 
+    /// Puts the refusal of a known caller on record who was refused before it was clear what it wanted.
+    pub async fn note_access_denied(
+        &self,
+        context: &OperationContext,
+        code: &'static str,
+    ) -> Result<(), Error> {
+        self.put_on_record(EntryDraft::of_request(context, Act::AccessDenied, Outcome::refused(code))).await
+    }
+
+    /// The answer for an id that no record can have. Policy is asked first and the log is told, as for every other id.
+    pub async fn impossible_record(
+        &self,
+        context: &OperationContext,
+        collection: &Arc<Collection>,
+        action: Action,
+    ) -> Error {
+        match self.authorise(context, collection, action, None).await {
+            Ok(permit) => {
+                self.note_failure(context, &permit, None, "record_not_found", Error::NotFound).await
+            }
+            Err(error) => error,
+        }
+    }
+
     /// Puts an entry about an allowed operation that did not find or could not use its record into the log, and
     /// returns `error` for the caller, or the log's own failure.
     pub(super) async fn note_failure(
         &self,
         context: &OperationContext,
         permit: &Permit,
-        record: &RecordId,
+        record: Option<&RecordId>,
         code: &'static str,
         error: Error,
     ) -> Error {
         let draft = EntryDraft::of_request(context, act_of(permit.action()), Outcome::failed(code))
             .policies(permit.policies())
-            .record(object(permit.collection(), Some(record)));
+            .record(object(permit.collection(), record));
         match self.put_on_record(draft).await {
             Ok(()) => error,
             Err(unavailable) => unavailable,

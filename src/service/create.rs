@@ -32,6 +32,23 @@ impl Service {
         subject: Option<SubjectId>,
         fields: &RawValue,
     ) -> Result<Written, Error> {
+        match self.store_new(context, permit, subject, fields).await {
+            // The answer says something about a person, so it is on record.
+            Err(Error::SubjectUnknown) => {
+                let code = "subject_unknown";
+                Err(self.note_failure(context, permit, None, code, Error::SubjectUnknown).await)
+            }
+            other => other,
+        }
+    }
+
+    async fn store_new(
+        &self,
+        context: &OperationContext,
+        permit: &Permit,
+        subject: Option<SubjectId>,
+        fields: &RawValue,
+    ) -> Result<Written, Error> {
         let collection = permit.collection();
         let parsed = collection.parse_fields(fields, ParseMode::Create).map_err(Error::Invalid)?;
         self.check_writable(context, permit, None, &parsed).await?;

@@ -31,9 +31,10 @@ impl Service {
                 entry.commit_with(async |bytes| self.records.replace(&sealed, true, bytes, at).await);
             match stored.await.map_err(Error::from) {
                 Err(Error::Stale) if expected.is_none() => {}
+                Err(Error::Stale) => break,
                 other => return other.map(|_| ()),
             }
         }
-        Err(Error::Stale)
+        Err(self.note_stale(context, &permit, &record).await)
     }
 }

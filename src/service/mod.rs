@@ -8,6 +8,7 @@ mod authorise;
 mod create;
 mod delete;
 mod error;
+mod gate;
 mod open;
 mod read;
 mod seal;
@@ -22,6 +23,7 @@ pub use answer::{RecordAnswer, Written};
 pub use audit_read::{EventsAnswer, EventsRequest};
 pub use error::{Error, Part};
 pub use read::{ReadRequest, RequestedView};
+pub use system::KeyCheck;
 
 use crate::audit::Committer;
 use crate::domain::clock::{Clock, SharedClock};
@@ -40,6 +42,7 @@ pub struct Service {
     audit_reader: AuditReader,
     clock: SharedClock,
     random: SharedRandom,
+    gate: gate::Gate,
 }
 
 /// The parts of a [`Service`].
@@ -65,6 +68,7 @@ impl Service {
             audit_reader: parts.audit_reader,
             clock: parts.clock,
             random: parts.random,
+            gate: gate::Gate::default(),
         }
     }
 

@@ -34,6 +34,7 @@ impl Service {
         found: &FoundRecord,
         wanted: &[WantedField],
     ) -> Result<Vec<(DataClass, Arc<SubjectKey>)>, Error> {
+        self.gate.pass_to_keys()?;
         let stored = &found.stored;
         let owner = key_owner(permit.collection(), &stored.place.record, stored.place.subject)?;
         let mut keys = Vec::with_capacity(stored.seals.len());

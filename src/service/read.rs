@@ -62,7 +62,7 @@ impl Service {
             Ok(Some(found)) => found,
             Ok(None) => {
                 let code = "record_not_found";
-                return Err(self.note_failure(context, &permit, &record, code, Error::NotFound).await);
+                return Err(self.note_failure(context, &permit, Some(&record), code, Error::NotFound).await);
             }
             Err(Error::Tampered) => return Err(self.note_tampered(context, &permit, &record).await),
             Err(error) => return Err(error),
@@ -103,7 +103,7 @@ impl Service {
         permit: &Permit,
         record: &RecordId,
     ) -> Error {
-        self.note_failure(context, permit, record, "record_unreadable", Error::Tampered).await
+        self.note_failure(context, permit, Some(record), "record_unreadable", Error::Tampered).await
     }
 }
 

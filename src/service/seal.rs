@@ -22,6 +22,7 @@ impl Service {
         is_new: bool,
         fields: &[PlainField],
     ) -> Result<SealingKeys, Error> {
+        self.gate.pass_to_keys()?;
         let classes: Vec<DataClass> = DataClass::ALL
             .into_iter()
             .filter(|class| fields.iter().any(|field| field.class == *class))

@@ -2,13 +2,27 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Service;
-use crate::audit::{Act, EntryDraft, Outcome};
+use crate::audit::{Act, CommitError, EntryDraft, Outcome};
 use crate::crypto::digest::parse_hex;
 use crate::domain::actor::CertificateFacts;
-use crate::keys::Health;
+use crate::keys::{Health, TransitError};
 use crate::policy::Authoriser;
+
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Why Vault's keys may not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyCheck {
+    /// They are not what the design demands; the service must not run on them.
+    #[error(transparent)]
+    Unfit(TransitError),
+    /// They could not be looked at; ask again.
+    #[error(transparent)]
+    NotYet(TransitError),
+}
 
 impl Service {
     /// Puts a caller with a valid chain but no admission on record. The caller is refused whether or not the log can
@@ -28,11 +42,51 @@ impl Service {
         self.note(EntryDraft::of_stranger(source, None, Outcome::refused(code))).await;
     }
 
-    /// Records that this instance began to serve, under which policy. Nothing is served before it is durable.
-    pub async fn note_start(&self) -> Result<(), super::Error> {
+    /// Hands the log the entry that this instance began to serve, under which policy. Call it first of all that is
+    /// ever put on record. Operations are refused until the entry is durable; `false`: it is not yet, go on with
+    /// [`Self::await_start`].
+    pub async fn note_start(&self) -> bool {
         let draft = EntryDraft::of_service(Act::ServiceStart, Outcome::SUCCESS)
             .loaded(digest_of(&self.policy.load()));
-        self.put_on_record(draft).await
+        let is_durable = loop {
+            match self.audit.submit(vec![draft.clone()]).await {
+                Ok(_) => break true,
+                // Not accepted: nothing was handed over yet.
+                Err(CommitError::NoRandomness) => tokio::time::sleep(LOOK_AGAIN).await,
+                Err(_) => break false,
+            }
+        };
+        if is_durable {
+            self.gate.open_for_records();
+        } else {
+            tracing::warn!("service.start_not_on_record");
+        }
+        is_durable
+    }
+
+    /// Waits until the entry of [`Self::note_start`] is durable. It was accepted then, and the committer never drops
+    /// what it accepted: a second entry would say that there were two starts.
+    pub async fn await_start(&self) {
+        let mut ticks = tokio::time::interval(LOOK_AGAIN);
+        while self.audit.status().committed_entries == 0 {
+            ticks.tick().await;
+        }
+        self.gate.open_for_records();
+    }
+
+    /// Reads the configuration of Vault's keys; once it was as it must be, operations may use keys.
+    pub async fn check_keys(&self) -> Result<(), KeyCheck> {
+        self.transit.check_keys().await.map_err(|error| match error {
+            TransitError::UnsafeKey { .. } | TransitError::Missing => KeyCheck::Unfit(error),
+            _ => KeyCheck::NotYet(error),
+        })?;
+        self.gate.open_for_keys();
+        Ok(())
+    }
+
+    /// Whether the policy in force knows the role.
+    pub fn has_role(&self, role: &str) -> bool {
+        self.policy.load().policy_set().has_role(role)
     }
 
     /// Records an orderly stop.
@@ -72,7 +126,9 @@ impl Service {
     /// Names of the parts that do not answer now.
     pub async fn parts_down(&self) -> Vec<&'static str> {
         let (data, keys, vault) = tokio::join!(self.records.ping(), self.keys.ping(), self.transit.health());
-        [("data", data.is_err()), ("keys", keys.is_err()), ("vault", vault != Health::Ready)]
+        let audit = self.gate.pass().is_err() || self.audit.status().failing_since.is_some();
+        let vault = vault != Health::Ready || self.gate.pass_to_keys().is_err();
+        [("data", data.is_err()), ("keys", keys.is_err()), ("vault", vault), ("audit", audit)]
             .into_iter()
             .filter_map(|(name, is_down)| is_down.then_some(name))
             .collect()

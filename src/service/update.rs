@@ -15,13 +15,14 @@ use crate::policy::{Collection, ParseMode, Permit};
 use crate::storage::FoundRecord;
 
 impl Service {
-    /// Whether the caller may change records here at all; asked before the body is read.
+    /// Whether the caller may change this record at all; asked before the body is read.
     pub async fn authorise_update(
         &self,
         context: &OperationContext,
         collection: &Arc<Collection>,
+        record: &RecordId,
     ) -> Result<Permit, Error> {
-        self.authorise(context, collection, Action::Update, None).await
+        self.authorise(context, collection, Action::Update, Some(record)).await
     }
 
     /// Stores version `expected + 1`. [`Error::Stale`] when `expected` is not current. Durable on return.
@@ -51,7 +52,10 @@ impl Service {
                 Some(PlainField { id: opened.id, type_id, class, value: opened.value })
             })),
         }
-        self.replace(context, permit, found, fields, written).await
+        match self.replace(context, permit, found, fields, written).await {
+            Err(Error::Stale) => Err(self.note_stale(context, permit, &record).await),
+            other => other,
+        }
     }
 
     async fn replace(
@@ -74,7 +78,7 @@ impl Service {
         Ok(Written::confirmed(sealed.place(), at, &receipt))
     }
 
-    /// The current version, if it is the expected one; what is not found is in the log.
+    /// The current version, if it is the expected one; anything else is in the log.
     pub(super) async fn current(
         &self,
         context: &OperationContext,
@@ -82,16 +86,29 @@ impl Service {
         record: &RecordId,
         expected: Option<RecordVersion>,
     ) -> Result<FoundRecord, Error> {
-        let found = self.records.find(permit.tenant(), permit.collection().name(), record).await?;
-        match found {
-            None => {
-                Err(self.note_failure(context, permit, record, "record_not_found", Error::NotFound).await)
+        let found = self.records.find(permit.tenant(), permit.collection().name(), record).await;
+        match found.map_err(Error::from) {
+            Ok(None) => {
+                let code = "record_not_found";
+                Err(self.note_failure(context, permit, Some(record), code, Error::NotFound).await)
             }
-            Some(found) if expected.is_some_and(|version| version != found.stored.place.version) => {
-                Err(Error::Stale)
+            Ok(Some(found)) if expected.is_some_and(|version| version != found.stored.place.version) => {
+                Err(self.note_stale(context, permit, record).await)
             }
-            Some(found) => Ok(found),
+            Ok(Some(found)) => Ok(found),
+            Err(Error::Tampered) => Err(self.note_tampered(context, permit, record).await),
+            Err(error) => Err(error),
         }
+    }
+
+    /// That a version is not current says that the record exists: it is on record as well.
+    pub(super) async fn note_stale(
+        &self,
+        context: &OperationContext,
+        permit: &Permit,
+        record: &RecordId,
+    ) -> Error {
+        self.note_failure(context, permit, Some(record), "version_stale", Error::Stale).await
     }
 }
 

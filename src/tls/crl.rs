@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
@@ -29,6 +30,8 @@ pub enum StoreError {
     Name,
     #[error(transparent)]
     Crl(#[from] CrlFault),
+    #[error("the client roots cannot be read: {0}")]
+    Roots(io::ErrorKind),
     #[error("the ca certificate cannot be read")]
     Issuer,
     #[error("the crl is not the ca's")]
@@ -39,6 +42,8 @@ pub enum StoreError {
     Rollback,
     #[error("the stored crl is another issuer's, give the ca certificate to replace it")]
     OtherIssuer,
+    #[error("the ca certificate is not one of the client roots, nor issued by one")]
+    Untrusted,
     #[error("the crl cannot be written: {0}")]
     Write(io::ErrorKind),
 }
@@ -69,6 +74,51 @@ pub fn store(
     }
     replace(directory, name, der).map_err(|error| StoreError::Write(error.kind()))?;
     Ok(Stored::Replaced)
+}
+
+/// Which authority a fetched CRL must come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Authority {
+    /// One of the client roots itself.
+    Root,
+    /// A CA that one of the client roots issued.
+    Issuing,
+}
+
+/// Checks that `issuer` (DER) is what `authority` says, by the PEM roots that clients are verified against. Whoever hands
+/// out CRLs hands out the CA's certificate as well; without this, a list by a CA of theirs would pass for the real one
+/// and shut everyone out.
+///
+/// The certificate's dates are not looked at: the handshake does that, and an expired CA may still revoke.
+pub fn check_issuer(
+    issuer: &CertificateDer<'_>,
+    authority: Authority,
+    roots_file: &Path,
+) -> Result<(), StoreError> {
+    let roots = fs::read(roots_file).map_err(|error| StoreError::Roots(error.kind()))?;
+    let roots: Vec<CertificateDer<'_>> = CertificateDer::pem_slice_iter(&roots)
+        .collect::<Result<_, _>>()
+        .map_err(|_| StoreError::Roots(io::ErrorKind::InvalidData))?;
+    let is_trusted = match authority {
+        Authority::Root => roots.iter().any(|root| root == issuer),
+        Authority::Issuing => roots.iter().any(|root| root != issuer && has_issued(root, issuer)),
+    };
+    if is_trusted { Ok(()) } else { Err(StoreError::Untrusted) }
+}
+
+/// RFC 5280 section 6.1.3 (a) and 6.1.4 (k) and (n), as far as they concern who signed what.
+fn has_issued(root: &CertificateDer<'_>, issued: &CertificateDer<'_>) -> bool {
+    let (Ok((_, root)), Ok((_, issued))) =
+        (X509Certificate::from_der(root), X509Certificate::from_der(issued))
+    else {
+        return false;
+    };
+    let may_certify =
+        root.key_usage().is_ok_and(|usage| usage.is_none_or(|usage| usage.value.key_cert_sign()));
+    may_certify
+        && issued.is_ca()
+        && issued.issuer().as_raw() == root.subject().as_raw()
+        && issued.verify_signature(Some(root.public_key())).is_ok()
 }
 
 fn check_name(name: &str) -> Result<(), StoreError> {
@@ -114,7 +164,7 @@ fn replace(directory: &Path, name: &str, der: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::pki::{Crl, Folder, Pki};
+    use super::super::pki::{Crl, Folder, Leaf, Pki};
     use super::*;
 
     #[test]
@@ -154,6 +204,28 @@ mod tests {
         assert_eq!(keep(&other.issuing_crl(&Crl::first())), Err(StoreError::Signature));
         assert_eq!(keep(&pki.root_crl(&Crl::first())), Err(StoreError::Signature));
         assert_eq!(keep(&crl), Ok(Stored::Replaced));
+    }
+
+    #[test]
+    fn only_the_roots_and_what_they_issued_may_revoke() {
+        let (pki, other, folder) = (Pki::new(), Pki::new(), Folder::new());
+        let roots = folder.path().join("roots.pem");
+        fs::write(&roots, pki.root_pem()).unwrap();
+        let check =
+            |der: &[u8], authority| check_issuer(&CertificateDer::from(der.to_vec()), authority, &roots);
+        assert_eq!(check(pki.root_der(), Authority::Root), Ok(()));
+        assert_eq!(check(pki.issuing_der(), Authority::Issuing), Ok(()));
+        // The same names, other keys.
+        assert_eq!(check(other.root_der(), Authority::Root), Err(StoreError::Untrusted));
+        assert_eq!(check(other.issuing_der(), Authority::Issuing), Err(StoreError::Untrusted));
+        // One authority does not speak for the other: its own list would go missing.
+        assert_eq!(check(pki.issuing_der(), Authority::Root), Err(StoreError::Untrusted));
+        assert_eq!(check(pki.root_der(), Authority::Issuing), Err(StoreError::Untrusted));
+        // A client's certificate is issued by the CA and is none.
+        let leaf = pki.leaf(&Leaf::client("spiffe://x/client/n/a"));
+        assert_eq!(check(&leaf.chain[0], Authority::Issuing), Err(StoreError::Untrusted));
+        fs::remove_file(&roots).unwrap();
+        assert!(matches!(check(pki.root_der(), Authority::Root), Err(StoreError::Roots(_))));
     }
 
     #[test]

@@ -6,7 +6,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::crypto::CryptoProvider;
@@ -164,18 +163,6 @@ impl LiveTls {
             return (Vec::new(), Vec::new());
         }
         self.take_up(&mut held)
-    }
-
-    /// Polls at `interval` for as long as it is not dropped, and tells `on_change` of each part that was taken up.
-    pub async fn watch(self: Arc<Self>, interval: Duration, on_change: impl Fn(Change) + Send) {
-        let mut ticks = tokio::time::interval(interval);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
-            let this = Arc::clone(&self);
-            let polled = tokio::task::spawn_blocking(move || this.poll()).await;
-            polled.map(|(changes, _)| changes).unwrap_or_default().into_iter().for_each(&on_change);
-        }
     }
 
     fn take_up(&self, held: &mut Held) -> (Vec<Change>, Vec<ReloadError>) {

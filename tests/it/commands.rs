@@ -99,6 +99,11 @@ async fn certificates_are_issued_and_revoked() {
         strongroom.command(&["cert", "revoke", "--token-file", token, "--serial", serial]).await;
     assert_eq!((code, out.trim()), (Some(0), format!("revoked {serial}").as_str()), "{error}");
 
+    let uri = "spiffe://strongroom.internal/operator/clinic-north/operations";
+    let operator = ["--role", "operator", "--uri", uri, "--directory", directory, "--name", "operator"];
+    let (code, _, error) = strongroom.command(&[&issue[..4], &operator].concat()).await;
+    assert_eq!(code, Some(0), "{error}");
+
     let server = ["cert", "issue", "--token-file", token, "--role", "server", "--uri", uri, "--name", "x"];
     let (code, _, error) = strongroom.command(&server).await;
     assert_eq!(code, Some(1));

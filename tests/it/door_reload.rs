@@ -126,16 +126,3 @@ async fn a_root_that_is_taken_away_takes_its_clients_with_it() {
     stand.reload();
     eventually("the connection is closed", || sender.is_closed()).await;
 }
-
-#[tokio::test]
-async fn a_watch_takes_up_what_changes_and_tells_of_it() {
-    let stand = Stand::open().await;
-    let told: Arc<Mutex<Vec<Part>>> = Arc::default();
-    let heard = Arc::clone(&told);
-    let watch = Arc::clone(&stand.tls)
-        .watch(Duration::from_millis(5), move |change| heard.lock().unwrap().push(change.part));
-    let watch = tokio::spawn(watch);
-    stand.write("crl/issuing.crl", &stand.pki.issuing_crl(&Crl { number: 2, ..Crl::first() }));
-    eventually("the crl is taken up", || *told.lock().unwrap() == [Part::Crls]).await;
-    watch.abort();
-}

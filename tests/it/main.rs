@@ -3,12 +3,17 @@
 // `cfg(test)` tells clippy that helpers are tests as well.
 #![cfg(test)]
 
+mod audit_entries;
+mod audit_events;
 mod audit_store;
 mod audit_tables;
+mod bad_input;
 mod bench_parts;
+mod collections;
 mod commands;
 mod crypto_vectors;
 mod devstack;
+mod documents;
 mod door_connections;
 mod door_handshake;
 mod door_pki;
@@ -24,6 +29,14 @@ mod policy_fields;
 mod policy_load;
 mod policy_rules;
 mod policy_table;
-mod records;
+mod problems;
+mod purposes;
+mod records_create;
+mod records_delete;
+mod records_read;
+mod records_update;
+mod refusals;
+mod schema;
 mod source;
 mod support;
+mod tenants;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use reqwest::{Method, RequestBuilder, Response};
+use reqwest::{Method, RequestBuilder, Response, Version};
 use serde_json::{Value, json};
 use strongroom::devstack::ClientFiles;
 
@@ -16,10 +16,23 @@ pub struct Client {
 }
 
 impl Client {
+    /// Speaks HTTP/2, as the server prefers.
     pub fn new(address: SocketAddr, roots: &Path, files: Option<&ClientFiles>) -> Self {
+        Self::speaking(Version::HTTP_2, address, roots, files)
+    }
+
+    pub fn speaking(
+        version: Version,
+        address: SocketAddr,
+        roots: &Path,
+        files: Option<&ClientFiles>,
+    ) -> Self {
         super::install_provider();
         let root = reqwest::Certificate::from_pem(&std::fs::read(roots).unwrap()).unwrap();
         let mut builder = reqwest::Client::builder().tls_certs_only([root]).no_proxy().https_only(true);
+        if version == Version::HTTP_11 {
+            builder = builder.http1_only();
+        }
         if let Some(files) = files {
             let mut pem = std::fs::read(&files.certificate).unwrap();
             pem.extend(std::fs::read(&files.private_key).unwrap());
@@ -73,6 +86,14 @@ impl Client {
         self.request(Method::PATCH, path).header("if-match", etag).json(body).send().await.unwrap()
     }
 
+    /// A record's fields as this client sees them, with the ETag.
+    pub async fn read(&self, path: &str) -> (Value, String) {
+        let answer = self.get(path).await;
+        assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
+        let etag = answer.headers()["etag"].to_str().unwrap().to_owned();
+        (answer.json().await.unwrap(), etag)
+    }
+
     pub async fn delete(&self, path: &str) -> Response {
         self.request(Method::DELETE, path).send().await.unwrap()
     }
@@ -86,4 +107,9 @@ pub async fn problem(answer: Response) -> (u16, String) {
     assert_eq!(body["status"], status);
     assert!(body["title"].is_string() && body["detail"].is_string());
     (status, body["code"].as_str().unwrap().to_owned())
+}
+
+/// The id under which the audit log knows the request.
+pub fn request_id(answer: &Response) -> String {
+    answer.headers()["x-request-id"].to_str().unwrap().to_owned()
 }

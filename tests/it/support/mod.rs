@@ -1,6 +1,9 @@
 //! Real parts shared by the tests of this binary, a site on them, databases of one's own, and running services.
 
 mod client;
+mod raw;
+mod rig;
+pub mod samples;
 mod service;
 
 use std::net::SocketAddr;
@@ -15,7 +18,9 @@ use strongroom::domain::secret::SecretBytes;
 use tokio::sync::OnceCell;
 use tokio_postgres::NoTls;
 
-pub use client::{Client, problem};
+pub use client::{Client, problem, request_id};
+pub use raw::Raw;
+pub use rig::Rig;
 pub use service::{ServiceOptions, Strongroom};
 
 use crate::parts::Parts;
@@ -52,9 +57,19 @@ pub async fn site() -> &'static Site {
             vault_token: SecretBytes::new(parts.secret("/vault/token_file").trim().as_bytes().to_vec()),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         };
-        Site::build(plan, |_| {}).await.expect("the site of the tests is built")
+        on_shared_runtime(async { Site::build(plan, |_| {}).await.expect("the site of the tests is built") })
+            .await
     })
     .await
+}
+
+/// Runs what uses the site's connections where they live on when a test, and with it its runtime, has ended.
+pub async fn on_shared_runtime<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
+    let runtime = RUNTIME.get_or_init(|| {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+    });
+    runtime.spawn(work).await.unwrap()
 }
 
 /// The two databases of one test, with the current schema.

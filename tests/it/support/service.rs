@@ -9,18 +9,23 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
-use strongroom::devstack::ClientFiles;
+use strongroom::devstack::{ClientFiles, Site};
 use strongroom::tls::Identities;
 
-use super::{Client, Databases, NORTH, eventually, fresh_databases, site};
+use super::{Client, Databases, NORTH, Raw, Rig, eventually, fresh_databases, site};
+
+/// Before the names of applications in certificates.
+const CLIENTS: &str = "spiffe://strongroom.internal/client";
 
 /// How a service differs from the usual one.
 #[derive(Default)]
 pub struct ServiceOptions {
     /// `STRONGROOM__SECTION__KEY` and its value, over the site's configuration.
     pub settings: Vec<(String, String)>,
-    /// A program to find parts by; default: the shared parts.
+    /// Default: fresh copies of the template, or the rig's own.
     pub databases: Option<Databases>,
+    /// Parts to run on; default: the shared ones.
+    pub rig: Option<Arc<Rig>>,
 }
 
 /// A service that ends with this value.
@@ -30,6 +35,7 @@ pub struct Strongroom {
     /// Its own copy of the policy, for tests that change it.
     pub policy_directory: PathBuf,
     pub databases: Databases,
+    rig: Option<Arc<Rig>>,
     directory: PathBuf,
     environment: Vec<(String, String)>,
     log: Arc<Mutex<Vec<String>>>,
@@ -50,10 +56,12 @@ impl Strongroom {
     /// Starts a service and waits until it listens, ready or not.
     pub async fn spawn(options: ServiceOptions) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let site = site().await;
-        let databases = match options.databases {
-            Some(databases) => databases,
-            None => fresh_databases().await,
+        let rig = options.rig;
+        let site = site_of(rig.as_deref()).await;
+        let databases = match (options.databases, &rig) {
+            (Some(databases), _) => databases,
+            (None, Some(rig)) => rig.databases(),
+            (None, None) => fresh_databases().await,
         };
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let directory = site.directory.join(format!("service-{number}"));
@@ -70,8 +78,9 @@ impl Strongroom {
         ];
         environment.extend(options.settings);
         let log = Arc::new(Mutex::new(Vec::new()));
-        let (child, address) = launch(&environment, &log).await;
-        Self { child: Mutex::new(child), address, policy_directory, databases, directory, environment, log }
+        let (child, address) = launch(&site.config_file, &environment, &log).await;
+        let child = Mutex::new(child);
+        Self { child, address, policy_directory, databases, rig, directory, environment, log }
     }
 
     /// Waits until `/readyz` says so.
@@ -107,20 +116,29 @@ impl Strongroom {
     /// A client with a fresh certificate for any URI, and the certificate's files.
     pub async fn client_with(&self, role: &'static str, uri: &str) -> (Client, ClientFiles) {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let site = site().await;
+        let site = self.site().await;
         let name = format!("client-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        let files = site.issue(&name, role, uri).await.unwrap();
+        let uri = uri.to_owned();
+        let rig = self.rig.clone();
+        let issue = async move { site_of(rig.as_deref()).await.issue(&name, role, &uri).await.unwrap() };
+        let files = super::on_shared_runtime(issue).await;
         (Client::new(self.address, site.roots_file(), Some(&files)), files)
+    }
+
+    /// A connection of a client, byte by byte; HTTP/1.1.
+    pub async fn raw_client(&self, name: &str) -> Raw {
+        let (_, files) = self.client_with("client", &format!("{CLIENTS}/{NORTH}/{name}")).await;
+        Raw::new(self.address, site().await.roots_file(), &files)
     }
 
     /// A client without a certificate.
     pub async fn stranger(&self) -> Client {
-        Client::new(self.address, site().await.roots_file(), None)
+        Client::new(self.address, self.site().await.roots_file(), None)
     }
 
     /// Runs another command of the program on this service's configuration: exit code, standard output and error.
     pub async fn command(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
-        let config = site().await.config_file.display().to_string();
+        let config = self.site().await.config_file.display().to_string();
         let variables: HashMap<_, _> = self.environment.iter().cloned().collect();
         let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
         command.args(arguments).args(["--config", &config]).envs(variables).stdin(Stdio::null());
@@ -155,7 +173,7 @@ impl Strongroom {
     pub async fn restart(&mut self) {
         let mut environment = self.environment.clone();
         environment.push(("STRONGROOM__SERVER__LISTEN".into(), self.address.to_string()));
-        let (child, address) = launch(&environment, &self.log).await;
+        let (child, address) = launch(&self.site().await.config_file, &environment, &self.log).await;
         assert_eq!(address, self.address);
         *self.child.lock().unwrap() = child;
         self.wait_until_ready().await;
@@ -173,9 +191,30 @@ impl Strongroom {
         status.is_some_and(|status| status.success())
     }
 
+    /// What its parts and certificates belong to.
+    pub async fn site(&self) -> &Site {
+        site_of(self.rig.as_deref()).await
+    }
+
+    /// A superuser's connection to its data database.
+    pub async fn data(&self) -> tokio_postgres::Client {
+        match &self.rig {
+            Some(rig) => rig.data().await,
+            None => super::administrator(&self.databases.data.name).await,
+        }
+    }
+
+    /// A superuser's connection to its key database.
+    pub async fn keys(&self) -> tokio_postgres::Client {
+        match &self.rig {
+            Some(rig) => rig.keys().await,
+            None => super::administrator(&self.databases.keys.name).await,
+        }
+    }
+
     /// Every audit entry of the service's own database, oldest first, read around the service.
     pub async fn entries(&self) -> Vec<Value> {
-        let client = super::administrator(&self.databases.data.name).await;
+        let client = self.data().await;
         let rows = client
             .query(
                 "SELECT entry FROM (SELECT entry_id, entry FROM audit_entry UNION ALL \
@@ -185,6 +224,18 @@ impl Strongroom {
             .await
             .unwrap();
         rows.iter().map(|row| serde_json::from_slice(row.get::<_, &[u8]>(0)).unwrap()).collect()
+    }
+
+    /// Entries of one request, by the id in its answer.
+    pub async fn entries_of_request(&self, id: &str) -> Vec<Value> {
+        self.entries().await.into_iter().filter(|entry| entry["req"]["id"] == id).collect()
+    }
+
+    /// The one entry of a request.
+    pub async fn entry_of(&self, id: &str) -> Value {
+        let mut entries = self.entries_of_request(id).await;
+        assert_eq!(entries.len(), 1, "{entries:#?}");
+        entries.remove(0)
     }
 
     /// Entries of one act.
@@ -206,12 +257,23 @@ impl Drop for Strongroom {
     }
 }
 
-async fn launch(environment: &[(String, String)], log: &Arc<Mutex<Vec<String>>>) -> (Child, SocketAddr) {
+async fn site_of(rig: Option<&Rig>) -> &Site {
+    match rig {
+        Some(rig) => &rig.site,
+        None => site().await,
+    }
+}
+
+async fn launch(
+    config_file: &Path,
+    environment: &[(String, String)],
+    log: &Arc<Mutex<Vec<String>>>,
+) -> (Child, SocketAddr) {
     let variables: HashMap<_, _> = environment.iter().cloned().collect();
     let mut child = Command::new(env!("CARGO_BIN_EXE_strongroom"))
         .arg("serve")
         .arg("--config")
-        .arg(&site().await.config_file)
+        .arg(config_file)
         .envs(variables)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

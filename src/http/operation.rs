@@ -1,0 +1,55 @@
+//! The operations of the interface. The router is made from this list, so an operation that is not in it does not exist,
+//! and tests that go through it (who is refused what) go through everything.
+
+use axum::http::Method;
+use axum::routing::{MethodRouter, on};
+use std::sync::Arc;
+
+use super::{App, audit, health, records};
+
+macro_rules! operations {
+    ($($(#[$doc:meta])* $name:ident = $method:ident $route:literal => $handler:path;)+) => {
+        /// One method of one route.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Operation { $($(#[$doc])* $name,)+ }
+
+        impl Operation {
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+
+            pub const fn method(self) -> Method {
+                match self { $(Self::$name => Method::$method,)+ }
+            }
+
+            /// The route's template; this, never the path, is what the audit log and the metrics see.
+            pub const fn route(self) -> &'static str {
+                match self { $(Self::$name => $route,)+ }
+            }
+
+            pub(super) fn endpoint(self) -> MethodRouter<Arc<App>> {
+                match self { $(Self::$name => on(axum::routing::MethodFilter::$method, $handler),)+ }
+            }
+        }
+    };
+}
+
+operations! {
+    /// A page of the audit log.
+    ReadEvents = GET "/api/v1/audit/events" => audit::events;
+    /// Whether the process answers.
+    Live = GET "/livez" => health::live;
+    /// Whether every part answers.
+    Ready = GET "/readyz" => health::ready;
+    Create = POST "/api/v1/{collection}" => records::create;
+    Read = GET "/api/v1/{collection}/{id}" => records::read;
+    Update = PATCH "/api/v1/{collection}/{id}" => records::update;
+    Delete = DELETE "/api/v1/{collection}/{id}" => records::delete;
+}
+
+/// Stands for a path that is no route.
+const NO_ROUTE: &str = "/{unknown}";
+
+/// The template as program text, whatever the router matched.
+pub(super) fn template(matched: Option<&str>) -> &'static str {
+    let known = Operation::ALL.iter().map(|operation| operation.route());
+    known.into_iter().find(|route| matched == Some(*route)).unwrap_or(NO_ROUTE)
+}

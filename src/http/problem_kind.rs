@@ -1,0 +1,97 @@
+//! Every problem this service tells, in one table: status, stable code, and what to do about it.
+//!
+//! A code is a promise to programs: it is never given another meaning. `tests/it/golden/problems.txt` holds the table for
+//! review.
+
+use axum::http::StatusCode;
+
+macro_rules! kinds {
+    ($($name:ident = $status:ident, $code:literal, $detail:literal;)+) => {
+        /// One row of the table.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum ProblemKind { $($name,)+ }
+
+        impl ProblemKind {
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+
+            pub const fn status(self) -> StatusCode {
+                match self { $(Self::$name => StatusCode::$status,)+ }
+            }
+
+            /// The part that programs act on.
+            pub const fn code(self) -> &'static str {
+                match self { $(Self::$name => $code,)+ }
+            }
+
+            /// For people; program text only.
+            pub const fn detail(self) -> &'static str {
+                match self { $(Self::$name => $detail,)+ }
+            }
+        }
+    };
+}
+
+kinds! {
+    BodyIncomplete = BAD_REQUEST, "body_incomplete", "the body ended early";
+    BodyNotJson = BAD_REQUEST, "body_not_json", "the body must be one JSON text (RFC 8259)";
+    BodyNotUtf8 = BAD_REQUEST, "body_not_utf8", "the body must be UTF-8";
+    BodyShape = BAD_REQUEST, "body_shape",
+        "the body must be an object with the documented members, each once; `subject` is a UUID in lower case";
+    IfMatchInvalid = BAD_REQUEST, "if_match_invalid",
+        "send one If-Match with the ETag exactly as it was received, quotes included";
+    PurposeUnknown = BAD_REQUEST, "purpose_unknown",
+        "send one X-Purpose-Of-Use with an HL7 v3 PurposeOfUse code such as TREAT";
+    RecordQueryInvalid = BAD_REQUEST, "query_invalid",
+        "the query may hold `fields` (names of this collection, by commas, each once) and `view` (plain or masked)";
+    EventsQueryInvalid = BAD_REQUEST, "query_invalid",
+        "use from and until (RFC 3339), act, status, actor, subject, collection, record, purpose, order (newest or oldest), cursor (as received) and limit (1 to 500), each at most once";
+
+    ActionNotAllowed = FORBIDDEN, "action_not_allowed", "policy does not allow this to your role";
+    CertificateExpired = FORBIDDEN, "certificate_expired", "the certificate has expired; ask for a new one";
+    CertificateRequired = FORBIDDEN, "certificate_required", "connect with a client certificate";
+    CertificateRevoked = FORBIDDEN, "certificate_revoked", "the certificate is revoked; ask for a new one";
+    FieldNotAllowed = FORBIDDEN, "field_not_allowed",
+        "policy does not give these fields in the view asked for; ask for fewer or for view=masked";
+    IdentityUnlisted = FORBIDDEN, "identity_unlisted",
+        "the certificate's URI is not in identities.toml; ask the security team to list it";
+    PurposeNotAllowed = FORBIDDEN, "purpose_not_allowed",
+        "your role may not do this for the purpose in X-Purpose-Of-Use";
+    PurposeRequired = FORBIDDEN, "purpose_required",
+        "send X-Purpose-Of-Use with an HL7 v3 PurposeOfUse code that your role may use";
+
+    CollectionUnknown = NOT_FOUND, "collection_unknown", "there is no such collection";
+    RecordNotFound = NOT_FOUND, "record_not_found", "there is no such record for this caller";
+    RouteUnknown = NOT_FOUND, "route_unknown", "there is no such path";
+    MethodNotAllowed = METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not take this method";
+    VersionStale = PRECONDITION_FAILED, "version_stale",
+        "the record has changed; read it again and send its ETag in If-Match";
+    BodyTooLarge = PAYLOAD_TOO_LARGE, "body_too_large", "the body is larger than this service accepts";
+    EncodingUnsupported = UNSUPPORTED_MEDIA_TYPE, "encoding_unsupported",
+        "send the body without Content-Encoding";
+    MediaTypeUnsupported = UNSUPPORTED_MEDIA_TYPE, "media_type_unsupported",
+        "send one Content-Type: application/json (or application/merge-patch+json in a PATCH), in UTF-8";
+    FieldsInvalid = UNPROCESSABLE_ENTITY, "fields_invalid",
+        "one or more fields do not fit the collection; each is listed with its code";
+    SubjectRule = UNPROCESSABLE_ENTITY, "subject_rule",
+        "give `subject` in collections whose records refer to one, and leave it out where a record makes its own";
+    SubjectUnknown = UNPROCESSABLE_ENTITY, "subject_unknown",
+        "the subject does not exist for this caller; create its record first";
+    IfMatchRequired = PRECONDITION_REQUIRED, "if_match_required",
+        "send If-Match with the ETag of the version you changed";
+
+    Internal = INTERNAL_SERVER_ERROR, "internal", "the service failed; nothing was revealed";
+    RecordUnreadable = INTERNAL_SERVER_ERROR, "record_unreadable",
+        "the stored record failed its integrity check and was not opened; tell the security team";
+    AuditUnavailable = SERVICE_UNAVAILABLE, "audit_unavailable",
+        "the audit log cannot be written, so nothing is answered; try again";
+    DataUnavailable = SERVICE_UNAVAILABLE, "data_unavailable",
+        "the data database is down or late; try again";
+    DeadlineExceeded = SERVICE_UNAVAILABLE, "deadline_exceeded",
+        "the request took too long; a write may or may not have happened, so read before you try again";
+    KeysUnavailable = SERVICE_UNAVAILABLE, "keys_unavailable",
+        "the key hierarchy is down or late; try again";
+    RandomnessUnavailable = SERVICE_UNAVAILABLE, "randomness_unavailable",
+        "the system has no randomness; try again";
+    RevocationUnknown = SERVICE_UNAVAILABLE, "revocation_unknown",
+        "revocation lists are out of date, so no certificate can be trusted now";
+}

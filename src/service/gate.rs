@@ -1,0 +1,54 @@
+//! What must have happened before anything is served: the start is on record, and Vault's keys were found as they must
+//! be. Both are asked for on every operation and cost a load each; neither is ever taken back.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{Error, Part};
+
+/// Shut until the service's start is durable in the log, and, for what needs keys, until Vault's keys were checked.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    is_on_record: AtomicBool,
+    are_keys_checked: AtomicBool,
+}
+
+impl Gate {
+    pub fn open_for_records(&self) {
+        self.is_on_record.store(true, Ordering::Release);
+    }
+
+    pub fn open_for_keys(&self) {
+        self.are_keys_checked.store(true, Ordering::Release);
+    }
+
+    /// An error until the start is on record.
+    pub fn pass(&self) -> Result<(), Error> {
+        if self.is_on_record.load(Ordering::Acquire) { Ok(()) } else { Err(Error::Unavailable(Part::Audit)) }
+    }
+
+    /// An error until Vault's keys were checked: a key that Vault would export, or whose `context` it ignores, must
+    /// neither seal nor open anything.
+    pub fn pass_to_keys(&self) -> Result<(), Error> {
+        if self.are_keys_checked.load(Ordering::Acquire) {
+            Ok(())
+        } else {
+            Err(Error::Unavailable(Part::Keys))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_half_opens_on_its_own() {
+        let gate = Gate::default();
+        assert!(matches!(gate.pass(), Err(Error::Unavailable(Part::Audit))));
+        assert!(matches!(gate.pass_to_keys(), Err(Error::Unavailable(Part::Keys))));
+        gate.open_for_records();
+        assert!(gate.pass().is_ok() && gate.pass_to_keys().is_err());
+        gate.open_for_keys();
+        assert!(gate.pass_to_keys().is_ok());
+    }
+}

@@ -1,0 +1,94 @@
+//! Tenants never meet: what is another tenant's does not exist, byte for byte.
+
+use reqwest::{Method, Response};
+use serde_json::json;
+
+use crate::support::samples::{NOBODY, message, small_patient};
+use crate::support::{Client, Strongroom, request_id};
+
+#[tokio::test]
+async fn another_tenants_record_is_answered_as_one_that_never_was() {
+    let strongroom = Strongroom::start().await;
+    let north = strongroom.client("portal").await.with_purpose("PATRQT");
+    let south = strongroom.client_of("clinic-south", "portal").await.with_purpose("PATRQT");
+    let patient = north.create_patient(small_patient()).await;
+    let letter = north.create("messages", &message(&patient)).await;
+    let letter = letter["id"].as_str().unwrap();
+
+    for (method, query) in [
+        (Method::GET, ""),
+        (Method::GET, "?view=masked"),
+        (Method::GET, "?fields=body"),
+        (Method::PATCH, ""),
+        (Method::DELETE, ""),
+    ] {
+        let ask = async |id: &str| {
+            let request = south.request(method.clone(), &format!("/api/v1/messages/{id}{query}"));
+            let request = match method {
+                Method::PATCH => {
+                    request.header("if-match", "\"1\"").json(&json!({ "fields": { "read": true } }))
+                }
+                _ => request,
+            };
+            request.send().await.unwrap()
+        };
+        let theirs = ask(letter).await;
+        let request = request_id(&theirs);
+        let never = ask(NOBODY).await;
+        assert_eq!(theirs.status(), 404);
+        assert_eq!(whole(theirs).await, whole(never).await, "{method}{query}");
+        // An id that cannot be is answered like one that is not.
+        assert_eq!(whole(ask("NO-SUCH-ID").await).await, whole(ask(NOBODY).await).await);
+        // On record in the tenant of who asked.
+        let entry = strongroom.entry_of(&request).await;
+        assert_eq!(entry["tenant"], "0197a000-0000-7000-8000-00000000c002");
+        assert_eq!(entry["out"], json!({ "status": "failed", "code": "record_not_found" }));
+        assert_eq!(entry["obj"], json!([{ "collection": "messages", "record": letter }]));
+        assert_eq!(entry.get("subj"), None);
+    }
+    // Untouched, and still there for its owner.
+    assert_eq!(north.read(&format!("/api/v1/messages/{letter}")).await.1, "\"1\"");
+}
+
+#[tokio::test]
+async fn a_record_is_in_one_collection() {
+    let strongroom = Strongroom::start().await;
+    let portal = strongroom.client("portal").await.with_purpose("TREAT");
+    let patient = portal.create_patient(small_patient()).await;
+    let elsewhere = portal.get(&format!("/api/v1/messages/{patient}")).await;
+    let never = portal.get(&format!("/api/v1/messages/{NOBODY}")).await;
+    assert_eq!((elsewhere.status().as_u16(), whole(elsewhere).await), (404, whole(never).await));
+}
+
+#[tokio::test]
+async fn two_tenants_keep_the_same_person_apart() {
+    let strongroom = Strongroom::start().await;
+    let tenants: [Client; 2] = [
+        strongroom.client("portal").await.with_purpose("TREAT"),
+        strongroom.client_of("clinic-south", "portal").await.with_purpose("TREAT"),
+    ];
+    let mut ids = Vec::new();
+    for client in &tenants {
+        ids.push(client.create_patient(small_patient()).await);
+    }
+    for (client, [own, other]) in tenants.iter().zip([[&ids[0], &ids[1]], [&ids[1], &ids[0]]]) {
+        assert_eq!(client.read(&format!("/api/v1/patients/{own}")).await.0["fields"], small_patient());
+        assert_eq!(client.get(&format!("/api/v1/patients/{other}")).await.status(), 404);
+    }
+    // Nothing that is stored is equal: not a sealed value, not a header.
+    let sql = "SELECT DISTINCT unnest(sealed_values || seal_headers) FROM record";
+    let parts = strongroom.data().await.query(sql, &[]).await.unwrap();
+    assert_eq!(parts.len(), 2 * (4 + 1));
+}
+
+/// Everything of an answer but the request's id and the time.
+async fn whole(answer: Response) -> (u16, Vec<(String, String)>, Vec<u8>) {
+    let mut headers: Vec<(String, String)> = answer
+        .headers()
+        .iter()
+        .filter(|(name, _)| !["x-request-id", "date"].contains(&name.as_str()))
+        .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+        .collect();
+    headers.sort();
+    (answer.status().as_u16(), headers, answer.bytes().await.unwrap().to_vec())
+}
