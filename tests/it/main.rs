@@ -40,6 +40,8 @@ mod records_delete;
 mod records_read;
 mod records_update;
 mod refusals;
+mod reload;
+mod revocation;
 mod schema;
 mod source;
 mod support;

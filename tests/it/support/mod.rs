@@ -1,6 +1,7 @@
 //! Real parts shared by the tests of this binary, a site on them, databases of one's own, and running services.
 
 mod client;
+pub mod line;
 mod raw;
 mod rig;
 pub mod samples;
@@ -21,7 +22,11 @@ use tokio_postgres::NoTls;
 pub use client::{Client, problem, request_id};
 pub use raw::Raw;
 pub use rig::Rig;
+<<<<<<< HEAD
 pub use service::{ServiceOptions, Strongroom, copy_folder};
+=======
+pub use service::{ServiceOptions, Strongroom, signal_hangup};
+>>>>>>> faults
 
 use crate::parts::Parts;
 

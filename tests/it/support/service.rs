@@ -307,8 +307,17 @@ fn listening(line: &str) -> Option<SocketAddr> {
 }
 
 fn terminate(process_id: u32) {
+    signal(process_id, rustix::process::Signal::TERM);
+}
+
+/// SIGHUP.
+pub fn signal_hangup(process_id: u32) {
+    signal(process_id, rustix::process::Signal::HUP);
+}
+
+fn signal(process_id: u32, signal: rustix::process::Signal) {
     let id = rustix::process::Pid::from_raw(i32::try_from(process_id).unwrap()).unwrap();
-    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    rustix::process::kill_process(id, signal).unwrap();
 }
 
 /// A folder and what is in it.

@@ -1,0 +1,152 @@
+//! Policy and identities that change under a running service.
+
+use std::fs::{File, FileTimes};
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::support::{Client, Strongroom, eventually, problem, signal_hangup};
+
+/// As an operator's editor would: another file with the same name.
+fn replace(path: &Path, from: &str, to: &str) -> String {
+    let before = std::fs::read_to_string(path).unwrap();
+    assert!(before.contains(from), "{from}");
+    let aside = path.with_extension("new");
+    std::fs::write(&aside, before.replace(from, to)).unwrap();
+    std::fs::rename(aside, path).unwrap();
+    before
+}
+
+async fn patient(strongroom: &Strongroom) -> (String, Client) {
+    let portal = strongroom.client("portal").await.with_purpose("TREAT");
+    let fields = json!({ "family_name": "Abe", "given_name": "Kōbō", "birth_date": "1924-03-07", "mrn": "MRN-1", "sex": "M" });
+    let id = portal.create_patient(fields).await;
+    (format!("/api/v1/patients/{id}"), portal)
+}
+
+async fn loads(strongroom: &Strongroom, act: &str) -> Vec<(String, bool)> {
+    let outcome = |entry: &Value| {
+        (entry["out"]["status"].as_str().unwrap().to_owned(), entry["basis"]["loaded"].is_string())
+    };
+    strongroom.entries_of(act).await.iter().map(outcome).collect()
+}
+
+/// A grant that is taken out of the policy is gone without a restart, on connections that are open, and back when it is
+/// put back; each set that was taken up is on record by its hash.
+#[tokio::test]
+async fn a_removed_grant_is_gone_without_a_restart() {
+    let strongroom = Strongroom::start().await;
+    let (path, portal) = patient(&strongroom).await;
+    assert_eq!(portal.get(&path).await.status(), 200);
+    let file = strongroom.policy_directory.join("portal.cedar");
+    let before = replace(&file, "[Purpose::\"PATRQT\", Purpose::\"TREAT\"]", "[Purpose::\"PATRQT\"]");
+    eventually("the grant is gone", async || portal.get(&path).await.status() == 403).await;
+    assert_eq!(problem(portal.get(&path).await).await, (403, "purpose_not_allowed".into()));
+    assert_eq!(
+        portal.with_purpose("PATRQT").get(&path).await.status(),
+        200,
+        "the other purpose is untouched"
+    );
+    std::fs::write(&file, before).unwrap();
+    eventually("the grant is back", async || portal.get(&path).await.status() == 200).await;
+    assert_eq!(loads(&strongroom, "policy.load").await, [("success".into(), true), ("success".into(), true)]);
+}
+
+/// A policy set that is not valid changes nothing, however wrong; that it was refused is on record once.
+#[tokio::test]
+async fn an_invalid_policy_keeps_the_old_one_and_is_on_record() {
+    let strongroom = Strongroom::start().await;
+    let (path, portal) = patient(&strongroom).await;
+    let cedar = strongroom.policy_directory.join("portal.cedar");
+    let collection = strongroom.policy_directory.join("collections/patients.toml");
+    let mut refusals = 0;
+    for (file, from, to) in [
+        (&cedar, "permit (", "permit everything ("),
+        (&cedar, "Role::\"portal\"", "Role::\"portall\""),
+        (&collection, "type = \"ssn\"", "type = \"sssn\""),
+        (&collection, "id = 2\n", "id = 1\n"),
+    ] {
+        let before = replace(file, from, to);
+        refusals += 1;
+        eventually("the refusal is on record", async || {
+            loads(&strongroom, "policy.load").await.iter().filter(|(status, _)| status == "failed").count()
+                == refusals
+        })
+        .await;
+        assert_eq!(portal.get(&path).await.status(), 200, "{to}");
+        let said = strongroom.log().iter().filter(|line| line.contains("policy.reload_refused")).count();
+        assert_eq!(said, refusals);
+        std::fs::write(file, before).unwrap();
+        // The same set as before is no change; the next round must not mistake it for the last one.
+        signal_hangup(strongroom.process_id());
+    }
+    assert!(loads(&strongroom, "policy.load").await.iter().all(|(status, _)| status == "failed"));
+}
+
+/// Identities that are not valid change nothing, are on record once, and are taken up as soon as they are right.
+#[tokio::test]
+async fn invalid_identities_keep_the_old_ones_and_are_on_record() {
+    let strongroom = Strongroom::start().await;
+    let (path, portal) = patient(&strongroom).await;
+    let file = strongroom.policy_directory.join("identities.toml");
+    let before = replace(&file, "roles = [\"portal\"]", "roles = [\"no-such-role\"]");
+    eventually("the refusal is on record", async || {
+        loads(&strongroom, "identity.load").await == [("failed".into(), false)]
+    })
+    .await;
+    assert_eq!(portal.get(&path).await.status(), 200);
+    // Wrong in another way: a second refusal, and no more than that.
+    std::fs::write(&file, "[[client]]\nname = ").unwrap();
+    eventually("the second refusal is on record", async || {
+        loads(&strongroom, "identity.load").await.len() == 2
+    })
+    .await;
+    assert_eq!(portal.get(&path).await.status(), 200);
+    std::fs::write(&file, format!("{before}\n# Reviewed.\n")).unwrap();
+    eventually("the right ones are taken up", async || {
+        loads(&strongroom, "identity.load").await.last() == Some(&("success".into(), true))
+    })
+    .await;
+    assert_eq!(loads(&strongroom, "identity.load").await.len(), 3);
+}
+
+/// A new role and its first client may come in one change, in whatever order the files are read.
+#[tokio::test]
+async fn a_new_role_and_its_client_come_together() {
+    let strongroom = Strongroom::start().await;
+    let (path, _) = patient(&strongroom).await;
+    let rule = "@id(\"kiosk-reads\")\npermit (\n  principal in Role::\"kiosk\",\n  action == Action::\"read_plain\",\n  \
+         resource == Field::\"patients.given_name\"\n);\n";
+    let schema = strongroom.policy_directory.join("schema.cedarschema");
+    replace(&schema, "\"portal\"", "\"portal\", \"kiosk\"");
+    std::fs::write(strongroom.policy_directory.join("kiosk.cedar"), rule).unwrap();
+    let name = "spiffe://strongroom.internal/client/clinic-north/kiosk";
+    let client = format!(
+        "roles = [\"mobile\"]\n\n[[client]]\nname = \"kiosk\"\ntenant = \"clinic-north\"\nkind = \"app\"\n\
+         san = \"{name}\"\nroles = [\"kiosk\"]"
+    );
+    replace(&strongroom.policy_directory.join("identities.toml"), "roles = [\"mobile\"]", &client);
+    let (kiosk, _) = strongroom.client_with("client", name).await;
+    eventually("the new client is in", async || kiosk.get(&path).await.status() == 200).await;
+    let body: Value = kiosk.get(&path).await.json().await.unwrap();
+    assert_eq!(body["fields"], json!({ "given_name": "Kōbō" }));
+}
+
+/// SIGHUP has the files read at once. Shown with a change that the look at sizes and times cannot see.
+#[tokio::test]
+async fn a_hangup_signal_has_the_policy_read_again() {
+    let strongroom = Strongroom::start().await;
+    let (path, portal) = patient(&strongroom).await;
+    let path_file = strongroom.policy_directory.join("portal.cedar");
+    let times = std::fs::metadata(&path_file).unwrap();
+    let before = std::fs::read_to_string(&path_file).unwrap();
+    // As long as it was.
+    let after = before.replace("Purpose::\"TREAT\"", "Purpose::\"BTG\"  ");
+    std::fs::write(&path_file, &after).unwrap();
+    let file = File::options().write(true).open(&path_file).unwrap();
+    file.set_times(FileTimes::new().set_modified(times.modified().unwrap())).unwrap();
+    assert_eq!(after.len(), before.len());
+    signal_hangup(strongroom.process_id());
+    eventually("the change is taken up", async || portal.get(&path).await.status() == 403).await;
+    assert_eq!(loads(&strongroom, "policy.load").await, [("success".into(), true)]);
+}

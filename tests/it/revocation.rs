@@ -1,0 +1,174 @@
+//! Certificates and identities that are withdrawn while their connections are open, and callers who were never admitted.
+
+use rustls::AlertDescription;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use serde_json::{Value, json};
+use strongroom::devstack::ClientFiles;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::support::line::{Line, alert};
+use crate::support::{Client, Strongroom, eventually, on_shared_runtime, problem, site};
+
+const PORTAL: &str = "spiffe://strongroom.internal/client/clinic-north/portal";
+const MOBILE: &str = "spiffe://strongroom.internal/client/clinic-north/mobile";
+
+/// A portal with two connections that are open and let in.
+struct Scene {
+    strongroom: Strongroom,
+    files: ClientFiles,
+    path: String,
+    /// HTTP/2, asking.
+    busy: Line,
+    /// HTTP/1.1, silent from now on.
+    idle: Line,
+}
+
+impl Scene {
+    async fn set() -> Self {
+        let strongroom = Strongroom::start().await;
+        let (client, files) = strongroom.client_with("client", PORTAL).await;
+        let fields =
+            json!({ "family_name": "Abe", "given_name": "Kōbō", "birth_date": "1924-03-07", "mrn": "MRN-1" });
+        let id = client.with_purpose("TREAT").create_patient(fields).await;
+        let path = format!("/api/v1/patients/{id}");
+        let roots = site().await.roots_file();
+        let mut busy = Line::http2(strongroom.address, roots, &files).await;
+        let mut idle = Line::http1(strongroom.address, roots, &files).await;
+        for line in [&mut busy, &mut idle] {
+            assert_eq!(line.get(&path).await.unwrap().0, 200);
+        }
+        Self { strongroom, files, path, busy, idle }
+    }
+
+    /// Asks on the busy connection until it is refused or ended, then sees both closed. What it was told, if anything.
+    async fn ends(&mut self) -> Option<(u16, String)> {
+        let mut last = None;
+        let (busy, idle, path) = (&mut self.busy, &self.idle, &self.path);
+        eventually("the open connection is refused", async || {
+            last = busy.get(path).await;
+            last.as_ref().is_none_or(|(status, _)| *status != 200)
+        })
+        .await;
+        assert!(last.as_ref().is_none_or(|(_, body)| body["fields"].is_null()));
+        assert!(busy.get(path).await.is_none_or(|(status, _)| status == 403), "let in again");
+        eventually("both connections are closed", async || busy.is_closed() && idle.is_closed()).await;
+        last.map(|(status, body)| (status, body["code"].as_str().unwrap_or_default().to_owned()))
+    }
+}
+
+/// How a certificate is called in the log.
+fn sha256_of(files: &ClientFiles) -> String {
+    let leaf = CertificateDer::from_pem_file(&files.certificate).unwrap();
+    let digest = ring::digest::digest(&ring::digest::SHA256, &leaf);
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Revocation at the CA reaches connections that are open, asking or idle, and nobody else's; the new list is on record
+/// and so is the next attempt to come in.
+#[tokio::test]
+async fn a_revoked_certificate_is_out_on_open_connections_too() {
+    let mut scene = Scene::set().await;
+    let other = scene.strongroom.client("portal").await.with_purpose("TREAT");
+    let before = scene.strongroom.entries_of("revocation.load").await.len();
+    let serial = scene.files.serial.clone();
+    on_shared_runtime(async move { site().await.revoke(&serial).await.unwrap() }).await;
+    if let Some(told) = scene.ends().await {
+        assert_eq!(told, (403, "certificate_revoked".into()));
+        let entries = scene.strongroom.entries_of("authentication.failed").await;
+        assert_eq!(entries[0]["client"]["cert_sha256"], sha256_of(&scene.files));
+        assert_eq!(entries[0]["out"]["status"], "refused");
+    }
+    let roots = site().await.roots_file();
+    let refusal = alert(scene.strongroom.address, roots, Some(&scene.files)).await;
+    assert_eq!(refusal, AlertDescription::CertificateRevoked);
+    eventually("the new list and the attempt are on record", async || {
+        let loads = scene.strongroom.entries_of("revocation.load").await;
+        let attempts = scene.strongroom.entries_of("authentication.failed").await;
+        let is_attempt = |entry: &Value| entry["out"] == json!({ "status": "refused", "code": "revoked" });
+        loads.len() > before && loads[before]["out"]["status"] == "success" && attempts.iter().any(is_attempt)
+    })
+    .await;
+    assert_eq!(other.get(&scene.path).await.status(), 200, "the same client's other certificate");
+}
+
+/// A client that is taken out of `identities.toml` is out within seconds, without a new list from the CA; put back, it is
+/// in again with the certificate it had.
+#[tokio::test]
+async fn an_identity_that_is_taken_away_is_out_on_open_connections_too() {
+    let mut scene = Scene::set().await;
+    let file = scene.strongroom.policy_directory.join("identities.toml");
+    let whole = std::fs::read_to_string(&file).unwrap();
+    let client = whole.split("[[client]]").find(|client| client.contains(PORTAL)).unwrap();
+    std::fs::write(&file, whole.replace(&format!("[[client]]{client}"), "")).unwrap();
+    if let Some(told) = scene.ends().await {
+        assert_eq!(told, (403, "identity_unlisted".into()));
+    }
+    // The handshake still succeeds: the certificate is good. What it is told is on record.
+    let roots = site().await.roots_file();
+    let returned = Client::new(scene.strongroom.address, roots, Some(&scene.files)).with_purpose("TREAT");
+    assert_eq!(problem(returned.get(&scene.path).await).await, (403, "identity_unlisted".into()));
+    let refused = scene.strongroom.entries_of("authentication.failed").await;
+    assert_eq!(refused.last().unwrap()["client"]["cert_sha256"], sha256_of(&scene.files));
+    eventually("the load is on record", async || {
+        let loads = scene.strongroom.entries_of("identity.load").await;
+        loads.len() == 1 && loads[0]["out"]["status"] == "success" && loads[0]["basis"]["loaded"].is_string()
+    })
+    .await;
+    std::fs::write(&file, whole).unwrap();
+    eventually("it is in again", async || returned.get(&scene.path).await.status() == 200).await;
+}
+
+/// A certificate of the right CA whose name nobody listed hears why, once, and is on record by its hash.
+#[tokio::test]
+async fn an_unlisted_certificate_hears_why_and_is_on_record() {
+    let strongroom = Strongroom::start().await;
+    let unlisted = "spiffe://strongroom.internal/client/clinic-north/nobody-knows";
+    let (client, files) = strongroom.client_with("client", unlisted).await;
+    for path in ["/api/v1/patients/x", "/livez", "/readyz", "/nowhere"] {
+        assert_eq!(problem(client.get(path).await).await, (403, "identity_unlisted".into()), "{path}");
+    }
+    let entries = strongroom.entries_of("authentication.failed").await;
+    assert_eq!(entries.len(), 4);
+    let certificate = sha256_of(&files);
+    assert!(entries.iter().all(|entry| entry["client"]["cert_sha256"] == *certificate), "{entries:?}");
+    // It hears its answer, and then the connection ends.
+    let mut line = Line::http1(strongroom.address, site().await.roots_file(), &files).await;
+    assert_eq!(line.get("/livez").await.unwrap().1["code"], "identity_unlisted");
+    eventually("its connection is closed", async || line.is_closed()).await;
+}
+
+/// Without a certificate, or with another CA's, nothing is heard but an alert, and the attempt is on record. What never
+/// spoke TLS tried no credentials: it is counted and logged, and does not fill the audit log.
+#[tokio::test]
+async fn no_certificate_no_byte() {
+    let strongroom = Strongroom::start().await;
+    let roots = site().await.roots_file();
+    let mut scan = TcpStream::connect(strongroom.address).await.unwrap();
+    scan.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    // The server may reset the connection after its alert.
+    let _ = scan.read_to_end(&mut answer).await;
+    assert!(answer.len() <= 7, "more than an alert: {answer:?}");
+    eventually("the scan is in the service's own log", async || {
+        strongroom.log().iter().any(|line| line.contains("door.handshake_refused"))
+    })
+    .await;
+
+    assert_eq!(alert(strongroom.address, roots, None).await, AlertDescription::CertificateRequired);
+    let (_, mut foreign) = strongroom.client_with("client", MOBILE).await;
+    let pki = crate::door_pki::Pki::new();
+    let leaf = pki.leaf(&crate::door_pki::Leaf::client(MOBILE));
+    std::fs::write(&foreign.certificate, &leaf.chain_pem).unwrap();
+    std::fs::write(&foreign.private_key, &leaf.key_pem).unwrap();
+    foreign.serial.clear();
+    assert_eq!(alert(strongroom.address, roots, Some(&foreign)).await, AlertDescription::UnknownCA);
+    let codes = async || {
+        let entries = strongroom.entries_of("authentication.failed").await;
+        let code = |entry: &Value| entry["out"]["code"].as_str().unwrap().to_owned();
+        entries.iter().map(code).collect::<Vec<_>>()
+    };
+    eventually("both attempts are on record", async || codes().await.len() >= 2).await;
+    assert_eq!(codes().await, ["no_certificate", "unknown_issuer"]);
+}
