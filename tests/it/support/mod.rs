@@ -22,11 +22,7 @@ use tokio_postgres::NoTls;
 pub use client::{Client, problem, request_id};
 pub use raw::Raw;
 pub use rig::Rig;
-<<<<<<< HEAD
-pub use service::{ServiceOptions, Strongroom, copy_folder};
-=======
-pub use service::{ServiceOptions, Strongroom, signal_hangup};
->>>>>>> faults
+pub use service::{ServiceOptions, Strongroom, copy_folder, signal_hangup};
 
 use crate::parts::Parts;
 
