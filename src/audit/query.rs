@@ -230,4 +230,15 @@ mod tests {
         assert_eq!(PageSize::new(501), None);
         assert_eq!(PageSize::new(500), Some(PageSize::LARGEST));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn a_cursor_is_read_back_and_has_one_spelling(number: u128, text in "[0-9a-fA-F{}-]{0,38}") {
+            let cursor = Cursor::after(EntryId::from_uuid(Uuid::from_u128(number)));
+            proptest::prop_assert_eq!(Cursor::parse(&cursor.to_text()), Some(cursor));
+            if let Some(cursor) = Cursor::parse(&text) {
+                proptest::prop_assert_eq!(cursor.to_text(), text);
+            }
+        }
+    }
 }

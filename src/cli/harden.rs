@@ -26,12 +26,20 @@ pub fn harden() -> Weaknesses {
     weaknesses
 }
 
-/// Keeps pages out of swap. Only under an unlimited budget: below one, a later allocation would fail instead of this call.
+/// Keeps pages out of swap. Only without a budget: within one, a later allocation would fail instead of this call.
 fn lock_memory() -> bool {
     let unlimited = Rlimit { current: None, maximum: None };
-    if getrlimit(Resource::Memlock).current.is_some() && setrlimit(Resource::Memlock, unlimited).is_err() {
-        return false;
-    }
+    let has_no_budget = getrlimit(Resource::Memlock).current.is_none()
+        || may_lock_without_limit()
+        || setrlimit(Resource::Memlock, unlimited).is_ok();
     // ONFAULT: only pages that are touched count, so the lock costs what the service uses.
-    mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT).is_ok()
+    has_no_budget && mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT).is_ok()
+}
+
+/// `CAP_IPC_LOCK` (capabilities(7), bit 14) among the effective capabilities of proc(5).
+fn may_lock_without_limit() -> bool {
+    const IPC_LOCK: u64 = 1 << 14;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).is_some_and(|set| set & IPC_LOCK != 0)
 }

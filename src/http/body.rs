@@ -126,4 +126,25 @@ mod tests {
         assert_eq!(check("application/json; charset=latin-1"), "media_type_unsupported");
         assert_eq!(check("text/plain"), "media_type_unsupported");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn an_envelope_gives_its_fields_as_they_were_sent(
+            fields in r#"\{("[a-z]{1,4}": ?("[a-zé]{0,8}"|-?[1-9][0-9]{0,30}|\[\[\]\])){0,1} ?\}"#,
+            subject in proptest::option::of("[a-z0-9-]{0,40}"),
+        ) {
+            let named = subject.as_ref().map_or(String::new(), |text| format!(r#""subject":"{text}","#));
+            let body = format!(" {{{named} \"fields\" : {fields}}}\n");
+            let parsed: CreateBody<'_> = super::parse(body.as_bytes()).unwrap();
+            proptest::prop_assert_eq!(parsed.fields.get(), fields);
+            proptest::prop_assert_eq!(parsed.subject, subject);
+        }
+
+        #[test]
+        fn whatever_comes_is_an_envelope_or_a_problem(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..64)) {
+            let known = ["body_not_utf8", "body_not_json", "body_shape"];
+            let refused = code(super::parse::<PatchBody<'_>>(&bytes));
+            proptest::prop_assert!(known.contains(&refused), "{}", refused);
+        }
+    }
 }

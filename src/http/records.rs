@@ -218,4 +218,19 @@ mod tests {
         }
         assert!(matches!(if_match(&HeaderMap::new()), Ok(None)));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn an_entity_tag_is_read_back_and_has_one_spelling(number in 1..=u32::MAX, text in "\"?[0-9W/*+ ]{0,12}\"?") {
+            let read = |value: HeaderValue| {
+                if_match(&HeaderMap::from_iter([(header::IF_MATCH, value)])).ok().flatten()
+            };
+            let version = RecordVersion::new(number).unwrap();
+            proptest::prop_assert_eq!(read(etag(version)), Some(version));
+            let sent = HeaderValue::from_str(&text).unwrap();
+            if let Some(version) = read(sent.clone()) {
+                proptest::prop_assert_eq!(etag(version), sent);
+            }
+        }
+    }
 }

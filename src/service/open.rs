@@ -11,6 +11,23 @@ use crate::policy::{Collection, Field, KeyScope, Permit};
 use crate::storage::{FoundRecord, StorageError};
 
 impl Service {
+    /// A record's current version, if there is one.
+    pub(super) async fn find_stored(
+        &self,
+        permit: &Permit,
+        record: &RecordId,
+    ) -> Result<Option<FoundRecord>, Error> {
+        let name = permit.collection().name();
+        self.records.find(permit.tenant(), name, record).await.map_err(|error| {
+            if matches!(error, StorageError::Malformed(_)) {
+                let tenant = permit.tenant();
+                let (collection, record) = (name.as_str(), record.as_str());
+                tracing::error!(%tenant, collection, record, %error, "record.integrity_failed");
+            }
+            Error::from(error)
+        })
+    }
+
     /// Opens `wanted` of a stored version, all or nothing. The permit is the proof that policy was asked.
     pub(super) async fn open_stored(
         &self,
@@ -24,7 +41,12 @@ impl Service {
         let key_of = |class: DataClass, id: KeyId| {
             keys.iter().find(|(of, key)| *of == class && key.id() == id).map(|(_, key)| &**key)
         };
-        open_fields(&found.stored, &wanted, key_of).map_err(|error| tampered(permit, found, error))
+        let opened =
+            open_fields(&found.stored, &wanted, key_of).map_err(|error| tampered(permit, found, error))?;
+        if opened.is_empty() && !may_be_empty(permit.collection(), found) {
+            return Err(tampered(permit, found, OpenError::Tampered));
+        }
+        Ok(opened)
     }
 
     /// The keys of the classes that are wanted and present, one look-up each, usually in memory.
@@ -36,7 +58,8 @@ impl Service {
     ) -> Result<Vec<(DataClass, Arc<SubjectKey>)>, Error> {
         self.gate.pass_to_keys()?;
         let stored = &found.stored;
-        let owner = key_owner(permit.collection(), &stored.place.record, stored.place.subject)?;
+        let owner = key_owner(permit.collection(), &stored.place.record, stored.place.subject)
+            .map_err(|_| tampered(permit, found, OpenError::MissingKey))?;
         let mut keys = Vec::with_capacity(stored.seals.len());
         for seal in &stored.seals {
             if !wanted.iter().any(|field| field.class == seal.class) {
@@ -68,6 +91,12 @@ fn anchor(collection: &Collection, found: &FoundRecord, fields: &[WantedField]) 
         return None;
     }
     stored.iter().find_map(|listed| collection.field_by_id(listed.id)).map(wanted)
+}
+
+/// Whether a version may open to nothing at all. Not when it lists fields, of which none is the collection's, nor when
+/// the collection requires a field: then whoever holds the database emptied the row or renumbered it.
+fn may_be_empty(collection: &Collection, found: &FoundRecord) -> bool {
+    found.stored.fields.is_empty() && !collection.fields().iter().any(|field| field.required)
 }
 
 /// Whose key seals a record of this collection.

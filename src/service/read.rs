@@ -57,8 +57,8 @@ impl Service {
             Ok(selection) => selection,
             Err(refused) => return Err(self.refuse_fields(context, &permit, Some(&record), refused).await),
         };
-        let found = self.records.find(permit.tenant(), collection.name(), &record).await;
-        let found = match found.map_err(Error::from) {
+        let found = self.find_stored(&permit, &record).await;
+        let found = match found {
             Ok(Some(found)) => found,
             Ok(None) => {
                 let code = "record_not_found";

@@ -86,8 +86,8 @@ impl Service {
         record: &RecordId,
         expected: Option<RecordVersion>,
     ) -> Result<FoundRecord, Error> {
-        let found = self.records.find(permit.tenant(), permit.collection().name(), record).await;
-        match found.map_err(Error::from) {
+        let found = self.find_stored(permit, record).await;
+        match found {
             Ok(None) => {
                 let code = "record_not_found";
                 Err(self.note_failure(context, permit, Some(record), code, Error::NotFound).await)

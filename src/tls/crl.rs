@@ -211,21 +211,22 @@ mod tests {
         let (pki, other, folder) = (Pki::new(), Pki::new(), Folder::new());
         let roots = folder.path().join("roots.pem");
         fs::write(&roots, pki.root_pem()).unwrap();
+        let root = |pki: &Pki| CertificateDer::from_pem_slice(pki.root_pem().as_bytes()).unwrap();
         let check =
             |der: &[u8], authority| check_issuer(&CertificateDer::from(der.to_vec()), authority, &roots);
-        assert_eq!(check(pki.root_der(), Authority::Root), Ok(()));
+        assert_eq!(check(&root(&pki), Authority::Root), Ok(()));
         assert_eq!(check(pki.issuing_der(), Authority::Issuing), Ok(()));
         // The same names, other keys.
-        assert_eq!(check(other.root_der(), Authority::Root), Err(StoreError::Untrusted));
+        assert_eq!(check(&root(&other), Authority::Root), Err(StoreError::Untrusted));
         assert_eq!(check(other.issuing_der(), Authority::Issuing), Err(StoreError::Untrusted));
         // One authority does not speak for the other: its own list would go missing.
         assert_eq!(check(pki.issuing_der(), Authority::Root), Err(StoreError::Untrusted));
-        assert_eq!(check(pki.root_der(), Authority::Issuing), Err(StoreError::Untrusted));
+        assert_eq!(check(&root(&pki), Authority::Issuing), Err(StoreError::Untrusted));
         // A client's certificate is issued by the CA and is none.
         let leaf = pki.leaf(&Leaf::client("spiffe://x/client/n/a"));
         assert_eq!(check(&leaf.chain[0], Authority::Issuing), Err(StoreError::Untrusted));
         fs::remove_file(&roots).unwrap();
-        assert!(matches!(check(pki.root_der(), Authority::Root), Err(StoreError::Roots(_))));
+        assert!(matches!(check(&root(&pki), Authority::Root), Err(StoreError::Roots(_))));
     }
 
     #[test]

@@ -98,10 +98,6 @@ impl Pki {
         self.issuing.der()
     }
 
-    pub fn root_der(&self) -> &[u8] {
-        self.root.der()
-    }
-
     pub fn root_pem(&self) -> String {
         self.root.pem()
     }

@@ -1,8 +1,5 @@
 //! Certificates, roots, CRLs and identities that change while the door is open.
 
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
-
 use rustls::pki_types::CertificateDer;
 use strongroom::http::door::HandshakeFailure;
 use strongroom::tls::crl::{self, StoreError, Stored};

@@ -3,8 +3,11 @@
 // `cfg(test)` tells clippy that helpers are tests as well.
 #![cfg(test)]
 
+mod audit_entries;
+mod audit_events;
 mod audit_store;
 mod audit_tables;
+mod bad_input;
 mod bench_parts;
 mod bootstrap_command;
 mod collections;
@@ -30,11 +33,15 @@ mod policy_fields;
 mod policy_load;
 mod policy_rules;
 mod policy_table;
+mod problems;
 mod purposes;
 mod records_create;
 mod records_delete;
 mod records_read;
 mod records_update;
+mod refusals;
+mod schema;
 mod source;
 mod support;
+mod tampering;
 mod tenants;

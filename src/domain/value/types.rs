@@ -156,6 +156,23 @@ pub enum ValueError {
 }
 
 impl ValueError {
+    pub const ALL: [Self; 14] = [
+        Self::WrongKind,
+        Self::NotJson,
+        Self::Empty,
+        Self::TooLong,
+        Self::TooManyItems,
+        Self::TooDeep,
+        Self::ControlCharacter,
+        Self::LoneSurrogate,
+        Self::DuplicateMember,
+        Self::UnknownMember,
+        Self::Malformed,
+        Self::OutOfRange,
+        Self::Inexact,
+        Self::NotListed,
+    ];
+
     pub const fn code(self) -> &'static str {
         match self {
             Self::WrongKind => "wrong_kind",

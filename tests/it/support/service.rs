@@ -128,7 +128,7 @@ impl Strongroom {
     /// A connection of a client, byte by byte; HTTP/1.1.
     pub async fn raw_client(&self, name: &str) -> Raw {
         let (_, files) = self.client_with("client", &format!("{CLIENTS}/{NORTH}/{name}")).await;
-        Raw::new(self.address, site().await.roots_file(), &files)
+        Raw::new(self.address, self.site().await.roots_file(), &files)
     }
 
     /// A client without a certificate.

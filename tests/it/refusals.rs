@@ -1,0 +1,202 @@
+//! Every operation of the interface × everybody who must be refused. Driven from the list that the router is made from,
+//! so a new operation does not compile here until somebody says who is refused what.
+
+use reqwest::Response;
+use serde_json::{Value, json};
+use strongroom::http::Operation;
+
+use crate::support::samples::{message, small_patient};
+use crate::support::{Client, Strongroom, eventually, problem, request_id};
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Caller {
+    NoCertificate,
+    Unlisted,
+    WithoutPermission,
+    WrongPurpose,
+    OtherTenant,
+}
+
+const CALLERS: [Caller; 5] = [
+    Caller::NoCertificate,
+    Caller::Unlisted,
+    Caller::WithoutPermission,
+    Caller::WrongPurpose,
+    Caller::OtherTenant,
+];
+
+/// Where a caller of this kind is not refused. May only shrink: health says nothing about anybody, and the log that an
+/// auditor reads is the log of their own tenant (`audit_events.rs` shows it).
+const NOT_REFUSED: [(Operation, Caller); 7] = [
+    (Operation::Live, Caller::WithoutPermission),
+    (Operation::Live, Caller::WrongPurpose),
+    (Operation::Live, Caller::OtherTenant),
+    (Operation::Ready, Caller::WithoutPermission),
+    (Operation::Ready, Caller::WrongPurpose),
+    (Operation::Ready, Caller::OtherTenant),
+    (Operation::ReadEvents, Caller::OtherTenant),
+];
+
+/// The service, a message in it, and everybody who is refused.
+struct Scene {
+    strongroom: Strongroom,
+    patient: String,
+    letter: String,
+    stranger: Client,
+    unlisted: Client,
+    operator: Client,
+    auditor: Client,
+    portal: Client,
+    south: Client,
+}
+
+#[tokio::test]
+async fn every_operation_refuses_everybody_it_must_and_says_so_in_the_log() {
+    let scene = Scene::set().await;
+    for operation in Operation::ALL {
+        for caller in CALLERS {
+            let exempt = NOT_REFUSED.contains(&(*operation, caller));
+            match Scene::expected(*operation, caller) {
+                Some(expected) => {
+                    assert!(!exempt, "{operation:?} refuses {caller:?}: take it off the list");
+                    scene.check(*operation, caller, expected).await;
+                }
+                None => assert!(exempt, "{operation:?} must refuse {caller:?}"),
+            }
+        }
+    }
+    // Nobody has changed anything.
+    let portal = scene.portal.with_purpose("TREAT");
+    let (record, etag) = portal.read(&format!("/api/v1/messages/{}", scene.letter)).await;
+    assert_eq!((etag.as_str(), &record["fields"]), ("\"1\"", &message(&scene.patient)["fields"]));
+    let rows = scene.strongroom.data().await.query_one("SELECT count(*) FROM record", &[]).await.unwrap();
+    assert_eq!(rows.get::<_, i64>(0), 2);
+}
+
+impl Scene {
+    async fn set() -> Self {
+        let strongroom = Strongroom::start().await;
+        let portal = strongroom.client("portal").await;
+        let patient = portal.with_purpose("TREAT").create_patient(small_patient()).await;
+        let letter = portal.with_purpose("TREAT").create("messages", &message(&patient)).await;
+        let unlisted = "spiffe://strongroom.internal/client/clinic-north/unlisted";
+        Self {
+            letter: letter["id"].as_str().unwrap().to_owned(),
+            patient,
+            stranger: strongroom.stranger().await,
+            unlisted: strongroom.client_with("client", unlisted).await.0,
+            operator: strongroom.client("operator").await,
+            auditor: strongroom.client("audit").await,
+            south: strongroom.client_of("clinic-south", "portal").await,
+            portal,
+            strongroom,
+        }
+    }
+
+    /// Status and code of the refusal; `None` where there is none.
+    fn expected(operation: Operation, caller: Caller) -> Option<(u16, &'static str)> {
+        use Operation::{Create, Delete, Live, Read, ReadEvents, Ready, Update};
+        match (caller, operation) {
+            // Not even a status: the handshake fails.
+            (Caller::NoCertificate, _) => Some((0, "no_certificate")),
+            (Caller::Unlisted, _) => Some((403, "identity_unlisted")),
+            (_, Live | Ready) | (Caller::OtherTenant, ReadEvents) => None,
+            (Caller::WithoutPermission, ReadEvents | Create | Read | Update | Delete) => {
+                Some((403, "action_not_allowed"))
+            }
+            (Caller::WrongPurpose, ReadEvents | Create | Read | Update | Delete) => {
+                Some((403, "purpose_not_allowed"))
+            }
+            // The record would be about somebody of another tenant.
+            (Caller::OtherTenant, Create) => Some((422, "subject_unknown")),
+            (Caller::OtherTenant, Read | Update | Delete) => Some((404, "record_not_found")),
+        }
+    }
+
+    fn client(&self, operation: Operation, caller: Caller) -> (Client, &'static str) {
+        let is_events = operation == Operation::ReadEvents;
+        match caller {
+            Caller::NoCertificate => (self.stranger.with_purpose("TREAT"), ""),
+            Caller::Unlisted => (self.unlisted.with_purpose("TREAT"), ""),
+            Caller::WithoutPermission => (self.operator.with_purpose("TREAT"), "operator"),
+            Caller::WrongPurpose if is_events => (self.auditor.with_purpose("HMARKT"), "audit"),
+            Caller::WrongPurpose => (self.portal.with_purpose("HPAYMT"), "portal"),
+            Caller::OtherTenant => (self.south.with_purpose("PATRQT"), "portal"),
+        }
+    }
+
+    async fn send(&self, operation: Operation, client: &Client) -> Option<Response> {
+        let record = format!("/api/v1/messages/{}", self.letter);
+        let (path, body) = match operation {
+            Operation::ReadEvents | Operation::Live | Operation::Ready => {
+                (operation.route().to_owned(), None)
+            }
+            Operation::Create => ("/api/v1/messages".to_owned(), Some(message(&self.patient))),
+            Operation::Read | Operation::Delete => (record, None),
+            Operation::Update => (record, Some(json!({ "fields": { "read": true } }))),
+        };
+        let request = client.request(operation.method(), &path).header("if-match", "\"1\"");
+        match body {
+            Some(body) => request.json(&body).send().await.ok(),
+            None => request.send().await.ok(),
+        }
+    }
+
+    async fn check(&self, operation: Operation, caller: Caller, (status, code): (u16, &'static str)) {
+        let (client, name) = self.client(operation, caller);
+        let strangers = self.strongroom.entries_of("authentication.failed").await.len();
+        let answer = self.send(operation, &client).await;
+        let what = format!("{operation:?} {caller:?}");
+        if matches!(caller, Caller::NoCertificate | Caller::Unlisted) {
+            match answer {
+                Some(answer) => assert_eq!(problem(answer).await, (status, code.to_owned()), "{what}"),
+                None => assert_eq!(caller, Caller::NoCertificate, "{what}"),
+            }
+            self.check_stranger(caller, code, strangers).await;
+            return;
+        }
+        let answer = answer.unwrap();
+        let request = request_id(&answer);
+        assert_eq!(problem(answer).await, (status, code.to_owned()), "{what}");
+        let entry = self.strongroom.entry_of(&request).await;
+        let word = if status == 403 { "refused" } else { "failed" };
+        assert_eq!(entry["out"], json!({ "status": word, "code": code }), "{what}");
+        assert_eq!(entry["who"]["uid"], name, "{what}");
+        assert_eq!(entry["act"], act(operation), "{what}");
+        assert_eq!(entry["req"]["route"], operation.route(), "{what}");
+        let record = match operation {
+            Operation::ReadEvents => Value::Null,
+            Operation::Create => json!([{ "collection": "messages" }]),
+            _ => json!([{ "collection": "messages", "record": self.letter }]),
+        };
+        assert_eq!(entry.get("obj").cloned().unwrap_or_default(), record, "{what}");
+    }
+
+    /// Of somebody who did not get past the door only the address is known, and the certificate's digest.
+    async fn check_stranger(&self, caller: Caller, code: &str, before: usize) {
+        eventually("the stranger is on record", async || {
+            self.strongroom.entries_of("authentication.failed").await.len() > before
+        })
+        .await;
+        let entry = self.strongroom.entries_of("authentication.failed").await.pop().unwrap();
+        assert_eq!(entry["out"], json!({ "status": "refused", "code": code }));
+        assert_eq!(entry["who"], json!({ "kind": "unknown" }));
+        assert_eq!(entry["src"]["ip"], "127.0.0.1");
+        assert_eq!(entry["client"].get("san"), None);
+        assert_eq!(entry["client"]["cert_sha256"].is_string(), caller == Caller::Unlisted);
+        for absent in ["tenant", "req", "obj", "subj", "purpose"] {
+            assert_eq!(entry.get(absent), None, "{absent}");
+        }
+    }
+}
+
+fn act(operation: Operation) -> &'static str {
+    match operation {
+        Operation::ReadEvents => "audit.read",
+        Operation::Create => "record.create",
+        Operation::Read => "record.read",
+        Operation::Update => "record.update",
+        Operation::Delete => "record.delete",
+        Operation::Live | Operation::Ready => "access.denied",
+    }
+}
