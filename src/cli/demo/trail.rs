@@ -94,7 +94,7 @@ async fn page(auditor: &Application, cursor: &str) -> Result<Value> {
 
 fn print(tale: &Tale, entries: &[Value]) {
     let heading = ["time (UTC)", "act", "outcome", "who", "purpose", "what was shown"].map(str::to_owned);
-    tale.show(&tale.style.bold(&row(&heading)));
+    tale.head(&row(&heading));
     for entry in entries {
         tale.show(&row(&cells(entry)));
     }
