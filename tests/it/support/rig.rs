@@ -66,6 +66,15 @@ impl Rig {
         self.site.directory.join("secrets").join(name)
     }
 
+    /// Writes to Vault as its root.
+    pub async fn write_vault(&self, path: &str, body: &serde_json::Value) {
+        let token = std::fs::read_to_string(self.stack.vault.token_file()).unwrap();
+        let url = format!("{}/v1/{path}", self.stack.vault.address());
+        let request = reqwest::Client::builder().no_proxy().build().unwrap().post(url);
+        let answer = request.header("x-vault-token", token.trim()).json(body).send().await.unwrap();
+        assert!(answer.status().is_success(), "{path}: {}", answer.status());
+    }
+
     async fn connect(&self, cluster: &Cluster, database: &str) -> Client {
         let password = std::fs::read_to_string(cluster.password_file()).unwrap();
         let (client, connection) = tokio_postgres::Config::new()

@@ -169,14 +169,30 @@ impl Strongroom {
         child.wait().unwrap();
     }
 
-    /// Starts it again after it ended, on the same port.
+    /// Starts it again after it ended, on the same port, and waits until it is ready.
     pub async fn restart(&mut self) {
+        self.relaunch().await;
+        self.wait_until_ready().await;
+    }
+
+    /// Starts it again after it ended, on the same port, ready or not.
+    pub async fn relaunch(&mut self) {
         let mut environment = self.environment.clone();
         environment.push(("STRONGROOM__SERVER__LISTEN".into(), self.address.to_string()));
         let (child, address) = launch(&self.site().await.config_file, &environment, &self.log).await;
         assert_eq!(address, self.address);
         *self.child.lock().unwrap() = child;
-        self.wait_until_ready().await;
+    }
+
+    /// Waits until it ends by itself, and gives its exit code.
+    pub async fn ended(&self) -> Option<i32> {
+        let mut status = None;
+        eventually("the service ends", async || {
+            status = self.child.lock().unwrap().try_wait().unwrap();
+            status.is_some()
+        })
+        .await;
+        status.and_then(|status| status.code())
     }
 
     /// SIGTERM; whether it ended well.

@@ -1,0 +1,159 @@
+//! How a service begins and ends: what it refuses to run on, what it waits for, and what it leaves on record.
+
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::support::{Client, Rig, ServiceOptions, Strongroom, administrator, eventually, problem};
+
+fn patient() -> Value {
+    json!({ "fields": {
+        "family_name": "Sørensen", "given_name": "Åse", "birth_date": "1990-05-17", "mrn": "MRN-0012345678"
+    } })
+}
+
+async fn new_patient(client: &Client) -> String {
+    let created = client.create("patients", &patient()).await;
+    format!("/api/v1/patients/{}", created["id"].as_str().unwrap())
+}
+
+async fn down(operator: &Client) -> Vec<String> {
+    let body: Value = operator.get("/readyz").await.json().await.unwrap();
+    serde_json::from_value(body["down"].clone()).unwrap()
+}
+
+/// Exit code and standard error of `strongroom serve`, which must end by itself.
+async fn refused(rig: &Rig, settings: &[(&str, &str)]) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
+    command.arg("serve").arg("--config").arg(&rig.site.config_file).stdin(Stdio::null());
+    command.envs(settings.iter().copied());
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+/// A sealed Vault and an absent log keep the service from serving, not from living; keys that are not as they must be keep
+/// it from running at all, at the start and whenever it first sees them.
+#[tokio::test]
+async fn a_service_starts_without_its_parts_and_never_on_unsafe_keys() {
+    let rig = Arc::new(Rig::start("start").await);
+    let vault = &rig.stack.vault;
+    let mut strongroom =
+        Strongroom::start_with(ServiceOptions { rig: Some(Arc::clone(&rig)), ..Default::default() }).await;
+    let portal = strongroom.client("portal").await.with_purpose("TREAT");
+    let operator = strongroom.client("operator").await;
+    let path = new_patient(&portal).await;
+
+    // Sealed, with the lists of the earlier run still good.
+    strongroom.kill();
+    vault.seal().await.unwrap();
+    strongroom.relaunch().await;
+    assert_eq!(operator.get("/livez").await.status(), 200);
+    assert_eq!(down(&operator).await, ["vault"]);
+    assert_eq!(problem(portal.get(&path).await).await, (503, "keys_unavailable".into()));
+    let created = portal.post("/api/v1/patients", &patient()).await;
+    assert_eq!(problem(created).await, (503, "keys_unavailable".into()));
+    vault.unseal().await.unwrap();
+    strongroom.wait_until_ready().await;
+    assert_eq!(portal.get(&path).await.status(), 200);
+
+    // The log's database is away: nothing is allowed or refused before the start is on record.
+    strongroom.kill();
+    let starts = strongroom.entries_of("service.start").await.len();
+    rig.stack.data.kill9().await;
+    strongroom.relaunch().await;
+    assert_eq!(operator.get("/livez").await.status(), 200);
+    assert_eq!(down(&operator).await, ["data", "audit"]);
+    for client in [&portal, &portal.with_purpose("HMARKT")] {
+        assert_eq!(problem(client.get(&path).await).await, (503, "audit_unavailable".into()));
+    }
+    rig.stack.data.start().await.unwrap();
+    strongroom.wait_until_ready().await;
+    assert_eq!(portal.get(&path).await.status(), 200);
+    let entries = strongroom.entries_of("service.start").await;
+    assert_eq!(entries.len(), starts + 1, "one start, one entry");
+    assert_eq!(entries.last().unwrap()["chain"]["seq"], 1);
+
+    // A key that could be deleted.
+    let fault = json!({ "deletion_allowed": true });
+    rig.write_vault("transit/keys/strongroom-pii/config", &fault).await;
+    let (code, said) = refused(&rig, &[]).await;
+    assert_eq!(code, Some(1));
+    let said = said.lines().last().unwrap();
+    assert!(said.contains("strongroom-pii") && said.contains("must not allow deletion"), "{said}");
+
+    // The same, seen late: sealed at the start, so the service lives; unsealed, it ends by itself.
+    strongroom.kill();
+    vault.seal().await.unwrap();
+    strongroom.relaunch().await;
+    assert_eq!(down(&operator).await, ["vault"]);
+    assert_eq!(problem(portal.get(&path).await).await, (503, "keys_unavailable".into()));
+    vault.unseal().await.unwrap();
+    assert_eq!(strongroom.ended().await, Some(1));
+    assert!(strongroom.log().last().unwrap().contains("strongroom-pii"));
+    rig.write_vault("transit/keys/strongroom-pii/config", &json!({ "deletion_allowed": false })).await;
+    strongroom.restart().await;
+    assert_eq!(portal.get(&path).await.status(), 200);
+}
+
+/// A mistake in the configuration is told in one line that says which key or file and what to do, and shows no value.
+#[tokio::test]
+async fn mistakes_in_the_configuration_are_told_in_a_line() {
+    let site = crate::support::site().await;
+    for (setting, value, told) in [
+        ("STRONGROOM__SERVER__LISTEN", "nowhere-7f3a", "server.listen"),
+        ("STRONGROOM__SERVER__LISTENN", "127.0.0.1:0", "listenn"),
+        ("STRONGROOM__CACHE__SOFT_LIFE_SECONDS", "7200", "cache.soft_life_seconds"),
+        ("STRONGROOM__VAULT__ADDRESS", "https://vault-7f3a.example.org:8200", "vault.roots_file"),
+        ("STRONGROOM__POLICY__DIRECTORY", "/nonexistent/policy", "policy"),
+        ("STRONGROOM__DATABASE__DATA__PASSWORD_FILE", "/nonexistent/password", "database.data"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
+        command.arg("serve").arg("--config").arg(&site.config_file).stdin(Stdio::null()).env(setting, value);
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        let last = said.lines().last().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{setting}: {said}");
+        assert!(last.starts_with("strongroom: ") && last.contains(told), "{setting}: {last}");
+        assert!(!last.contains("7f3a"), "{setting}: {last}");
+        assert!(output.stdout.is_empty(), "{setting}");
+    }
+}
+
+/// SIGTERM lets a request that is under way end well, takes no new connections, and leaves the last entry of the run.
+#[tokio::test]
+async fn a_stop_drains_and_is_on_record() {
+    let strongroom = Strongroom::start().await;
+    let portal = strongroom.client("portal").await.with_purpose("TREAT");
+    let path = new_patient(&portal).await;
+    let holder = administrator(&strongroom.databases.data.name).await;
+    holder.batch_execute("BEGIN; LOCK TABLE audit_entry IN SHARE MODE").await.unwrap();
+    let reading = tokio::spawn({
+        let (portal, path) = (portal.clone(), path.clone());
+        async move { portal.get(&path).await }
+    });
+    let watcher = administrator(&strongroom.databases.data.name).await;
+    let waiting = "SELECT count(*) FROM pg_stat_activity \
+         WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    eventually("the read waits for the log", async || {
+        watcher.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 1
+    })
+    .await;
+    let (stopped, answer) = tokio::join!(strongroom.stop(), async {
+        eventually("the service stops", async || {
+            strongroom.log().iter().any(|line| line.contains("service.stopping"))
+        })
+        .await;
+        eventually("the door is shut", async || {
+            tokio::net::TcpStream::connect(strongroom.address).await.is_err()
+        })
+        .await;
+        holder.batch_execute("COMMIT").await.unwrap();
+        reading.await.unwrap()
+    });
+    assert!(stopped);
+    assert_eq!(answer.status(), 200);
+    let acts: Vec<Value> = strongroom.entries().await.iter().map(|entry| entry["act"].clone()).collect();
+    assert_eq!(acts, ["service.start", "record.create", "record.read", "service.stop"]);
+    assert!(strongroom.log().last().unwrap().contains("service.stopped"));
+}
