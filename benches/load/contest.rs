@@ -1,6 +1,7 @@
 //! The run: each server in turn, round after round, for each scenario and number of connections.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use tokio::runtime::Runtime;
@@ -12,7 +13,7 @@ use crate::options::{Options, Scenario};
 use crate::patients::Spread;
 use crate::processor::{Meter, resident_bytes};
 use crate::report::{self, Report};
-use crate::series::{Comparison, Series, compare};
+use crate::series::{Comparison, Sample, Series, compare};
 use crate::stage::Stage;
 
 /// A server in the contest, with its own record of the updates it has seen.
@@ -35,33 +36,47 @@ pub fn run(options: &Options, runtime: &Runtime) -> Result<()> {
 
 fn contest(options: &Options, stage: &mut Stage, runtime: &Runtime) -> Result<Vec<Comparison>> {
     let mut comparisons = Vec::new();
+    let mut patience = options.patience();
     for scenario in &options.scenarios {
         for connections in &options.connections {
             stage.settle(runtime)?;
-            comparisons.push(pairing(options, stage, *scenario, (*connections).max(1))?);
+            comparisons.push(pairing(options, stage, *scenario, (*connections).max(1), &mut patience)?);
         }
     }
     Ok(comparisons)
 }
 
-/// A scenario at a number of connections. The order alternates, so that a drift of the machine hits both alike.
+/// A scenario at a number of connections. The order alternates, so that a drift of the machine hits both alike. A pair of
+/// rounds that something else disturbed is run again while patience lasts, whatever it showed.
 fn pairing(
     options: &Options,
     stage: &mut Stage,
     scenario: Scenario,
     connections: usize,
+    patience: &mut Duration,
 ) -> Result<Comparison> {
     let (mut bare, mut strongroom) = (Series::new()?, Series::new()?);
-    for number in 1..=options.rounds() {
-        let order = if number % 2 == 1 { [false, true] } else { [true, false] };
-        for is_strongroom in order {
-            let (contender, series) =
-                if is_strongroom { (&stage.strongroom, &mut strongroom) } else { (&stage.bare, &mut bare) };
+    let mut number = 1;
+    while number <= options.rounds() {
+        let start = Instant::now();
+        let first_is_bare = number % 2 == 1;
+        let run = |contender: &Contender| -> Result<(Sample, Round)> {
             let round = round(options, contender, &stage.postgres, scenario, connections, number)?;
-            series.add(&round, resident_bytes(contender.process)?)?;
-            stage.check()?;
+            Ok((Sample::of(&round)?, round))
+        };
+        let early = if first_is_bare { Some(run(&stage.bare)?) } else { None };
+        let ours = run(&stage.strongroom)?;
+        let theirs = early.map_or_else(|| run(&stage.bare), Ok)?;
+        stage.check()?;
+        report::round(scenario.name(), connections, number, &theirs.0, &ours.0);
+        let disturbed = theirs.0.others_percent.max(ours.0.others_percent) > report::DISTURBED_PERCENT;
+        if disturbed && !patience.is_zero() {
+            *patience = patience.saturating_sub(start.elapsed());
+            continue;
         }
-        report::round(scenario.name(), connections, number, bare.last(), strongroom.last());
+        bare.add(theirs.0, &theirs.1, resident_bytes(stage.bare.process)?)?;
+        strongroom.add(ours.0, &ours.1, resident_bytes(stage.strongroom.process)?)?;
+        number += 1;
     }
     Ok(compare(scenario.name(), connections, bare.figures(), strongroom.figures()))
 }

@@ -57,6 +57,9 @@ pub struct Options {
     /// End a round after so many requests
     #[arg(long)]
     pub requests: Option<u64>,
+    /// Seconds in all for running rounds again that something else on the machine disturbed [default: 60, quick 15]
+    #[arg(long)]
+    patience: Option<u64>,
     /// Use HTTP/2, a stream at a time on each connection
     #[arg(long)]
     pub http2: bool,
@@ -86,6 +89,10 @@ impl Options {
     pub fn measured(&self) -> Duration {
         let default = if self.quick { 1.0 } else { 3.0 };
         Duration::try_from_secs_f64(self.seconds.unwrap_or(default)).unwrap_or(Duration::from_secs(3))
+    }
+
+    pub fn patience(&self) -> Duration {
+        Duration::from_secs(self.patience.unwrap_or(if self.quick { 15 } else { 60 }))
     }
 
     pub fn warm_up(&self) -> Duration {

@@ -47,23 +47,18 @@ pub fn note(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
+/// Above this share of the machine for others, a round says little.
+pub const DISTURBED_PERCENT: f64 = 15.0;
+
 /// A round of both servers, as it ends.
-pub fn round(
-    scenario: &str,
-    connections: usize,
-    number: usize,
-    bare: Option<&Sample>,
-    strongroom: Option<&Sample>,
-) {
-    let per_second = |sample: Option<&Sample>| sample.map_or(0.0, |sample| sample.per_second);
-    let others = |sample: Option<&Sample>| sample.map_or(0.0, |sample| sample.others_percent);
-    let disturbed = others(bare).max(others(strongroom));
-    let (bare, strongroom) = (per_second(bare), per_second(strongroom));
+pub fn round(scenario: &str, connections: usize, number: usize, bare: &Sample, strongroom: &Sample) {
+    let others = bare.others_percent.max(strongroom.others_percent);
     note(&format!(
-        "  {scenario:<8} {connections:>3} connections, round {number}: bare {bare:>7.0}/s, strongroom \
-         {strongroom:>7.0}/s, ratio {:.2}{}",
-        crate::series::ratio(strongroom, bare),
-        if disturbed > 15.0 { format!(" (others took {disturbed:.0} %)") } else { String::new() },
+        "  {scenario:<8} {connections:>3} connections, round {number}: bare {:>7.0}/s, strongroom {:>7.0}/s, ratio {:.2}{}",
+        bare.per_second,
+        strongroom.per_second,
+        crate::series::ratio(strongroom.per_second, bare.per_second),
+        if others > DISTURBED_PERCENT { format!(" (others took {others:.0} %)") } else { String::new() },
     ));
 }
 
@@ -130,7 +125,7 @@ impl Report {
         }
         let _ = write!(
             out,
-            "\ncpu µs: processor time a request of the server; pg: of all PostgreSQL processes; load: of the generator;\nothers: share of the machine that went to anything else (below 5 %: a quiet run)"
+            "\ncpu µs: processor time a request of the server; pg: of all PostgreSQL processes; load: of the generator;\nothers: share of the machine that went to anything else (above 15 %: disturbed)"
         );
         out
     }

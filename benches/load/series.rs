@@ -50,6 +50,26 @@ pub struct Comparison {
     pub ratio_highest: f64,
 }
 
+impl Sample {
+    /// Of a round whose meters were the server, PostgreSQL, the generator and the machine.
+    pub fn of(round: &Round) -> Result<Self> {
+        let requests = float(round.requests);
+        let used = |index: usize| round.usage.get(index).map_or(0.0, |usage| usage.processor.as_secs_f64());
+        let cpu = |index: usize| used(index) * 1e6 / requests.max(1.0);
+        let seconds = round.elapsed.as_secs_f64().max(1e-9);
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let others = (used(3) - used(0) - used(1) - used(2)).max(0.0);
+        Ok(Self {
+            requests: round.requests,
+            per_second: requests / seconds,
+            server_cpu_us: cpu(0),
+            postgres_cpu_us: cpu(1),
+            generator_cpu_us: cpu(2),
+            others_percent: 100.0 * others / (seconds * float(u64::try_from(processors)?)),
+        })
+    }
+}
+
 /// Collects the rounds of one server.
 pub struct Series {
     samples: Vec<Sample>,
@@ -62,31 +82,11 @@ impl Series {
         Ok(Self { samples: Vec::new(), latency: empty_histogram()?, resident_bytes: 0 })
     }
 
-    /// Adds a round whose meters were the server, PostgreSQL, the generator and the machine.
-    pub fn add(&mut self, round: &Round, resident_bytes: u64) -> Result<()> {
+    pub fn add(&mut self, sample: Sample, round: &Round, resident_bytes: u64) -> Result<()> {
         self.latency.add(&round.latency)?;
         self.resident_bytes = self.resident_bytes.max(resident_bytes);
-        let requests = float(round.requests);
-        let used = |index: usize| round.usage.get(index).map_or(0.0, |usage| usage.processor.as_secs_f64());
-        let cpu = |index: usize| used(index) * 1e6 / requests.max(1.0);
-        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let whole = round.elapsed.as_secs_f64() * float(u64::try_from(processors)?);
-        let others = (used(3) - used(0) - used(1) - used(2)).max(0.0);
-        let per_second = requests / round.elapsed.as_secs_f64().max(1e-9);
-        let sample = Sample {
-            requests: round.requests,
-            per_second,
-            server_cpu_us: cpu(0),
-            postgres_cpu_us: cpu(1),
-            generator_cpu_us: cpu(2),
-            others_percent: 100.0 * others / whole.max(1e-9),
-        };
         self.samples.push(sample);
         Ok(())
-    }
-
-    pub fn last(&self) -> Option<&Sample> {
-        self.samples.last()
     }
 
     pub fn figures(self) -> Figures {

@@ -1,7 +1,7 @@
 //! An installation in a directory: configuration, secrets, certificates, Vault set up, databases migrated.
 //!
 //! What an operator does with `bootstrap`, `migrate` and `cert` in production, done in one go on loopback, by the same
-//! functions. Not here: starting the parts (`stack`) or the service (`cli`).
+//! functions. Not here: starting the parts (`stack`) or the service (`service`).
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

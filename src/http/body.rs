@@ -130,7 +130,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn an_envelope_gives_its_fields_as_they_were_sent(
-            fields in r#"\{("[a-z]{1,4}": ?("[a-z\\u00e9]{0,8}"|-?[1-9][0-9]{0,30}|\[\[\]\])){0,1} ?\}"#,
+            fields in r#"\{("[a-z]{1,4}": ?("[a-zé]{0,8}"|-?[1-9][0-9]{0,30}|\[\[\]\])){0,1} ?\}"#,
             subject in proptest::option::of("[a-z0-9-]{0,40}"),
         ) {
             let named = subject.as_ref().map_or(String::new(), |text| format!(r#""subject":"{text}","#));

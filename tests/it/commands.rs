@@ -1,5 +1,7 @@
 //! The commands that operators and reviewers run beside the service.
 
+use std::fmt::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
@@ -91,7 +93,6 @@ async fn certificates_are_issued_and_revoked() {
     let (code, out, error) = strongroom.command(&[issue.as_slice(), &to].concat()).await;
     assert_eq!(code, Some(0), "{error}");
     let issued: Value = serde_json::from_str(&out).unwrap();
-    use std::os::unix::fs::PermissionsExt;
     let key = std::fs::metadata(folder.path().join("mobile.key")).unwrap();
     assert_eq!(key.permissions().mode() & 0o777, 0o600);
     let serial = issued["serial"].as_str().unwrap();
@@ -143,7 +144,7 @@ fn help_is_as_reviewed() {
     for command in commands {
         let output = run(&[command, &["--help"]].concat());
         assert!(output.status.success(), "{command:?}");
-        help.push_str(&format!("$ strongroom {} --help\n{}\n", command.join(" "), text(&output.stdout)));
+        writeln!(help, "$ strongroom {} --help\n{}", command.join(" "), text(&output.stdout)).unwrap();
     }
     let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/help.txt");
     if std::env::var_os("STRONGROOM_BLESS").is_some() {

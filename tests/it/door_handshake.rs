@@ -34,6 +34,24 @@ async fn without_a_certificate_nobody_comes_in() {
     expect_refusal(&stand, None, HandshakeFailure::NoCertificate).await;
 }
 
+/// In TLS 1.3 a client may speak before it is refused. Closing with that unread would reset the connection, and the
+/// client would learn nothing.
+#[tokio::test]
+async fn who_is_refused_hears_why_even_when_it_has_begun_to_speak() {
+    let stand = Stand::open().await;
+    let mut stream = stand.connect(None, b"http/1.1").await.unwrap();
+    stream.write_all(&[b'x'; 16 * 1024]).await.unwrap();
+    stream.flush().await.unwrap();
+    assert_eq!(stand.failure().await, HandshakeFailure::NoCertificate);
+    // Still open to what comes late.
+    stream.write_all(&[b'x'; 1024]).await.unwrap();
+    stream.flush().await.unwrap();
+    let heard = stream.read(&mut [0]).await.unwrap_err();
+    let alert = heard.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let required = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired);
+    assert_eq!(alert, Some(&required), "{heard}");
+}
+
 #[tokio::test]
 async fn another_ca_is_not_believed() {
     let stand = Stand::open().await;

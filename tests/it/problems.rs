@@ -77,6 +77,18 @@ fn every_code_is_seen_in_some_test() {
     assert!(news.is_empty(), "no test sees {news:?}");
 }
 
+#[test]
+fn the_readme_lists_every_code_beside_its_status() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let is_row = |line: &&str, kind: &ProblemKind| {
+        let statuses = line.split('|').nth(1).unwrap_or_default();
+        statuses.contains(kind.status().as_str()) && line.contains(&format!("`{}`", kind.code()))
+    };
+    for kind in ProblemKind::ALL {
+        assert!(readme.lines().any(|line| is_row(&line, kind)), "README.md lacks {}", kind.code());
+    }
+}
+
 fn fault_codes() -> impl Iterator<Item = &'static str> {
     use FieldFaultCode::{DuplicateField, NotAnObject, NothingToChange, Required, UnknownField};
     let own =

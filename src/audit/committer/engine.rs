@@ -15,6 +15,8 @@ use crate::audit::act::{Act, Outcome};
 use crate::audit::event::EntryDraft;
 use crate::audit::receipt::Receipt;
 
+/// How often the others get to run, at most, before a batch is closed.
+const YIELDS: u32 = 8;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -36,6 +38,7 @@ impl<S: EntrySink> Engine<S> {
     /// Ends when it was told to stop (or every handle is gone) and everything accepted is confirmed.
     pub async fn run(mut self) {
         while self.wait_for_work().await {
+            self.let_others_in().await;
             let batch = self.collect();
             self.commit(batch).await;
         }
@@ -59,6 +62,22 @@ impl<S: EntrySink> Engine<S> {
         };
         self.waiting.extend(job);
         !self.waiting.is_empty()
+    }
+
+    /// Callers that were answered together come back together. Whoever is ready to run now gets to run, for as long as
+    /// that brings entries; else the first of them would cost a commit alone, and all others wait for it. Not a timer:
+    /// on an idle machine it costs nothing.
+    async fn let_others_in(&mut self) {
+        for _ in 0..YIELDS {
+            let before = self.waiting.len();
+            tokio::task::yield_now().await;
+            while let Ok(job) = self.jobs.try_recv() {
+                self.waiting.push_back(job);
+            }
+            if self.waiting.len() == before {
+                return;
+            }
+        }
     }
 
     /// Whole requests, in order, as many as fit.

@@ -124,7 +124,7 @@ impl<'t> Progress<'t> {
     fn of(tale: &'t Tale, total: usize) -> Self {
         let total = u64::try_from(total).unwrap_or_default();
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
-        if let Ok(style) = ProgressStyle::with_template("   {bar:50} {pos}/{len} records, {per_sec}") {
+        if let Ok(style) = ProgressStyle::with_template("   {bar:50} {pos}/{len} records, {elapsed}") {
             bar.set_style(style);
         }
         Self { tale, bar, done: 0 }

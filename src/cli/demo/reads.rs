@@ -95,7 +95,7 @@ fn print_table(tale: &Tale, person: &Person, answers: &[Answer]) {
     let heading: Vec<String> = std::iter::once(String::from("field"))
         .chain(READERS.iter().map(|(client, purpose)| format!("{client} ({purpose})")))
         .collect();
-    tale.show(&tale.style.bold(&row(&heading)));
+    tale.head(&row(&heading));
     for name in person.fields.keys() {
         let cells: Vec<String> =
             std::iter::once(name.clone()).chain(answers.iter().map(|answer| shown(answer, name))).collect();

@@ -8,6 +8,8 @@ use super::super::output::{self, Style};
 
 /// Longest line of the transcript, in characters.
 pub(super) const WIDTH: usize = 116;
+/// What of it is left for what is shown, after the margin and the bar.
+const SHOWN: usize = WIDTH - 5;
 
 pub(super) struct Tale {
     pub style: Style,
@@ -43,7 +45,13 @@ impl Tale {
 
     /// A line that shows what was done, as a program printed it.
     pub fn show(&self, text: &str) {
-        output::line(&format!("{}{} {}", self.margin, self.style.dim("|"), cut(text, WIDTH - 6)));
+        output::line(&format!("{}{} {}", self.margin, self.style.dim("|"), cut(text, SHOWN)));
+    }
+
+    /// The first line of a table.
+    pub fn head(&self, text: &str) {
+        let text = self.style.bold(&cut(text, SHOWN));
+        output::line(&format!("{}{} {text}", self.margin, self.style.dim("|")));
     }
 
     /// States something and stops the demo when it does not hold.

@@ -11,7 +11,7 @@ use super::tale::{Tale, cell};
 
 /// Refused handshakes are put on record beside the handshake, not before it.
 const STRAGGLERS: Duration = Duration::from_secs(5);
-const COLUMNS: [usize; 6] = [13, 22, 30, 15, 8, 22];
+const COLUMNS: [usize; 6] = [13, 21, 29, 15, 8, 19];
 
 /// What must be on record about the patient: act, client, outcome. The last is the stolen certificate's read.
 const EXPECTED: [(&str, &str, &str); 6] = [
@@ -51,7 +51,7 @@ pub(super) async fn of_strangers(tale: &mut Tale, local: &Local) -> Result<()> {
         tick.tick().await;
         let entries = list(&auditor.get(path).await?.body);
         let has = |code: &str| entries.iter().any(|entry| text(entry, "/out/code") == code);
-        if has("no_certificate") && has("identity_unlisted") && has("certificate_revoked") {
+        if has("no_certificate") && has("identity_unlisted") && has("revoked") {
             break entries;
         }
         if begun.elapsed() > STRAGGLERS {
@@ -94,7 +94,7 @@ async fn page(auditor: &Application, cursor: &str) -> Result<Value> {
 
 fn print(tale: &Tale, entries: &[Value]) {
     let heading = ["time (UTC)", "act", "outcome", "who", "purpose", "what was shown"].map(str::to_owned);
-    tale.show(&tale.style.bold(&row(&heading)));
+    tale.head(&row(&heading));
     for entry in entries {
         tale.show(&row(&cells(entry)));
     }

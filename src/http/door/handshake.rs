@@ -2,10 +2,12 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::net::sockopt;
 use rustls::pki_types::CertificateDer;
 use rustls::{CertificateError, Error};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -95,13 +97,47 @@ pub(super) struct Guest {
 /// After this long without an acknowledgement, or with a reader that takes nothing, the kernel gives the connection up.
 const UNACKNOWLEDGED_MS: u32 = 30_000;
 
+/// After an alert, this long is given to a client for closing its side.
+const FAREWELL: Duration = Duration::from_millis(200);
+/// What a client may still send meanwhile: its first request, which TLS 1.3 lets it send before it is refused.
+const FAREWELL_BYTES: u64 = 64 * 1024;
+
+/// A client that did not come through the handshake.
+pub(super) struct Refused {
+    pub failure: HandshakeFailure,
+    /// Still open when there was an alert to send.
+    socket: Option<TcpStream>,
+}
+
+impl From<HandshakeFailure> for Refused {
+    fn from(failure: HandshakeFailure) -> Self {
+        Self { failure, socket: None }
+    }
+}
+
+impl Refused {
+    /// Closes in order: a socket that is closed with unread bytes in it resets the connection (RFC 9293 section 3.10.4),
+    /// and many a client then never sees the alert that says why.
+    pub async fn say_farewell(self) {
+        let Some(mut socket) = self.socket else { return };
+        let listen = async {
+            socket.shutdown().await?;
+            tokio::io::copy(&mut socket.take(FAREWELL_BYTES), &mut tokio::io::sink()).await
+        };
+        // How it ends does not matter any more.
+        let _ = tokio::time::timeout(FAREWELL, listen).await;
+    }
+}
+
 /// Shakes hands and reads who it is. The caller sets the deadline.
-pub(super) async fn shake(door: &Door, socket: TcpStream) -> Result<Guest, HandshakeFailure> {
+pub(super) async fn shake(door: &Door, socket: TcpStream) -> Result<Guest, Refused> {
     socket.set_nodelay(true).map_err(|_| HandshakeFailure::Disconnected)?;
     sockopt::set_tcp_user_timeout(&socket, UNACKNOWLEDGED_MS).map_err(|_| HandshakeFailure::Disconnected)?;
     let verified_at = door.clock.now();
     let (config, generation) = door.tls.for_handshake();
-    let stream = TlsAcceptor::from(config).accept(socket).await.map_err(|error| failure_of(&error))?;
+    let accepted = TlsAcceptor::from(config).accept(socket).into_fallible().await;
+    let stream =
+        accepted.map_err(|(error, socket)| Refused { failure: failure_of(&error), socket: Some(socket) })?;
     let session = stream.get_ref().1;
     let speaks_http2 = session.alpn_protocol() == Some(b"h2");
     let chain = session.peer_certificates().unwrap_or_default().to_vec();
@@ -114,9 +150,9 @@ pub(super) async fn shake(door: &Door, socket: TcpStream) -> Result<Guest, Hands
     let is_stranger = match door.tls.admission().admit(&facts, door.clock.now()) {
         Ok(_) => false,
         Err(Refusal::Unlisted) => true,
-        Err(Refusal::Revoked) => return Err(HandshakeFailure::Revoked),
-        Err(Refusal::Expired) => return Err(HandshakeFailure::NotInDate),
-        Err(Refusal::CrlExpired) => return Err(HandshakeFailure::StatusUnknown),
+        Err(Refusal::Revoked) => return Err(HandshakeFailure::Revoked.into()),
+        Err(Refusal::Expired) => return Err(HandshakeFailure::NotInDate.into()),
+        Err(Refusal::CrlExpired) => return Err(HandshakeFailure::StatusUnknown.into()),
     };
     Ok(Guest { stream, facts, chain, generation, verified_at, is_stranger, speaks_http2 })
 }

@@ -181,13 +181,17 @@ async fn receive(hall: Arc<Hall>, socket: TcpStream, peer: SocketAddr, slot: Own
     let limit = hall.door.limits.handshake_timeout;
     let shaken = match tokio::time::timeout(limit, handshake::shake(&hall.door, socket)).await {
         Ok(shaken) => shaken,
-        Err(_) => Err(HandshakeFailure::Timeout),
+        Err(_) => Err(HandshakeFailure::Timeout.into()),
     };
-    drop(slot);
     let guest = match shaken {
         Ok(guest) => guest,
-        Err(failure) => return hall.refuse(peer, failure),
+        Err(refused) => {
+            hall.refuse(peer, refused.failure);
+            // In its slot, so that those who are leaving are bounded as well.
+            return refused.say_farewell().await;
+        }
     };
+    drop(slot);
     let Ok(_place) = Arc::clone(&hall.connections).try_acquire_owned() else {
         return hall.turn_away(peer);
     };

@@ -22,7 +22,7 @@ use tokio_postgres::NoTls;
 pub use client::{Client, problem, request_id};
 pub use raw::Raw;
 pub use rig::Rig;
-pub use service::{ServiceOptions, Strongroom, signal_hangup};
+pub use service::{ServiceOptions, Strongroom, copy_folder, signal_hangup};
 
 use crate::parts::Parts;
 
