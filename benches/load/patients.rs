@@ -53,7 +53,7 @@ const GIVEN: [&str; 12] = [
     "Farid",
     "Günther",
     "Hiroko",
-    "Ines",
+    "Irina",
     "Jamal",
     "Katarzyna",
     "Lupita",
