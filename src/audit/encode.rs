@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::event::{EntryDraft, KeyObject, Object, RecordObject, Who};
 use crate::domain::class::DataClass;
 use crate::domain::clock::Timestamp;
-use crate::domain::id::{EntryId, FieldName, RecordId, TenantId};
+use crate::domain::id::{EntryId, FieldName, TenantId};
 
 /// Version of the entry's form.
 const FORM: u64 = 1;
@@ -199,7 +199,7 @@ fn record(json: &mut Json, object: &RecordObject) {
         json.raw(",\"masked\":");
         json.names(masked);
     }
-    if let Some(id) = object.record.as_ref().filter(|id| is_ours(id)) {
+    if let Some(id) = object.record.as_ref().filter(|id| id.is_ours()) {
         json.raw(",\"record\":");
         json.string(id.as_str());
     }
@@ -215,7 +215,7 @@ fn key(json: &mut Json, object: &KeyObject) {
     json.string(object.class.as_str());
     json.raw("],\"key\":");
     json.string(object.level.as_str());
-    if let Some(id) = object.record.as_ref().filter(|id| is_ours(id)) {
+    if let Some(id) = object.record.as_ref().filter(|id| id.is_ours()) {
         json.raw(",\"record\":");
         json.string(id.as_str());
     }
@@ -279,33 +279,6 @@ fn who(json: &mut Json, who: &Who) {
             json.raw("}");
         }
     }
-}
-
-/// A UUID, or a token: `tok_` and 26 base-32 characters, or digits that begin with 9 and fail Luhn, which no card
-/// number does. Anything else in a path is the caller's text.
-fn is_ours(id: &RecordId) -> bool {
-    let text = id.as_str();
-    let token =
-        |rest: &str| rest.len() == 26 && rest.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-    let digits = || (12..=19).contains(&text.len()) && text.starts_with('9') && !passes_luhn(text);
-    match text.strip_prefix("tok_") {
-        Some(rest) => token(rest),
-        None if text.bytes().all(|b| b.is_ascii_digit()) => digits(),
-        None => text.len() == 36 && Uuid::try_parse(text).is_ok(),
-    }
-}
-
-fn passes_luhn(digits: &str) -> bool {
-    let sum: u32 = digits
-        .bytes()
-        .rev()
-        .enumerate()
-        .map(|(place, digit)| {
-            let digit = u32::from(digit.wrapping_sub(b'0'));
-            if place % 2 == 0 { digit } else { digit * 2 / 10 + digit * 2 % 10 }
-        })
-        .sum();
-    sum.is_multiple_of(10)
 }
 
 /// W3C Trace Context section 3.2.2.3: 32 lower-case hexadecimal digits.

@@ -7,7 +7,7 @@ use super::super::act::{Act, Outcome};
 use super::super::event::{EntryDraft, KeyLevel, KeyObject, RecordObject};
 use super::super::fixtures::{context, names, patient, read, scribe, uuid};
 use super::*;
-use crate::domain::id::{CollectionName, KeyId, RecordVersion, SubjectId};
+use crate::domain::id::{CollectionName, KeyId, RecordId, RecordVersion, SubjectId};
 
 const SCHEMA: &str = include_str!("../../audit/entry.schema.json");
 

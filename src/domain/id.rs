@@ -120,6 +120,35 @@ impl RecordId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether the service could have made it: a UUID, or a token, which is `tok_` and 26 base-32 characters, or digits
+    /// that begin with 9 and fail Luhn, which no card number does. Anything else in a path is the caller's text, perhaps
+    /// a name or a number of a person: it goes neither into the log nor to the database.
+    pub fn is_ours(&self) -> bool {
+        let text = self.as_str();
+        let token = |rest: &str| {
+            rest.len() == 26 && rest.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+        };
+        let digits = || (12..=19).contains(&text.len()) && text.starts_with('9') && !passes_luhn(text);
+        match text.strip_prefix("tok_") {
+            Some(rest) => token(rest),
+            None if text.bytes().all(|b| b.is_ascii_digit()) => digits(),
+            None => text.len() == 36 && Uuid::try_parse(text).is_ok(),
+        }
+    }
+}
+
+fn passes_luhn(digits: &str) -> bool {
+    let sum: u32 = digits
+        .bytes()
+        .rev()
+        .enumerate()
+        .map(|(place, digit)| {
+            let digit = u32::from(digit.wrapping_sub(b'0'));
+            if place % 2 == 0 { digit } else { digit * 2 / 10 + digit * 2 % 10 }
+        })
+        .sum();
+    sum.is_multiple_of(10)
 }
 
 /// The version of a record, from 1; the ETag of `GET`.
@@ -212,6 +241,19 @@ mod tests {
         assert!(RecordId::parse("tok_7k3m9q2w5x8z1c4v6b7n0p2r4t").is_some());
         for bad in ["", "a/b", "a%2f", "A", &"a".repeat(65)] {
             assert!(RecordId::parse(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_callers_text_is_no_id_of_ours() {
+        let is_ours = |text: &str| RecordId::parse(text).unwrap().is_ours();
+        for ours in
+            ["019b76da-0000-7000-8000-00000000000c", "tok_7k3m9q2w5x8z1c4v6b7n0p2r4t", "9111111111111112"]
+        {
+            assert!(is_ours(ours), "{ours}");
+        }
+        for text in ["4111111111111111", "9111111111111111115", "951-47-8263", "smith", "tok_smith"] {
+            assert!(!is_ours(text), "{text}");
         }
     }
 }

@@ -64,7 +64,7 @@ fn parse(query: EventsQuery) -> Result<EventsRequest, Unreadable> {
         actor: optional(query.actor, |name| (name.len() <= 64).then(|| Arc::from(name)))?,
         subject: optional(query.subject, SubjectId::parse)?,
         collection: optional(query.collection, CollectionName::parse)?,
-        record: optional(query.record, RecordId::parse)?,
+        record: optional(query.record, |id| RecordId::parse(id).filter(RecordId::is_ours))?,
         purpose: optional(query.purpose, Purpose::parse)?,
     };
     let order = |word: &str| match word {

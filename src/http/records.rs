@@ -124,7 +124,7 @@ impl Place {
 
     /// An id that cannot exist gets the answer, and the entry, of one that does not.
     async fn record(&self, app: &App, action: Action) -> Result<RecordId, Problem> {
-        match RecordId::parse(&self.id) {
+        match RecordId::parse(&self.id).filter(RecordId::is_ours) {
             Some(record) => Ok(record),
             None => Err(app.service.impossible_record(&self.context, &self.collection, action).await.into()),
         }
