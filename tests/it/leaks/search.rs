@@ -61,7 +61,7 @@ impl Search {
     }
 }
 
-/// With every character that is not ASCII as `\uXXXX`.
+/// With every character that is not ASCII as a `\u` escape.
 fn escaped(text: &str, is_upper: bool) -> String {
     text.encode_utf16()
         .map(|unit| match u8::try_from(unit) {
