@@ -7,9 +7,13 @@ use serde_json::{Value, json};
 use strongroom::devstack::ClientFiles;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use x509_parser::prelude::FromDer;
 
 use crate::support::line::{Line, alert};
-use crate::support::{Client, Strongroom, eventually, hex, on_shared_runtime, problem, site};
+use crate::support::{
+    Client, ServiceOptions, Strongroom, eventually, hex, on_shared_runtime, parts, problem, replace_file,
+    site,
+};
 
 const PORTAL: &str = "spiffe://strongroom.internal/client/clinic-north/portal";
 const MOBILE: &str = "spiffe://strongroom.internal/client/clinic-north/mobile";
@@ -101,7 +105,7 @@ async fn an_identity_that_is_taken_away_is_out_on_open_connections_too() {
     let file = scene.strongroom.policy_directory.join("identities.toml");
     let whole = std::fs::read_to_string(&file).unwrap();
     let client = whole.split("[[client]]").find(|client| client.contains(PORTAL)).unwrap();
-    std::fs::write(&file, whole.replace(&format!("[[client]]{client}"), "")).unwrap();
+    replace_file(&file, &whole.replace(&format!("[[client]]{client}"), ""));
     if let Some(told) = scene.ends().await {
         assert_eq!(told, (403, "identity_unlisted".into()));
     }
@@ -116,7 +120,7 @@ async fn an_identity_that_is_taken_away_is_out_on_open_connections_too() {
         loads.len() == 1 && loads[0]["out"]["status"] == "success" && loads[0]["basis"]["loaded"].is_string()
     })
     .await;
-    std::fs::write(&file, whole).unwrap();
+    replace_file(&file, &whole);
     eventually("it is in again", async || returned.get(&scene.path).await.status() == 200).await;
 }
 
@@ -171,4 +175,49 @@ async fn no_certificate_no_byte() {
     };
     eventually("both attempts are on record", async || codes().await.len() >= 2).await;
     assert_eq!(codes().await, ["no_certificate", "unknown_issuer"]);
+}
+
+/// Whoever speaks for Vault cannot shut everyone out with a list by a CA of their own: it is not stored, that is told,
+/// and the lists that are there stay in force.
+#[tokio::test]
+async fn a_list_by_a_false_ca_is_not_taken() {
+    let first = Strongroom::start().await;
+    let kept = first.policy_directory.parent().unwrap().join("crl");
+    let directory = first.policy_directory.parent().unwrap().join("crl-of-the-second");
+    std::fs::create_dir(&directory).unwrap();
+    for name in ["root.crl", "issuing.crl"] {
+        std::fs::copy(kept.join(name), directory.join(name)).unwrap();
+    }
+    // It calls itself as the real one does.
+    let issuing = std::fs::read(kept.join("issuing.crl")).unwrap();
+    let (_, real) = x509_parser::revocation_list::CertificateRevocationList::from_der(&issuing).unwrap();
+    let name = real.issuer().iter_common_name().next().unwrap().as_str().unwrap().to_owned();
+    write_vault("sys/mounts/pki-false", &json!({ "type": "pki", "config": { "max_lease_ttl": "8760h" } }))
+        .await;
+    let ca = json!({ "common_name": name, "key_type": "ec", "key_bits": 256, "ttl": "8000h" });
+    write_vault("pki-false/root/generate/internal", &ca).await;
+
+    let settings = [
+        ("STRONGROOM__VAULT__PKI_ISSUING_MOUNT", "pki-false".to_owned()),
+        ("STRONGROOM__SERVER__CRL_DIRECTORY", directory.display().to_string()),
+    ];
+    let settings = settings.map(|(key, value)| (key.to_owned(), value)).to_vec();
+    let second = Strongroom::start_with(ServiceOptions { settings, ..Default::default() }).await;
+    eventually("the false list was refused more than once", async || {
+        let told = second.log().iter().filter(|line| line.contains("revocation.store_failed")).count();
+        told >= 2
+    })
+    .await;
+    assert_eq!(std::fs::read(directory.join("issuing.crl")).unwrap(), issuing);
+    let client = second.client("portal").await.with_purpose("TREAT");
+    let missing = client.get("/api/v1/patients/0192f0c1-0000-7000-8000-000000000001").await;
+    assert_eq!(problem(missing).await, (404, "record_not_found".into()));
+}
+
+async fn write_vault(path: &str, body: &Value) {
+    let url = format!("{}/v1/{path}", parts().text("/vault/address"));
+    let request = reqwest::Client::builder().no_proxy().build().unwrap().post(url);
+    let token = parts().secret("/vault/token_file");
+    let answer = request.header("x-vault-token", token.trim()).json(body).send().await.unwrap();
+    assert!(answer.status().is_success(), "{path}: {}", answer.status());
 }

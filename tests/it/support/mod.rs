@@ -8,7 +8,7 @@ pub mod samples;
 mod service;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -127,6 +127,13 @@ pub fn policy_directory() -> PathBuf {
 pub fn install_provider() {
     // Another test may have installed it already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+/// Puts another file in its place, as an operator's editor would: nobody sees half of it.
+pub fn replace_file(path: &Path, text: &str) {
+    let aside = path.with_extension("new");
+    std::fs::write(&aside, text).unwrap();
+    std::fs::rename(aside, path).unwrap();
 }
 
 /// Lower-case hexadecimal.
