@@ -30,7 +30,7 @@ check: tools ## rustfmt, clippy, cargo-deny (bans, licences, sources), typos
 	PATH="$(CURDIR)/$(TOOLS)/check/bin:$$PATH" typos
 
 bench: ## the benchmarks, in release mode
-	$(CARGO) bench $(ARGS)
+	$(CARGO) bench --bench load -- $(ARGS)
 
 fmt: ## format the code
 	$(CARGO) fmt
