@@ -35,8 +35,8 @@ CREATE TABLE subject (
     PRIMARY KEY (tenant_id, subject_id)
 );
 
--- The current version of each record. Arrays run in parallel: seal_classes with seal_headers, field_ids with
--- field_seals (index into the seals) and sealed_values. A deleted record is a version without seals.
+-- The current version of each record. src/storage/sealed_columns.rs describes the bytes of seal_headers (67 for each
+-- seal) and sealed_values. A deleted record is a version without seals.
 CREATE TABLE record (
     tenant_id uuid NOT NULL,
     collection text COLLATE "C" NOT NULL,
@@ -44,20 +44,14 @@ CREATE TABLE record (
     version bigint NOT NULL CHECK (version BETWEEN 1 AND 4294967295),
     subject_id uuid,
     deleted boolean NOT NULL,
-    seal_classes text[] NOT NULL,
-    seal_headers bytea[] NOT NULL,
-    field_ids bigint[] NOT NULL,
-    field_seals smallint[] NOT NULL,
-    sealed_values bytea[] NOT NULL,
+    seal_headers bytea NOT NULL,
+    sealed_values bytea NOT NULL,
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
     expires_at timestamptz,
     audit_entry_id uuid NOT NULL,
     PRIMARY KEY (tenant_id, collection, record_id),
-    FOREIGN KEY (tenant_id, subject_id) REFERENCES subject (tenant_id, subject_id),
-    CHECK (cardinality(seal_classes) = cardinality(seal_headers)),
-    CHECK (cardinality(field_ids) = cardinality(field_seals)),
-    CHECK (cardinality(field_ids) = cardinality(sealed_values))
+    FOREIGN KEY (tenant_id, subject_id) REFERENCES subject (tenant_id, subject_id)
 );
 
 CREATE INDEX record_by_subject ON record (tenant_id, subject_id) WHERE subject_id IS NOT NULL;
@@ -73,11 +67,8 @@ CREATE TABLE record_history (
     version bigint NOT NULL,
     subject_id uuid,
     deleted boolean NOT NULL,
-    seal_classes text[] NOT NULL,
-    seal_headers bytea[] NOT NULL,
-    field_ids bigint[] NOT NULL,
-    field_seals smallint[] NOT NULL,
-    sealed_values bytea[] NOT NULL,
+    seal_headers bytea NOT NULL,
+    sealed_values bytea NOT NULL,
     created_at timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
     expires_at timestamptz,
@@ -101,8 +92,7 @@ ALTER TABLE record_history ENABLE ALWAYS TRIGGER record_history_is_append_only;
 -- FOR KEY SHARE needs UPDATE on one column; no path of the service sets it back to 'active'.
 GRANT SELECT, INSERT, UPDATE (state) ON subject TO strongroom_app;
 GRANT SELECT, INSERT ON record TO strongroom_app;
-GRANT UPDATE (version, deleted, seal_classes, seal_headers, field_ids, field_seals, sealed_values, updated_at,
-              expires_at, audit_entry_id) ON record TO strongroom_app;
+GRANT UPDATE (version, deleted, seal_headers, sealed_values, updated_at, expires_at, audit_entry_id) ON record TO strongroom_app;
 GRANT INSERT ON record_history TO strongroom_app;
 
 RESET ROLE;

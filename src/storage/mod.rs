@@ -7,6 +7,7 @@ pub mod key_store;
 pub mod migrate;
 pub mod pool;
 pub mod records;
+pub mod sealed_columns;
 
 pub use audit::{AuditReader, AuditStore};
 pub use key_store::KeyDatabase;

@@ -4,11 +4,12 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::pool::{Database, StorageError};
+use super::sealed_columns::{decode_fields, decode_seals, encode_fields, encode_seals};
 use crate::audit::OutboxBytes;
-use crate::crypto::{HEADER_BYTES, Seal, SealPlace, SealedField, SealedRecord, StoredRecord};
+use crate::crypto::{SealPlace, SealedRecord, StoredRecord};
 use crate::domain::class::DataClass;
 use crate::domain::clock::Timestamp;
-use crate::domain::id::{CollectionName, FieldId, KeyId, RecordId, RecordVersion, SubjectId, TenantId};
+use crate::domain::id::{CollectionName, KeyId, RecordId, RecordVersion, SubjectId, TenantId};
 
 /// The record tables of the data database.
 #[derive(Clone)]
@@ -59,8 +60,7 @@ impl RecordStore {
         record: &RecordId,
     ) -> Result<Option<FoundRecord>, StorageError> {
         const SQL: &str = "/* storage::records::find */ \
-            SELECT r.version, r.subject_id, r.seal_classes, r.seal_headers, r.field_ids, r.field_seals, \
-                   r.sealed_values, r.created_at, r.updated_at, \
+            SELECT r.version, r.subject_id, r.seal_headers, r.sealed_values, r.created_at, r.updated_at, \
                    s.lowest_phi_key, s.lowest_pii_key, s.lowest_chd_key \
             FROM record r \
             LEFT JOIN subject s ON s.tenant_id = r.tenant_id AND s.subject_id = r.subject_id \
@@ -130,10 +130,7 @@ impl RecordStore {
                             &place.record.as_str(),
                             &i64::from(place.version.get()),
                             &subject_id,
-                            &columns.classes,
                             &columns.headers,
-                            &columns.field_ids,
-                            &columns.field_seals,
                             &columns.values,
                             &columns.now,
                             entry.entry_id().as_uuid(),
@@ -171,10 +168,7 @@ impl RecordStore {
                             &place.record.as_str(),
                             &i64::from(place.version.get()),
                             &deleted,
-                            &columns.classes,
                             &columns.headers,
-                            &columns.field_ids,
-                            &columns.field_seals,
                             &columns.values,
                             &columns.now,
                             entry.entry_id().as_uuid(),
@@ -191,28 +185,28 @@ impl RecordStore {
 const INSERT_WITH_SUBJECT: &str = "/* storage::records::insert */ \
     WITH new_subject AS (INSERT INTO subject (tenant_id, subject_id) VALUES ($1, $5)), \
     new_record AS ( \
-        INSERT INTO record (tenant_id, collection, record_id, version, subject_id, deleted, seal_classes, \
-                            seal_headers, field_ids, field_seals, sealed_values, created_at, updated_at, audit_entry_id) \
-        VALUES ($1, $2, $3, $4, $5, false, $6, $7, $8, $9, $10, $11, $11, $12)) \
-    INSERT INTO audit_outbox (tenant_id, entry_id, entry) VALUES ($1, $12, $13)";
+        INSERT INTO record (tenant_id, collection, record_id, version, subject_id, deleted, seal_headers, \
+                            sealed_values, created_at, updated_at, audit_entry_id) \
+        VALUES ($1, $2, $3, $4, $5, false, $6, $7, $8, $8, $9)) \
+    INSERT INTO audit_outbox (tenant_id, entry_id, entry) VALUES ($1, $9, $10)";
 
 const INSERT_FOR_SUBJECT: &str = "/* storage::records::insert */ \
     WITH active_subject AS ( \
         SELECT subject_id FROM subject \
         WHERE tenant_id = $1 AND subject_id = $5 AND state = 'active' FOR KEY SHARE), \
     new_record AS ( \
-        INSERT INTO record (tenant_id, collection, record_id, version, subject_id, deleted, seal_classes, \
-                            seal_headers, field_ids, field_seals, sealed_values, created_at, updated_at, audit_entry_id) \
-        SELECT $1, $2, $3, $4, subject_id, false, $6, $7, $8, $9, $10, $11, $11, $12 FROM active_subject \
+        INSERT INTO record (tenant_id, collection, record_id, version, subject_id, deleted, seal_headers, \
+                            sealed_values, created_at, updated_at, audit_entry_id) \
+        SELECT $1, $2, $3, $4, subject_id, false, $6, $7, $8, $8, $9 FROM active_subject \
         RETURNING record_id) \
-    INSERT INTO audit_outbox (tenant_id, entry_id, entry) SELECT $1, $12, $13 FROM new_record";
+    INSERT INTO audit_outbox (tenant_id, entry_id, entry) SELECT $1, $9, $10 FROM new_record";
 
 const INSERT_WITHOUT_SUBJECT: &str = "/* storage::records::insert */ \
     WITH new_record AS ( \
-        INSERT INTO record (tenant_id, collection, record_id, version, subject_id, deleted, seal_classes, \
-                            seal_headers, field_ids, field_seals, sealed_values, created_at, updated_at, audit_entry_id) \
-        VALUES ($1, $2, $3, $4, $5, false, $6, $7, $8, $9, $10, $11, $11, $12)) \
-    INSERT INTO audit_outbox (tenant_id, entry_id, entry) VALUES ($1, $12, $13)";
+        INSERT INTO record (tenant_id, collection, record_id, version, subject_id, deleted, seal_headers, \
+                            sealed_values, created_at, updated_at, audit_entry_id) \
+        VALUES ($1, $2, $3, $4, $5, false, $6, $7, $8, $8, $9)) \
+    INSERT INTO audit_outbox (tenant_id, entry_id, entry) VALUES ($1, $9, $10)";
 
 const REPLACE: &str = "/* storage::records::replace */ \
     WITH old AS ( \
@@ -226,40 +220,31 @@ const REPLACE: &str = "/* storage::records::replace */ \
         SELECT old.* FROM old \
         WHERE old.subject_id IS NULL OR EXISTS (SELECT 1 FROM active_subject)), \
     kept AS ( \
-        INSERT INTO record_history (tenant_id, collection, record_id, version, subject_id, deleted, seal_classes, \
-                                    seal_headers, field_ids, field_seals, sealed_values, created_at, updated_at, \
-                                    expires_at, audit_entry_id) \
-        SELECT tenant_id, collection, record_id, version, subject_id, deleted, seal_classes, seal_headers, field_ids, \
-               field_seals, sealed_values, created_at, updated_at, expires_at, audit_entry_id FROM current), \
+        INSERT INTO record_history (tenant_id, collection, record_id, version, subject_id, deleted, seal_headers, \
+                                    sealed_values, created_at, updated_at, expires_at, audit_entry_id) \
+        SELECT tenant_id, collection, record_id, version, subject_id, deleted, seal_headers, sealed_values, created_at, \
+               updated_at, expires_at, audit_entry_id FROM current), \
     replaced AS ( \
-        UPDATE record SET version = $4, deleted = $5, seal_classes = $6, seal_headers = $7, field_ids = $8, \
-                          field_seals = $9, sealed_values = $10, updated_at = $11, audit_entry_id = $12 \
+        UPDATE record SET version = $4, deleted = $5, seal_headers = $6, sealed_values = $7, updated_at = $8, \
+                          audit_entry_id = $9 \
         FROM current \
         WHERE record.tenant_id = current.tenant_id AND record.collection = current.collection \
           AND record.record_id = current.record_id \
         RETURNING record.record_id) \
-    INSERT INTO audit_outbox (tenant_id, entry_id, entry) SELECT $1, $12, $13 FROM replaced";
+    INSERT INTO audit_outbox (tenant_id, entry_id, entry) SELECT $1, $9, $10 FROM replaced";
 
-/// The arrays of a version, borrowed from the sealed record.
-struct Columns<'a> {
-    classes: Vec<&'static str>,
-    headers: Vec<&'a [u8]>,
-    field_ids: Vec<i64>,
-    field_seals: Vec<i16>,
-    values: Vec<&'a [u8]>,
+/// The columns of a version.
+struct Columns {
+    headers: Vec<u8>,
+    values: Vec<u8>,
     now: jiff::Timestamp,
 }
 
-impl<'a> Columns<'a> {
-    fn of(sealed: &'a SealedRecord, now: Timestamp) -> Result<Self, StorageError> {
-        let seals = sealed.seals();
-        let fields = sealed.fields();
+impl Columns {
+    fn of(sealed: &SealedRecord, now: Timestamp) -> Result<Self, StorageError> {
         Ok(Self {
-            classes: seals.iter().map(|seal| seal.class.as_str()).collect(),
-            headers: seals.iter().map(|seal| seal.header.as_slice()).collect(),
-            field_ids: fields.iter().map(|field| i64::from(field.id.0)).collect(),
-            field_seals: fields.iter().map(|field| i16::from(field.seal)).collect(),
-            values: fields.iter().map(|field| field.bytes.as_slice()).collect(),
+            headers: encode_seals(sealed.seals()),
+            values: encode_fields(sealed.fields())?,
             now: jiff::Timestamp::from_microsecond(now.as_micros())
                 .map_err(|_| StorageError::Malformed("the clock"))?,
         })
@@ -281,11 +266,8 @@ fn found(
         .and_then(RecordVersion::new)
         .ok_or(StorageError::Malformed("version"))?;
     let subject = column::<Option<Uuid>>(row, 1, "subject")?.map(SubjectId::from_uuid);
-    let classes: Vec<&str> = column(row, 2, "seal classes")?;
-    let headers: Vec<&[u8]> = column(row, 3, "seal headers")?;
-    let ids: Vec<i64> = column(row, 4, "field ids")?;
-    let seals: Vec<i16> = column(row, 5, "field seals")?;
-    let values: Vec<&[u8]> = column(row, 6, "sealed values")?;
+    let seals = decode_seals(column(row, 2, "seal headers")?)?;
+    let fields = decode_fields(column(row, 3, "sealed values")?)?;
     let place =
         SealPlace { tenant, collection: collection.clone(), record: record.clone(), version, subject };
     let instant = |index| {
@@ -293,14 +275,10 @@ fn found(
     };
     let lowest = |index| column::<Option<i64>>(row, index, "lowest key").map(|floor| floor.unwrap_or(1));
     Ok(FoundRecord {
-        stored: StoredRecord {
-            place,
-            seals: read_seals(&classes, &headers)?,
-            fields: read_fields(&ids, &seals, &values)?,
-        },
-        created_at: instant(7)?,
-        updated_at: instant(8)?,
-        lowest_keys: [lowest(9)?, lowest(10)?, lowest(11)?],
+        stored: StoredRecord { place, seals, fields },
+        created_at: instant(4)?,
+        updated_at: instant(5)?,
+        lowest_keys: [lowest(6)?, lowest(7)?, lowest(8)?],
     })
 }
 
@@ -311,29 +289,4 @@ fn column<'r, T: tokio_postgres::types::FromSql<'r>>(
     name: &'static str,
 ) -> Result<T, StorageError> {
     row.try_get(index).map_err(|_| StorageError::Malformed(name))
-}
-
-fn read_seals(classes: &[&str], headers: &[&[u8]]) -> Result<Vec<Seal>, StorageError> {
-    if classes.len() != headers.len() {
-        return Err(StorageError::Malformed("seals"));
-    }
-    let read = |(class, header): (&&str, &&[u8])| {
-        let class = DataClass::parse(class).ok_or(StorageError::Malformed("seal class"))?;
-        let header =
-            <[u8; HEADER_BYTES]>::try_from(*header).map_err(|_| StorageError::Malformed("seal header"))?;
-        Ok(Seal { class, header })
-    };
-    classes.iter().zip(headers).map(read).collect()
-}
-
-fn read_fields(ids: &[i64], seals: &[i16], values: &[&[u8]]) -> Result<Vec<SealedField>, StorageError> {
-    if ids.len() != seals.len() || ids.len() != values.len() {
-        return Err(StorageError::Malformed("fields"));
-    }
-    let read = |((id, seal), value): ((&i64, &i16), &&[u8])| {
-        let id = u32::try_from(*id).map_err(|_| StorageError::Malformed("field id"))?;
-        let seal = u8::try_from(*seal).map_err(|_| StorageError::Malformed("field seal"))?;
-        Ok(SealedField { id: FieldId(id), seal, bytes: value.to_vec() })
-    };
-    ids.iter().zip(seals).zip(values).map(read).collect()
 }

@@ -3,6 +3,8 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 use strongroom::crypto::digest::{hex, sha256};
+use strongroom::domain::class::DataClass;
+use strongroom::storage::sealed_columns::decode_seals;
 
 use crate::support::samples::{message, patient, small_patient};
 use crate::support::{Client, Strongroom, request_id, site};
@@ -152,18 +154,17 @@ async fn a_life_leaves_these_entries_and_no_others() {
 
 /// For each version of a record, oldest first: SHA-256 of its stored seal headers by class, and the entry that it names.
 async fn seals_of(strongroom: &Strongroom, id: &str) -> Vec<(String, String)> {
-    let sql = "SELECT seal_classes, seal_headers, audit_entry_id FROM (
-                   SELECT version, seal_classes, seal_headers, audit_entry_id, record_id FROM record UNION ALL
-                   SELECT version, seal_classes, seal_headers, audit_entry_id, record_id FROM record_history) AS every
+    let sql = "SELECT seal_headers, audit_entry_id FROM (
+                   SELECT version, seal_headers, audit_entry_id, record_id FROM record UNION ALL
+                   SELECT version, seal_headers, audit_entry_id, record_id FROM record_history) AS every
                WHERE record_id = $1 ORDER BY version";
     let rows = strongroom.data().await.query(sql, &[&id]).await.unwrap();
     rows.iter()
         .map(|row| {
-            let (classes, headers): (Vec<String>, Vec<Vec<u8>>) = (row.get(0), row.get(1));
-            let of =
-                |class: &str| classes.iter().position(|each| each == class).map(|at| headers[at].clone());
-            let bytes: Vec<u8> = ["phi", "pii", "chd"].into_iter().filter_map(of).flatten().collect();
-            (hex(&sha256(&bytes)), row.get::<_, uuid::Uuid>(2).to_string())
+            let seals = decode_seals(row.get(0)).unwrap();
+            let of = |class| seals.iter().find(|seal| seal.class == class).map(|seal| seal.header);
+            let bytes: Vec<u8> = DataClass::ALL.into_iter().filter_map(of).flatten().collect();
+            (hex(&sha256(&bytes)), row.get::<_, uuid::Uuid>(1).to_string())
         })
         .collect()
 }

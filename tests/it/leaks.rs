@@ -213,7 +213,8 @@ impl Scene {
         administrator.batch_execute("BEGIN; LOCK TABLE record IN ACCESS EXCLUSIVE MODE").await.unwrap();
         asker.fails(503, Method::POST, "/api/v1/patients", &json, &whole).await;
         administrator.batch_execute("COMMIT").await.unwrap();
-        let bend = "UPDATE record SET sealed_values[1] = sealed_values[2] WHERE collection = 'patients'";
+        let bend = "UPDATE record SET sealed_values = set_byte(sealed_values, 40, get_byte(sealed_values, 40) # 1) \
+             WHERE collection = 'patients'";
         administrator.execute(bend, &[]).await.unwrap();
         asker.fails(500, Method::GET, &self.path, &[], "").await;
     }

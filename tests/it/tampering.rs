@@ -5,6 +5,9 @@
 //! reconciliation with the log finds them.
 
 use serde_json::{Value, json};
+use strongroom::crypto::{Seal, SealedField};
+use strongroom::domain::id::FieldId;
+use strongroom::storage::sealed_columns::{decode_fields, decode_seals, encode_fields, encode_seals};
 use tokio_postgres::Client as Superuser;
 
 use crate::support::{Client, Strongroom, problem};
@@ -42,6 +45,37 @@ impl Stand {
     }
 }
 
+/// The seals and values of a stored record, as a superuser sees and rewrites them.
+struct StoredRow {
+    seals: Vec<Seal>,
+    fields: Vec<SealedField>,
+}
+
+impl StoredRow {
+    async fn of(superuser: &Superuser, record: &str) -> Self {
+        let sql = "SELECT seal_headers, sealed_values FROM record WHERE record_id = $1";
+        let row = superuser.query_one(sql, &[&record]).await.unwrap();
+        Self { seals: decode_seals(row.get(0)).unwrap(), fields: decode_fields(row.get(1)).unwrap() }
+    }
+
+    async fn store(&self, superuser: &Superuser, record: &str) {
+        let sql = "UPDATE record SET seal_headers = $2, sealed_values = $3 WHERE record_id = $1";
+        let (seals, fields) = (encode_seals(&self.seals), encode_fields(&self.fields).unwrap());
+        assert_eq!(superuser.execute(sql, &[&record, &seals, &fields]).await.unwrap(), 1);
+    }
+
+    fn empty(&mut self) {
+        self.seals.clear();
+        self.fields.clear();
+    }
+
+    /// The bytes only: each field keeps its number and its seal.
+    fn swap_values(&mut self, one: usize, other: usize) {
+        let bytes = std::mem::take(&mut self.fields[one].bytes);
+        self.fields[one].bytes = std::mem::replace(&mut self.fields[other].bytes, bytes);
+    }
+}
+
 fn patient(mrn: &str) -> Value {
     json!({
         "family_name": MARK, "given_name": "Bożena", "birth_date": "1984-02-29", "mrn": mrn,
@@ -75,56 +109,67 @@ fn path(id: &str) -> String {
     format!("/api/v1/patients/{id}")
 }
 
+type Change = (&'static str, fn(&mut StoredRow));
+
+/// What can be done to the seals and values of one row.
+const CHANGES: &[Change] = &[
+    ("two values change places", |row| row.swap_values(0, 1)),
+    ("a value is bent", |row| row.fields[0].bytes[3] ^= 1),
+    ("a value is emptied", |row| row.fields[0].bytes.clear()),
+    ("a value loses its end", |row| row.fields[0].bytes.truncate(20)),
+    ("a field is trimmed", |row| row.fields.truncate(row.fields.len() - 1)),
+    ("every field is trimmed", |row| row.empty()),
+    ("the fields are trimmed and the seals stay", |row| row.fields.clear()),
+    ("a field is added", |row| row.fields.push(SealedField { id: FieldId(14), ..row.fields[0].clone() })),
+    ("a field is listed twice", |row| row.fields[1].id = row.fields[0].id),
+    ("a field takes another's number", |row| {
+        let id = row.fields[0].id;
+        row.fields[0].id = row.fields[1].id;
+        row.fields[1].id = id;
+    }),
+    ("every field takes a number that the collection does not have", |row| {
+        row.fields.iter_mut().for_each(|field| field.id = FieldId(9000 + field.id.0));
+    }),
+    ("a field is put under another seal", |row| row.fields[0].seal = 1 - row.fields[0].seal),
+    ("a field is put under no seal", |row| row.fields[0].seal = 2),
+    ("seals change places", |row| row.seals.swap(0, 1)),
+    ("classes change places", |row| {
+        let class = row.seals[0].class;
+        row.seals[0].class = row.seals[1].class;
+        row.seals[1].class = class;
+    }),
+    ("a seal is there twice", |row| row.seals.push(row.seals[0].clone())),
+    ("a seal is trimmed", |row| row.seals.truncate(1)),
+    ("a salt is bent", |row| row.seals[0].header[19] ^= 1),
+    ("a commitment is bent", |row| row.seals[0].header[39] ^= 1),
+    ("another key is named", |row| row.seals[0].header[9] = 2),
+    ("another suite is named", |row| row.seals[0].header[1] = 2),
+];
+
 /// Every change inside one row: values, headers, the list of fields, and the place that they were sealed for.
 #[tokio::test]
 async fn a_row_that_was_changed_does_not_open() {
     let stand = Stand::start().await;
+    for (what, change) in CHANGES {
+        let id = stand.patient().await;
+        let mut row = StoredRow::of(&stand.superuser, &id).await;
+        change(&mut row);
+        row.store(&stand.superuser, &id).await;
+        stand.refuses(what, &path(&id), &id).await;
+    }
     for (what, set) in [
+        ("no value", "sealed_values = ''"),
+        ("no header", "seal_headers = ''"),
         (
-            "two values change places",
-            "sealed_values[1] = sealed_values[2], sealed_values[2] = sealed_values[1]",
+            "the values lose their end",
+            "sealed_values = substring(sealed_values FROM 1 FOR length(sealed_values) - 1)",
         ),
+        ("the values go on", "sealed_values = sealed_values || '\\x00'"),
         (
-            "a value is bent",
-            "sealed_values[1] = set_byte(sealed_values[1], 3, get_byte(sealed_values[1], 3) # 1)",
+            "a header loses its end",
+            "seal_headers = substring(seal_headers FROM 1 FOR length(seal_headers) - 1)",
         ),
-        ("a value is emptied", "sealed_values[1] = ''"),
-        ("a value is null", "sealed_values[1] = NULL"),
-        ("a value loses its end", "sealed_values[1] = substring(sealed_values[1] FROM 1 FOR 20)"),
-        (
-            "a field is trimmed",
-            "field_ids = trim_array(field_ids, 1), field_seals = trim_array(field_seals, 1), \
-             sealed_values = trim_array(sealed_values, 1)",
-        ),
-        (
-            "every field is trimmed",
-            "field_ids = '{}', field_seals = '{}', sealed_values = '{}', seal_classes = '{}', seal_headers = '{}'",
-        ),
-        (
-            "a field is added",
-            "field_ids = field_ids || 14::bigint, field_seals = field_seals || field_seals[1], \
-             sealed_values = sealed_values || sealed_values[1]",
-        ),
-        ("a field is listed twice", "field_ids[2] = field_ids[1]"),
-        ("a field takes another's number", "field_ids[1] = field_ids[2], field_ids[2] = field_ids[1]"),
-        (
-            "every field takes a number that the collection does not have",
-            "field_ids = ARRAY(SELECT 9000 + n FROM generate_series(1, cardinality(field_ids)) AS n)",
-        ),
-        ("a field is put under another seal", "field_seals[1] = 1 - field_seals[1]"),
-        ("seals change places", "seal_headers = ARRAY[seal_headers[2], seal_headers[1]]"),
-        ("classes change places", "seal_classes = ARRAY[seal_classes[2], seal_classes[1]]"),
-        (
-            "a salt is bent",
-            "seal_headers[1] = set_byte(seal_headers[1], 20, get_byte(seal_headers[1], 20) # 1)",
-        ),
-        (
-            "a commitment is bent",
-            "seal_headers[1] = set_byte(seal_headers[1], 40, get_byte(seal_headers[1], 40) # 1)",
-        ),
-        ("another key is named", "seal_headers[1] = set_byte(seal_headers[1], 9, 2)"),
-        ("another suite is named", "seal_headers[1] = set_byte(seal_headers[1], 1, 2)"),
-        ("a header loses its end", "seal_headers[1] = substring(seal_headers[1] FROM 1 FOR 65)"),
+        ("a class that is none", "seal_headers = set_byte(seal_headers, 0, 9)"),
         ("the version goes up", "version = version + 1"),
         ("the subject is taken away", "subject_id = NULL"),
     ] {
@@ -140,12 +185,11 @@ async fn a_field_that_is_missing_is_noticed_by_whoever_asks_for_any_other() {
     let stand = Stand::start().await;
     for asked in ["email", "mrn", "family_name"] {
         let id = stand.patient().await;
-        let trim = "field_ids = field_ids[1:i - 1] || field_ids[i + 1:], \
-             field_seals = field_seals[1:i - 1] || field_seals[i + 1:], \
-             sealed_values = sealed_values[1:i - 1] || sealed_values[i + 1:] \
-             FROM (SELECT record_id AS id, array_position(field_ids, 7::bigint) AS i FROM record) AS place";
-        let sql = format!("UPDATE record SET {trim} WHERE place.id = record_id AND record_id = '{id}'");
-        assert_eq!(stand.superuser.execute(&sql, &[]).await.unwrap(), 1);
+        let mut row = StoredRow::of(&stand.superuser, &id).await;
+        let fields = row.fields.len();
+        row.fields.retain(|field| field.id != FieldId(7));
+        assert_eq!(row.fields.len(), fields - 1);
+        row.store(&stand.superuser, &id).await;
         stand.refuses(asked, &format!("{}?fields={asked}", path(&id)), &id).await;
     }
 }
@@ -154,8 +198,7 @@ async fn a_field_that_is_missing_is_noticed_by_whoever_asks_for_any_other() {
 #[tokio::test]
 async fn what_was_sealed_elsewhere_does_not_open_here() {
     let stand = Stand::start().await;
-    let columns = "seal_classes = o.seal_classes, seal_headers = o.seal_headers, field_ids = o.field_ids, \
-         field_seals = o.field_seals, sealed_values = o.sealed_values";
+    let columns = "seal_headers = o.seal_headers, sealed_values = o.sealed_values";
     let copy = async |from: &str, to: &str, extra: &str, table: &str| {
         let sql = format!(
             "UPDATE record r SET {columns}{extra} FROM {table} o WHERE o.record_id = '{from}' AND r.record_id = '{to}'"
@@ -259,21 +302,16 @@ async fn wrapped_keys_open_in_their_own_place_only() {
 #[tokio::test]
 async fn a_changed_record_is_not_sealed_again() {
     let stand = Stand::start().await;
-    for (what, set) in [
-        (
-            "trimmed",
-            "field_ids = trim_array(field_ids, 1), field_seals = trim_array(field_seals, 1), \
-             sealed_values = trim_array(sealed_values, 1)",
-        ),
-        (
-            "emptied",
-            "field_ids = '{}', field_seals = '{}', sealed_values = '{}', seal_classes = '{}', \
-             seal_headers = '{}'",
-        ),
-        ("swapped", "sealed_values[1] = sealed_values[2], sealed_values[2] = sealed_values[1]"),
-    ] {
+    let changes: [Change; 3] = [
+        ("trimmed", |row| row.fields.truncate(1)),
+        ("emptied", StoredRow::empty),
+        ("swapped", |row| row.swap_values(0, 1)),
+    ];
+    for (what, change) in changes {
         let id = stand.patient().await;
-        stand.change(&id, set).await;
+        let mut row = StoredRow::of(&stand.superuser, &id).await;
+        change(&mut row);
+        row.store(&stand.superuser, &id).await;
         let fields = patient("MRN-0000000001");
         let answer = stand.portal.patch(&path(&id), "\"1\"", &json!({ "fields": fields })).await;
         assert_eq!(problem(answer).await, (500, "record_unreadable".into()), "{what}");

@@ -7,10 +7,10 @@ use zeroize::Zeroizing;
 use super::super::local::Local;
 use super::search::to_hex;
 use super::tale::{Tale, cell};
+use crate::crypto::HEADER_BYTES;
 use crate::devstack::{ADMINISTRATOR, Cluster};
 use crate::policy::Collection;
-
-const HEADER_BYTES: usize = 66;
+use crate::storage::sealed_columns::{decode_fields, decode_seals};
 
 pub(super) async fn row(tale: &mut Tale, local: &Local, patients: &Collection, id: &str) -> Result<()> {
     let client = superuser(&local.stack.data, &local.site.config.database.data.name).await?;
@@ -18,7 +18,7 @@ pub(super) async fn row(tale: &mut Tale, local: &Local, patients: &Collection, i
     let row = client
         .query_one(
             "SELECT tenant_id::text, collection, version::text, subject_id::text, created_at::text, \
-             audit_entry_id::text, seal_classes, seal_headers, field_ids, field_seals, sealed_values \
+             audit_entry_id::text, seal_headers, sealed_values \
              FROM record WHERE record_id = $1",
             &[&id],
         )
@@ -30,28 +30,26 @@ pub(super) async fn row(tale: &mut Tale, local: &Local, patients: &Collection, i
     {
         tale.show(&line(column, row.try_get::<_, &str>(at)?));
     }
-    let classes: Vec<&str> = row.try_get(6)?;
-    let headers: Vec<&[u8]> = row.try_get(7)?;
-    for (class, header) in classes.iter().zip(&headers) {
-        tale.show(&line("seal_header", &format!("{class}  {}", hex(header))));
+    let seals = decode_seals(row.try_get(6)?)?;
+    for seal in &seals {
+        tale.show(&line("seal_header", &format!("{}  {}", seal.class.as_str(), hex(&seal.header))));
     }
-    let (ids, seals): (Vec<i64>, Vec<i16>) = (row.try_get(8)?, row.try_get(9)?);
-    let values: Vec<&[u8]> = row.try_get(10)?;
-    for ((id, seal), value) in ids.iter().zip(seals).zip(&values) {
-        let field = patients.fields().iter().find(|field| i64::from(field.id.0) == *id);
+    let values = decode_fields(row.try_get(7)?)?;
+    for value in &values {
+        let field = patients.fields().iter().find(|field| field.id == value.id);
         let name = field.map_or("?", |field| field.name.as_str());
-        let class = usize::try_from(seal).ok().and_then(|seal| classes.get(seal)).unwrap_or(&"?");
-        let text = format!("{id:>2} {} {class} {:>4} bytes  {}", cell(name, 16), value.len(), hex(value));
+        let class = seals.get(usize::from(value.seal)).map_or("?", |seal| seal.class.as_str());
+        let (id, bytes) = (value.id.0, value.bytes.len());
+        let text = format!("{id:>2} {} {class} {bytes:>4} bytes  {}", cell(name, 16), hex(&value.bytes));
         tale.show(&line("sealed_value", &text));
     }
-    let are_headers = !headers.is_empty() && headers.iter().all(|header| header.len() == HEADER_BYTES);
     tale.check(
-        are_headers && headers.iter().all(|header| header.starts_with(&[1, 1])),
+        !seals.is_empty() && seals.iter().all(|seal| seal.header.starts_with(&[1, 1])),
         &format!("one seal header of {HEADER_BYTES} bytes for each data class: version 1, suite 1"),
     )?;
     // 16 bytes of padding and 16 of the tag are the least that a sealed value has.
     tale.check(
-        !values.is_empty() && values.len() == ids.len() && values.iter().all(|value| value.len() >= 32),
+        !values.is_empty() && values.iter().all(|value| value.bytes.len() >= 32),
         &format!("{} values, each sealed and padded on its own", values.len()),
     )
 }
