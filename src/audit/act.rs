@@ -30,6 +30,12 @@ acts! {
     RecordUpdate = "record.update",
     /// A record was replaced by a tombstone version.
     RecordDelete = "record.delete",
+    /// The list of a record's versions was shown.
+    RecordHistory = "record.history",
+    /// Ids of a collection's records were shown.
+    RecordList = "record.list",
+    /// Many records were read or created in one request; each has an entry of its own as well.
+    RecordBatch = "record.batch",
     /// The audit log was read.
     AuditRead = "audit.read",
     /// A known client was refused before an act was known: no such route, collection or right to either.

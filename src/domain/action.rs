@@ -7,11 +7,26 @@ pub enum Action {
     Read,
     Update,
     Delete,
+    /// See which versions a record has had, and read an older one (which also needs [`Self::Read`]).
+    History,
+    /// See which records a collection holds: ids, versions and times.
+    List,
+    /// Read many records in one request (which also needs [`Self::Read`]).
+    ReadMany,
     ReadAudit,
 }
 
 impl Action {
-    pub const ALL: [Self; 5] = [Self::Create, Self::Read, Self::Update, Self::Delete, Self::ReadAudit];
+    pub const ALL: [Self; 8] = [
+        Self::Create,
+        Self::Read,
+        Self::Update,
+        Self::Delete,
+        Self::History,
+        Self::List,
+        Self::ReadMany,
+        Self::ReadAudit,
+    ];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -19,6 +34,9 @@ impl Action {
             Self::Read => "read",
             Self::Update => "update",
             Self::Delete => "delete",
+            Self::History => "history",
+            Self::List => "list",
+            Self::ReadMany => "read_many",
             Self::ReadAudit => "read_audit",
         }
     }

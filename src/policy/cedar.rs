@@ -29,12 +29,24 @@ pub(super) enum RuleAction {
     ReadMasked,
     Update,
     Delete,
+    History,
+    List,
+    ReadMany,
     ReadAudit,
 }
 
 impl RuleAction {
-    const ALL: [Self; 6] =
-        [Self::Create, Self::ReadPlain, Self::ReadMasked, Self::Update, Self::Delete, Self::ReadAudit];
+    const ALL: [Self; 9] = [
+        Self::Create,
+        Self::ReadPlain,
+        Self::ReadMasked,
+        Self::Update,
+        Self::Delete,
+        Self::History,
+        Self::List,
+        Self::ReadMany,
+        Self::ReadAudit,
+    ];
 
     const fn as_str(self) -> &'static str {
         match self {
@@ -43,6 +55,9 @@ impl RuleAction {
             Self::ReadMasked => "read_masked",
             Self::Update => "update",
             Self::Delete => "delete",
+            Self::History => "history",
+            Self::List => "list",
+            Self::ReadMany => "read_many",
             Self::ReadAudit => "read_audit",
         }
     }

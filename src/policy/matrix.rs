@@ -27,7 +27,7 @@ pub fn matrix(set: &PolicySet) -> String {
         };
         let identity = identity(kind, &[role.to_string()]);
         for collection in set.collections() {
-            for action in [Action::Create, Action::Read, Action::Update, Action::Delete] {
+            for action in Action::ALL.into_iter().filter(|action| *action != Action::ReadAudit) {
                 section(&mut out, set, &identity, Some(collection), action);
             }
         }
@@ -58,7 +58,8 @@ fn section(
     let title = format!("{role} {} {place}", action.as_str());
     // Writing to a String does not fail.
     let _ = writeln!(out, "\n{}", title.trim_end());
-    let fields = collection.filter(|_| action != Action::Delete).map_or(&[][..], Collection::fields);
+    let has_fields = matches!(action, Action::Create | Action::Read | Action::Update);
+    let fields = collection.filter(|_| has_fields).map_or(&[][..], Collection::fields);
     if fields.is_empty() {
         let purposes: Vec<&str> = tables.iter().map(|(purpose, _)| *purpose).collect();
         let _ = writeln!(out, "  for {}", purposes.join(" "));

@@ -12,7 +12,7 @@ use crate::domain::purpose::Purpose;
 
 /// Field → view and deciding policies; immutable.
 pub(super) struct Table {
-    /// Ascending by field id; empty where the action has no fields (delete, read audit).
+    /// Ascending by field id; empty where the action is about no field (delete, history, list, read many, read audit).
     rows: Vec<Row>,
     policies: Vec<Arc<str>>,
 }
@@ -135,13 +135,15 @@ impl Question<'_> {
 
     /// The one question of an action that is not about fields.
     fn whole(&self) -> Option<(RuleAction, RuleResource<'_>)> {
-        match (self.action, self.collection) {
-            (Action::Delete, Some(collection)) => {
-                Some((RuleAction::Delete, RuleResource::Collection(collection.name())))
-            }
-            (Action::ReadAudit, _) => Some((RuleAction::ReadAudit, RuleResource::AuditLog)),
-            _ => None,
-        }
+        let action = match self.action {
+            Action::Create | Action::Read | Action::Update => return None,
+            Action::Delete => RuleAction::Delete,
+            Action::History => RuleAction::History,
+            Action::List => RuleAction::List,
+            Action::ReadMany => RuleAction::ReadMany,
+            Action::ReadAudit => return Some((RuleAction::ReadAudit, RuleResource::AuditLog)),
+        };
+        self.collection.map(|collection| (action, RuleResource::Collection(collection.name())))
     }
 
     fn field(
@@ -154,7 +156,9 @@ impl Question<'_> {
             Action::Create => RuleAction::Create,
             Action::Update => RuleAction::Update,
             Action::Read => return self.rules.read_view(self.caller, collection, field, purpose),
-            Action::Delete | Action::ReadAudit => return (View::Absent, Vec::new()),
+            Action::Delete | Action::History | Action::List | Action::ReadMany | Action::ReadAudit => {
+                return (View::Absent, Vec::new());
+            }
         };
         let resource = RuleResource::Field(collection, field);
         let verdict = self.rules.decide(self.caller, writing, resource, purpose);

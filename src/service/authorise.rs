@@ -112,7 +112,10 @@ impl Service {
 pub(super) const fn act_of(action: Action) -> Act {
     match action {
         Action::Create => Act::RecordCreate,
-        Action::Read => Act::RecordRead,
+        // An older version or a batch is a read; that policy refused it is the read's refusal.
+        Action::Read | Action::ReadMany => Act::RecordRead,
+        Action::History => Act::RecordHistory,
+        Action::List => Act::RecordList,
         Action::Update => Act::RecordUpdate,
         Action::Delete => Act::RecordDelete,
         Action::ReadAudit => Act::AuditRead,
