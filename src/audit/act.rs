@@ -109,6 +109,11 @@ pub struct Outcome {
 impl Outcome {
     pub const SUCCESS: Self = Self { status: Status::Success, code: None };
 
+    /// It went well, in a way that a reader of the log must know of.
+    pub const fn success_as(code: &'static str) -> Self {
+        Self { status: Status::Success, code: Some(Code::new(code)) }
+    }
+
     pub const fn refused(code: &'static str) -> Self {
         Self { status: Status::Refused, code: Some(Code::new(code)) }
     }

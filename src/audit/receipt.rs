@@ -107,4 +107,14 @@ impl OutboxEntry {
         let value = write(&self.0).await?;
         Ok((value, Receipt::confirmed(1)))
     }
+
+    /// As [`Self::commit_with`], for the entries of one request that are inserted by one transaction.
+    pub async fn commit_all_with<T, E>(
+        entries: Vec<Self>,
+        write: impl AsyncFnOnce(&[OutboxBytes]) -> Result<T, E>,
+    ) -> Result<(T, Receipt), E> {
+        let entries: Vec<OutboxBytes> = entries.into_iter().map(|entry| entry.0).collect();
+        let value = write(&entries).await?;
+        Ok((value, Receipt::confirmed(entries.len())))
+    }
 }

@@ -122,6 +122,7 @@ fn spawn_workers(
     workers.spawn(jobs::tls_reload::keep(Arc::clone(tls), Arc::clone(service), LOOK, hangup()?));
     let directory = config.policy.directory.clone();
     workers.spawn(jobs::policy_reload::keep(Arc::clone(service), directory, LOOK, hangup()?));
+    workers.spawn(jobs::idempotency::keep(Arc::clone(service)));
     Ok(())
 }
 
@@ -185,6 +186,7 @@ async fn run_door(
         service: Arc::clone(service),
         admission: Arc::clone(tls.admission()),
         body_bytes: config.limits.body_bytes,
+        batch_body_bytes: config.limits.batch_body_bytes,
         request_timeout: Duration::from_millis(config.limits.request_timeout_ms),
     };
     let (refused, refusals) = tokio::sync::mpsc::channel(REFUSALS_WAITING);

@@ -69,6 +69,7 @@ mod open;
 mod pad;
 mod primitive;
 mod record;
+pub mod request;
 mod seal;
 #[cfg(test)]
 mod tests;

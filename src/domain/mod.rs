@@ -8,6 +8,7 @@ pub mod class;
 pub mod clock;
 pub mod context;
 pub mod id;
+pub mod idempotency;
 pub mod purpose;
 pub mod random;
 pub mod secret;

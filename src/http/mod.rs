@@ -1,12 +1,16 @@
 //! Routes, extractors and answers. Talks to `service` and `tls` only; never to storage, keys or crypto.
 
 mod audit;
+mod batch;
 mod body;
 mod caller;
 pub mod door;
 mod fallback;
 mod health;
+mod idempotency;
 mod operation;
+mod pages;
+mod place;
 mod problem;
 mod problem_kind;
 mod records;
@@ -28,8 +32,9 @@ use crate::tls::Admission;
 pub struct App {
     pub service: Arc<Service>,
     pub admission: Arc<Admission>,
-    /// The largest request body.
+    /// The largest request body, and the largest of a batch.
     pub body_bytes: usize,
+    pub batch_body_bytes: usize,
     /// After this long a request is answered 503, whatever it waits for.
     pub request_timeout: Duration,
 }

@@ -5,7 +5,7 @@ use axum::http::Method;
 use axum::routing::{MethodRouter, on};
 use std::sync::Arc;
 
-use super::{App, audit, health, records};
+use super::{App, audit, batch, health, pages, records};
 
 macro_rules! operations {
     ($($(#[$doc:meta])* $name:ident = $method:ident $route:literal => $handler:path;)+) => {
@@ -39,10 +39,18 @@ operations! {
     Live = GET "/livez" => health::live;
     /// Whether every part answers.
     Ready = GET "/readyz" => health::ready;
+    /// Ids of a collection's records.
+    List = GET "/api/v1/{collection}" => pages::list;
     Create = POST "/api/v1/{collection}" => records::create;
+    /// Up to 500 records, all or none.
+    CreateMany = POST "/api/v1/{collection}/batch" => batch::create;
+    /// Up to 500 records, those that there are.
+    ReadMany = POST "/api/v1/{collection}/batch/read" => batch::read;
     Read = GET "/api/v1/{collection}/{id}" => records::read;
     Update = PATCH "/api/v1/{collection}/{id}" => records::update;
     Delete = DELETE "/api/v1/{collection}/{id}" => records::delete;
+    /// Which versions a record has had.
+    History = GET "/api/v1/{collection}/{id}/history" => pages::history;
 }
 
 /// Stands for a path that is no route.

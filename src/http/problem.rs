@@ -12,6 +12,9 @@ use crate::domain::id::FieldName;
 use crate::policy::{DenialCode, FieldFaults};
 use crate::service::{Error, Part};
 
+/// Most errors that one answer lists.
+const MOST_ERRORS: usize = 256;
+
 /// A refusal as it leaves the service. `type` is "about:blank", so `title` is the status phrase.
 #[derive(Debug)]
 pub struct Problem {
@@ -23,6 +26,9 @@ pub struct Problem {
 /// One field's part of a problem. `field` is absent when the body named a field that does not exist.
 #[derive(Debug, Serialize)]
 pub struct ProblemField {
+    /// The place of the record in a batch, from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
     pub code: &'static str,
@@ -94,8 +100,14 @@ impl From<Error> for Problem {
                 Self { errors: refused(&names), ..Self::of(ProblemKind::FieldNotAllowed) }
             }
             Error::Invalid(faults) => {
-                Self { errors: faulty(&faults), ..Self::of(ProblemKind::FieldsInvalid) }
+                Self { errors: faulty(None, &faults), ..Self::of(ProblemKind::FieldsInvalid) }
             }
+            Error::InvalidRecords(records) => {
+                let each = records.iter().flat_map(|(place, faults)| faulty(Some(*place), faults));
+                Self { errors: each.take(MOST_ERRORS).collect(), ..Self::of(ProblemKind::FieldsInvalid) }
+            }
+            Error::BatchSize => Self::of(ProblemKind::BatchSize),
+            Error::KeyReused => Self::of(ProblemKind::IdempotencyKeyReused),
             Error::NotFound => Self::of(ProblemKind::RecordNotFound),
             Error::Stale => Self::of(ProblemKind::VersionStale),
             Error::SubjectRule => Self::of(ProblemKind::SubjectRule),
@@ -113,16 +125,19 @@ impl From<Error> for Problem {
 }
 
 fn refused(names: &[FieldName]) -> Vec<ProblemField> {
-    let entry =
-        |name: &FieldName| ProblemField { field: Some(name.as_str().to_owned()), code: "not_allowed" };
+    let entry = |name: &FieldName| ProblemField {
+        record: None,
+        field: Some(name.as_str().to_owned()),
+        code: "not_allowed",
+    };
     names.iter().map(entry).collect()
 }
 
-fn faulty(faults: &FieldFaults) -> Vec<ProblemField> {
+fn faulty(record: Option<usize>, faults: &FieldFaults) -> Vec<ProblemField> {
     let name = |name: &FieldName| name.as_str().to_owned();
     faults
         .faults()
         .iter()
-        .map(|fault| ProblemField { field: fault.field.as_ref().map(name), code: fault.code.code() })
+        .map(|fault| ProblemField { record, field: fault.field.as_ref().map(name), code: fault.code.code() })
         .collect()
 }

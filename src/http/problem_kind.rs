@@ -37,12 +37,16 @@ kinds! {
     BodyNotUtf8 = BAD_REQUEST, "body_not_utf8", "the body must be UTF-8";
     BodyShape = BAD_REQUEST, "body_shape",
         "the body must be an object with the documented members, each once; `subject` is a UUID in lower case";
+    IdempotencyKeyInvalid = BAD_REQUEST, "idempotency_key_invalid",
+        "send one Idempotency-Key of 1 to 255 visible ASCII characters, such as a UUID";
     IfMatchInvalid = BAD_REQUEST, "if_match_invalid",
         "send one If-Match with the ETag exactly as it was received, quotes included";
     PurposeUnknown = BAD_REQUEST, "purpose_unknown",
         "send one X-Purpose-Of-Use with an HL7 v3 PurposeOfUse code such as TREAT";
     RecordQueryInvalid = BAD_REQUEST, "query_invalid",
-        "the query may hold `fields` (names of this collection, by commas, each once) and `view` (plain or masked)";
+        "the query may hold `fields` (names of this collection, by commas, each once), `view` (plain or masked) and `version` (a number)";
+    PageQueryInvalid = BAD_REQUEST, "query_invalid",
+        "the query may hold `cursor` (as received in `next`) and `limit` (1 to 500), each at most once";
     EventsQueryInvalid = BAD_REQUEST, "query_invalid",
         "use from and until (RFC 3339), act, status, actor, subject, collection, record, purpose, order (newest or oldest), cursor (as received) and limit (1 to 500), each at most once";
 
@@ -70,8 +74,11 @@ kinds! {
         "send the body without Content-Encoding";
     MediaTypeUnsupported = UNSUPPORTED_MEDIA_TYPE, "media_type_unsupported",
         "send one Content-Type: application/json (or application/merge-patch+json in a PATCH), in UTF-8";
+    BatchSize = UNPROCESSABLE_ENTITY, "batch_size", "name 1 to 500 records in one request, each once";
     FieldsInvalid = UNPROCESSABLE_ENTITY, "fields_invalid",
         "one or more fields do not fit the collection; each is listed with its code";
+    IdempotencyKeyReused = UNPROCESSABLE_ENTITY, "idempotency_key_reused",
+        "this Idempotency-Key came with another request in the last 24 hours; send a new key";
     SubjectRule = UNPROCESSABLE_ENTITY, "subject_rule",
         "give `subject` in collections whose records refer to one, and leave it out where a record makes its own";
     SubjectUnknown = UNPROCESSABLE_ENTITY, "subject_unknown",

@@ -5,28 +5,30 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
 use super::App;
 use super::body::{self, CreateBody, PatchBody};
-use super::caller::{Caller, deny};
+use super::caller::Caller;
+use super::idempotency::idempotency_key;
 use super::operation::Operation;
+use super::place::Place;
 use super::problem::Problem;
 use super::problem_kind::ProblemKind;
 use crate::domain::action::Action;
-use crate::domain::context::OperationContext;
-use crate::domain::id::{FieldName, RecordId, RecordVersion, SubjectId};
+use crate::domain::id::{FieldName, RecordVersion, SubjectId};
 use crate::policy::Collection;
-use crate::service::{ReadRequest, RecordAnswer, RequestedView, Written};
+use crate::service::{Created, ReadRequest, RecordAnswer, RequestedView, Written};
 
-/// `?fields=a,b&view=plain|masked`.
+/// `?fields=a,b&view=plain|masked&version=3`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReadQuery {
     fields: Option<String>,
     view: Option<String>,
+    version: Option<String>,
 }
 
 /// `POST /api/v1/{collection}`: 201 with the id, the version as `ETag` and `Location`.
@@ -40,12 +42,15 @@ pub async fn create(
     let place =
         Place::find(&app, caller, Operation::Create, path.map(|Path(name)| (name, String::new()))).await?;
     let permit = app.service.authorise_create(&place.context, &place.collection).await?;
+    let key = idempotency_key(&headers)?;
     let bytes = body::read_json(&headers, body, app.body_bytes, &["application/json"]).await?;
     let parsed: CreateBody<'_> = body::parse(&bytes)?;
     let subject = parsed.subject.as_deref().map(parse_subject).transpose()?;
-    let written = app.service.create(&place.context, &permit, subject, parsed.fields).await?;
+    let created = app.service.create(&place.context, &permit, subject, parsed.fields, key.as_ref()).await?;
+    let written = created.records.first().ok_or(Problem::of(ProblemKind::Internal))?;
     let location = format!("/api/v1/{}/{}", place.collection.name().as_str(), written.record.as_str());
-    let mut response = answer_written(StatusCode::CREATED, &written);
+    let mut response = answer_written(StatusCode::CREATED, written);
+    mark_repeated(&mut response, &created);
     if let Ok(value) = HeaderValue::from_str(&location) {
         response.headers_mut().insert(header::LOCATION, value);
     }
@@ -100,38 +105,16 @@ pub async fn delete(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// What the path names, and who asks for it.
-struct Place {
-    context: OperationContext,
-    collection: Arc<Collection>,
-    id: String,
-}
-
-impl Place {
-    /// A path that does not decode names nothing, so it has no collection either.
-    async fn find(
-        app: &App,
-        caller: Caller,
-        operation: Operation,
-        path: Result<(String, String), PathRejection>,
-    ) -> Result<Self, Problem> {
-        let (name, id) = path.unwrap_or_default();
-        match app.service.collection(&name) {
-            Some(collection) => Ok(Self { context: caller.operation(operation.route()), collection, id }),
-            None => Err(deny(app, caller, operation.route(), ProblemKind::CollectionUnknown).await),
-        }
-    }
-
-    /// An id that cannot exist gets the answer, and the entry, of one that does not.
-    async fn record(&self, app: &App, action: Action) -> Result<RecordId, Problem> {
-        match RecordId::parse(&self.id).filter(RecordId::is_ours) {
-            Some(record) => Ok(record),
-            None => Err(app.service.impossible_record(&self.context, &self.collection, action).await.into()),
-        }
+/// Tells that the answer is that of an earlier request under the same `Idempotency-Key`.
+pub(super) fn mark_repeated(response: &mut Response, created: &Created) {
+    if created.is_repeated {
+        response.headers_mut().insert(&IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
     }
 }
 
-fn parse_subject(text: &str) -> Result<SubjectId, Problem> {
+static IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+pub(super) fn parse_subject(text: &str) -> Result<SubjectId, Problem> {
     SubjectId::parse(text).ok_or(Problem::of(ProblemKind::BodyShape))
 }
 
@@ -140,27 +123,42 @@ const fn bad_query() -> Problem {
 }
 
 fn read_request(collection: &Collection, query: &ReadQuery) -> Result<ReadRequest, Problem> {
-    let view = match query.view.as_deref() {
-        None => RequestedView::Most,
-        Some("plain") => RequestedView::Plain,
-        Some("masked") => RequestedView::Masked,
-        Some(_) => return Err(bad_query()),
-    };
-    let fields = query.fields.as_deref().map(|list| named_fields(collection, list)).transpose()?;
-    Ok(ReadRequest { fields, view })
+    let view = requested_view(query.view.as_deref()).ok_or(bad_query())?;
+    let names = query.fields.as_deref().map(|list| list.split(','));
+    let fields = names.map(|names| named_fields(collection, names).ok_or(bad_query())).transpose()?;
+    let version = query.version.as_deref().map(|text| parse_version(text).ok_or(bad_query())).transpose()?;
+    Ok(ReadRequest { fields, view, version })
+}
+
+pub(super) fn requested_view(word: Option<&str>) -> Option<RequestedView> {
+    match word {
+        None => Some(RequestedView::Most),
+        Some("plain") => Some(RequestedView::Plain),
+        Some("masked") => Some(RequestedView::Masked),
+        Some(_) => None,
+    }
+}
+
+/// A version's number in its one spelling: no sign, no leading zero.
+pub(super) fn parse_version(digits: &str) -> Option<RecordVersion> {
+    let is_plain = digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
+    digits.parse::<u32>().ok().filter(|_| is_plain).and_then(RecordVersion::new)
 }
 
 /// Names of the collection, each once: the list goes into the audit log as it is.
-fn named_fields(collection: &Collection, list: &str) -> Result<Vec<FieldName>, Problem> {
+pub(super) fn named_fields<'n>(
+    collection: &Collection,
+    list: impl Iterator<Item = &'n str>,
+) -> Option<Vec<FieldName>> {
     let mut names: Vec<FieldName> = Vec::new();
-    for name in list.split(',') {
-        let field = collection.field(name).ok_or_else(bad_query)?;
+    for name in list {
+        let field = collection.field(name)?;
         if names.contains(&field.name) {
-            return Err(bad_query());
+            return None;
         }
         names.push(field.name.clone());
     }
-    Ok(names)
+    Some(names)
 }
 
 /// RFC 9110 section 13.1.1, for the one form of entity tag that this service makes: `"7"`.
@@ -171,9 +169,7 @@ fn if_match(headers: &HeaderMap) -> Result<Option<RecordVersion>, Problem> {
         .to_str()
         .ok()
         .and_then(|text| text.strip_prefix('"')?.strip_suffix('"'))
-        .filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0'))
-        .and_then(|digits| digits.parse::<u32>().ok())
-        .and_then(RecordVersion::new)
+        .and_then(parse_version)
         .filter(|_| sent.next().is_none());
     version.map(Some).ok_or(Problem::of(ProblemKind::IfMatchInvalid))
 }

@@ -1,6 +1,7 @@
-//! Background workers: revocation lists, changed files, the check of Vault's keys. Each ends with the task set that
+//! Background workers: revocation lists, changed files, the check of Vault's keys, expired idempotency keys. Each ends with the task set that
 //! holds it.
 
+pub mod idempotency;
 pub mod key_check;
 pub mod policy_reload;
 pub mod revocation;

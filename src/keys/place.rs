@@ -12,6 +12,8 @@ use crate::domain::id::{KeyId, TenantId};
 pub enum TenantKeyKind {
     /// Wraps subject keys of one data class.
     Seal(DataClass),
+    /// The root of the digests that stand for idempotency keys and the bodies sent with them.
+    Requests,
 }
 
 impl TenantKeyKind {
@@ -19,6 +21,7 @@ impl TenantKeyKind {
     pub const fn class(self) -> &'static str {
         match self {
             Self::Seal(class) => class.as_str(),
+            Self::Requests => "index",
         }
     }
 
@@ -26,6 +29,7 @@ impl TenantKeyKind {
     pub const fn purpose(self) -> &'static str {
         match self {
             Self::Seal(_) => "seal",
+            Self::Requests => "requests",
         }
     }
 
@@ -35,6 +39,7 @@ impl TenantKeyKind {
             Self::Seal(DataClass::Phi) => "strongroom-phi",
             Self::Seal(DataClass::Pii) => "strongroom-pii",
             Self::Seal(DataClass::Chd) => "strongroom-chd",
+            Self::Requests => "strongroom-index",
         }
     }
 }

@@ -9,6 +9,21 @@ use crate::crypto::SealPlace;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{CollectionName, FieldName, RecordId, RecordVersion, SubjectId};
 
+/// What a create has made, now or the first time it was asked for.
+#[derive(Debug)]
+pub struct Created {
+    /// In the order of the request; a single create has one.
+    pub records: Vec<Written>,
+    /// Answered from an earlier request under the same idempotency key.
+    pub is_repeated: bool,
+}
+
+impl Created {
+    pub(super) fn now(written: Written) -> Self {
+        Self { records: vec![written], is_repeated: false }
+    }
+}
+
 /// A write that is durable, with its audit entry.
 #[derive(Debug)]
 pub struct Written {
@@ -27,6 +42,23 @@ impl Written {
             record: place.record.clone(),
             subject: place.subject,
             version: place.version,
+            at,
+        }
+    }
+
+    /// A first version that an earlier request stored; the receipt is the proof that telling it again is on record.
+    pub(super) fn again(
+        collection: &CollectionName,
+        record: &RecordId,
+        subject: SubjectId,
+        at: Timestamp,
+        _receipt: &Receipt,
+    ) -> Self {
+        Self {
+            collection: collection.clone(),
+            record: record.clone(),
+            subject: Some(subject),
+            version: RecordVersion::FIRST,
             at,
         }
     }

@@ -102,7 +102,12 @@ impl Service {
 
     /// Commits one entry through the group committer.
     pub(super) async fn commit(&self, draft: EntryDraft) -> Result<Receipt, Error> {
-        self.audit.submit(vec![draft]).await.map_err(|error| {
+        self.commit_all(vec![draft]).await
+    }
+
+    /// Commits the entries of one request, together and in order.
+    pub(super) async fn commit_all(&self, drafts: Vec<EntryDraft>) -> Result<Receipt, Error> {
+        self.audit.submit(drafts).await.map_err(|error| {
             tracing::warn!(error = %error, "audit.commit_failed");
             Error::Unavailable(Part::Audit)
         })

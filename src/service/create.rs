@@ -5,12 +5,14 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use super::create_many::Together;
 use super::open::key_owner;
-use super::{Error, Service, Written};
-use crate::crypto::{PlainField, SealPlace};
+use super::{Created, Error, Service, Written};
+use crate::crypto::{PlainField, SealPlace, SealedRecord};
 use crate::domain::action::Action;
 use crate::domain::context::OperationContext;
 use crate::domain::id::{FieldId, FieldName, RecordId, RecordVersion, SubjectId, uuid_v7};
+use crate::domain::idempotency::IdempotencyKey;
 use crate::policy::{Collection, KeyScope, ParseMode, ParsedField, ParsedFields, Permit, SubjectRule, View};
 use crate::storage::SubjectRow;
 
@@ -24,15 +26,24 @@ impl Service {
         self.authorise(context, collection, Action::Create, None).await
     }
 
-    /// Stores a record. On return the record, its subject if new, and its audit entry are durable.
+    /// Stores a record. On return the record, its subject if new, and its audit entry are durable; under a key that was
+    /// used before, the answer is that of the first time, and nothing is stored.
     pub async fn create(
         &self,
         context: &OperationContext,
         permit: &Permit,
         subject: Option<SubjectId>,
         fields: &RawValue,
-    ) -> Result<Written, Error> {
-        match self.store_new(context, permit, subject, fields).await {
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Created, Error> {
+        let parsed = permit.collection().parse_fields(fields, ParseMode::Create).map_err(Error::Invalid)?;
+        self.check_writable(context, permit, None, &parsed).await?;
+        let draft = Draft::of(permit.collection(), subject, parsed)?;
+        let stored = match key {
+            None => self.store_new(context, permit, draft).await.map(Created::now),
+            Some(_) => self.store_together(context, permit, vec![draft], key, Together::One).await,
+        };
+        match stored {
             // The answer says something about a person, so it is on record.
             Err(Error::SubjectUnknown) => {
                 let code = "subject_unknown";
@@ -42,32 +53,17 @@ impl Service {
         }
     }
 
+    /// One record in one statement: the way of nearly every create.
     async fn store_new(
         &self,
         context: &OperationContext,
         permit: &Permit,
-        subject: Option<SubjectId>,
-        fields: &RawValue,
+        draft: Draft,
     ) -> Result<Written, Error> {
-        let collection = permit.collection();
-        let parsed = collection.parse_fields(fields, ParseMode::Create).map_err(Error::Invalid)?;
-        self.check_writable(context, permit, None, &parsed).await?;
+        let Draft { subject, fields, written } = draft;
         let id = uuid_v7(self.clock(), self.random())?;
-        let record = RecordId::from_uuid(id);
         let (subject, row) = self.subject_of(permit, subject, id).await?;
-        let owner = key_owner(collection, &record, Some(subject))?;
-        let written = names(collection, parsed.set.iter().map(|field| field.id));
-        let fields = plain_fields(parsed.set);
-        let is_new = row == SubjectRow::New || collection.key_scope() == KeyScope::Record;
-        let keys = self.sealing_keys(permit, &owner, is_new, &fields).await?;
-        let place = SealPlace {
-            tenant: permit.tenant(),
-            collection: collection.name().clone(),
-            record,
-            version: RecordVersion::FIRST,
-            subject: Some(subject),
-        };
-        let sealed = self.seal(place, &fields, &keys)?;
+        let sealed = self.seal_new(permit, id, subject, row, &fields).await?;
         drop(fields);
         let at = self.clock.now();
         let entry = self.outbox_entry(context, permit, &sealed, written)?;
@@ -79,6 +75,30 @@ impl Service {
             error => error,
         })?;
         Ok(Written::confirmed(sealed.place(), at, &receipt))
+    }
+
+    /// Seals the first version of a record, under keys that are made and committed first where there are none.
+    pub(super) async fn seal_new(
+        &self,
+        permit: &Permit,
+        id: Uuid,
+        subject: SubjectId,
+        row: SubjectRow,
+        fields: &[PlainField],
+    ) -> Result<SealedRecord, Error> {
+        let collection = permit.collection();
+        let record = RecordId::from_uuid(id);
+        let owner = key_owner(collection, &record, Some(subject))?;
+        let is_new = row == SubjectRow::New || collection.key_scope() == KeyScope::Record;
+        let keys = self.sealing_keys(permit, &owner, is_new, fields).await?;
+        let place = SealPlace {
+            tenant: permit.tenant(),
+            collection: collection.name().clone(),
+            record,
+            version: RecordVersion::FIRST,
+            subject: Some(subject),
+        };
+        self.seal(place, fields, &keys)
     }
 
     /// Refuses fields that the caller may not write.
@@ -105,20 +125,40 @@ impl Service {
         named: Option<SubjectId>,
         record: Uuid,
     ) -> Result<(SubjectId, SubjectRow), Error> {
-        match (permit.collection().subject(), named) {
-            (SubjectRule::OwnsSubject, None) => Ok((SubjectId::from_uuid(record), SubjectRow::New)),
-            (SubjectRule::RefersToSubject, Some(subject)) => {
-                // Asked before a key is made for it; the insert asks again under a lock.
-                if self.records.subject_is_active(permit.tenant(), subject).await? {
-                    Ok((subject, SubjectRow::Existing))
-                } else {
-                    Err(Error::SubjectUnknown)
-                }
-            }
+        let Some(subject) = named else { return Ok((SubjectId::from_uuid(record), SubjectRow::New)) };
+        // Asked before a key is made for it; the insert asks again under a lock.
+        if self.records.subject_is_active(permit.tenant(), subject).await? {
+            Ok((subject, SubjectRow::Existing))
+        } else {
+            Err(Error::SubjectUnknown)
+        }
+    }
+}
+
+/// A record that fits its collection and is about to be stored.
+pub(super) struct Draft {
+    /// Given exactly where the collection's records refer to one.
+    pub subject: Option<SubjectId>,
+    pub fields: Vec<PlainField>,
+    /// Names of the fields, for the log.
+    pub written: Vec<FieldName>,
+}
+
+impl Draft {
+    /// [`Error::SubjectRule`] when a subject is missing, or given where a record makes its own.
+    pub fn of(
+        collection: &Collection,
+        subject: Option<SubjectId>,
+        parsed: ParsedFields,
+    ) -> Result<Self, Error> {
+        match (collection.subject(), subject) {
+            (SubjectRule::OwnsSubject, None) | (SubjectRule::RefersToSubject, Some(_)) => {}
             (SubjectRule::OwnsSubject, Some(_)) | (SubjectRule::RefersToSubject, None) => {
-                Err(Error::SubjectRule)
+                return Err(Error::SubjectRule);
             }
         }
+        let written = names(collection, parsed.set.iter().map(|field| field.id));
+        Ok(Self { subject, fields: plain_fields(parsed.set), written })
     }
 }
 

@@ -21,6 +21,15 @@ pub enum Error {
     /// The request body's fields do not fit the collection.
     #[error("the fields do not fit the collection")]
     Invalid(FieldFaults),
+    /// Records of a batch do not fit the collection; each by its place in the request, from 0.
+    #[error("records of the batch do not fit the collection")]
+    InvalidRecords(Vec<(usize, FieldFaults)>),
+    /// More records than one request may name, or none.
+    #[error("the batch is empty or too large")]
+    BatchSize,
+    /// Another body was sent under the same idempotency key.
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
     /// The body names no subject where the collection needs one, or one where it makes its own.
     #[error("the subject is missing or must not be given")]
     SubjectRule,

@@ -6,11 +6,15 @@ mod answer;
 mod audit_read;
 mod authorise;
 mod create;
+mod create_many;
 mod delete;
 mod error;
 mod gate;
+mod history;
+mod list;
 mod open;
 mod read;
+mod read_many;
 mod seal;
 mod system;
 mod update;
@@ -19,10 +23,12 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-pub use answer::{RecordAnswer, Written};
+pub use answer::{Created, RecordAnswer, Written};
 pub use audit_read::{EventsAnswer, EventsRequest};
+pub use create_many::NewItem;
 pub use error::{Error, Part};
 pub use read::{ReadRequest, RequestedView};
+pub use read_many::ManyAnswer;
 pub use system::KeyCheck;
 
 use crate::audit::Committer;

@@ -5,20 +5,25 @@ use std::sync::Arc;
 use super::{Error, Part, Service};
 use crate::crypto::{OpenError, OpenedField, SubjectKey, WantedField, open_fields};
 use crate::domain::class::DataClass;
-use crate::domain::id::{KeyId, KeyOwner, RecordId, SubjectId};
+use crate::domain::id::{KeyId, KeyOwner, RecordId, RecordVersion, SubjectId};
 use crate::keys::KeyError;
 use crate::policy::{Collection, Field, KeyScope, Permit};
 use crate::storage::{FoundRecord, StorageError};
 
 impl Service {
-    /// A record's current version, if there is one.
+    /// A record's current version, or the one that is named, if there is one.
     pub(super) async fn find_stored(
         &self,
         permit: &Permit,
         record: &RecordId,
+        version: Option<RecordVersion>,
     ) -> Result<Option<FoundRecord>, Error> {
         let name = permit.collection().name();
-        self.records.find(permit.tenant(), name, record).await.map_err(|error| {
+        let found = match version {
+            None => self.records.find(permit.tenant(), name, record).await,
+            Some(version) => self.records.find_version(permit.tenant(), name, record, version).await,
+        };
+        found.map_err(|error| {
             if matches!(error, StorageError::Malformed(_)) {
                 let tenant = permit.tenant();
                 let (collection, record) = (name.as_str(), record.as_str());
@@ -134,7 +139,7 @@ impl From<StorageError> for Error {
         match error {
             StorageError::Stale => Self::Stale,
             StorageError::Malformed(_) => Self::Tampered,
-            StorageError::Conflict => Self::Internal("an id was used twice"),
+            StorageError::Conflict | StorageError::Claimed => Self::Internal("an id was used twice"),
             StorageError::Unavailable
             | StorageError::Timeout
             | StorageError::Secret(_)

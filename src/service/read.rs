@@ -9,7 +9,7 @@ use crate::audit::{Act, EntryDraft, Outcome, RecordObject, Withheld};
 use crate::crypto::{OpenedField, WantedField};
 use crate::domain::action::Action;
 use crate::domain::context::OperationContext;
-use crate::domain::id::{FieldName, RecordId};
+use crate::domain::id::{FieldName, RecordId, RecordVersion};
 use crate::domain::value::{mask_value, render_value};
 use crate::policy::{Collection, Field, Permit, View};
 use crate::storage::FoundRecord;
@@ -18,6 +18,8 @@ use crate::storage::FoundRecord;
 pub struct ReadRequest {
     pub fields: Option<Vec<FieldName>>,
     pub view: RequestedView,
+    /// An older version, or the current one by its number; `None` is whatever is current. Not for many at once.
+    pub version: Option<RecordVersion>,
 }
 
 /// How much of each field the caller wants.
@@ -32,15 +34,16 @@ pub enum RequestedView {
 }
 
 /// What will be shown of a record, decided before anything is opened.
-struct Selection<'c> {
-    shown: Vec<(&'c Field, View)>,
+pub(super) struct Selection<'c> {
+    pub shown: Vec<(&'c Field, View)>,
     withheld: Vec<&'c FieldName>,
 }
 
 /// What a record showed: names for the log, and the body that waits for it.
-struct Disclosure {
-    object: RecordObject,
-    body: Withheld<zeroize::Zeroizing<Vec<u8>>>,
+pub(super) struct Disclosure {
+    pub object: RecordObject,
+    pub body_bytes: usize,
+    pub body: Withheld<zeroize::Zeroizing<Vec<u8>>>,
 }
 
 impl Service {
@@ -52,12 +55,15 @@ impl Service {
         record: RecordId,
         request: ReadRequest,
     ) -> Result<RecordAnswer, Error> {
+        if request.version.is_some() {
+            self.authorise(context, collection, Action::History, Some(&record)).await?;
+        }
         let permit = self.authorise(context, collection, Action::Read, Some(&record)).await?;
         let selection = match select(permit.collection(), &permit, &request) {
             Ok(selection) => selection,
             Err(refused) => return Err(self.refuse_fields(context, &permit, Some(&record), refused).await),
         };
-        let found = self.find_stored(&permit, &record).await;
+        let found = self.find_stored(&permit, &record, request.version).await;
         let found = match found {
             Ok(Some(found)) => found,
             Ok(None) => {
@@ -108,7 +114,7 @@ impl Service {
 }
 
 /// Decides what is shown of each field; the names that were asked for and may not be shown as asked, otherwise.
-fn select<'c>(
+pub(super) fn select<'c>(
     collection: &'c Collection,
     permit: &Permit,
     request: &ReadRequest,
@@ -136,7 +142,7 @@ fn select<'c>(
     if refused.is_empty() { Ok(selection) } else { Err(refused) }
 }
 
-fn render(
+pub(super) fn render(
     found: &FoundRecord,
     selection: &Selection<'_>,
     opened: &[OpenedField],
@@ -176,7 +182,7 @@ fn render(
     if !masked.is_empty() {
         object = object.masked(masked);
     }
-    Ok(Disclosure { object, body: Withheld::new(body) })
+    Ok(Disclosure { object, body_bytes: body.len(), body: Withheld::new(body) })
 }
 
 /// An upper bound, so that the buffer never grows and leaves an unwiped copy: a byte of UTF-8 becomes at most six

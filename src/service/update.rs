@@ -86,7 +86,7 @@ impl Service {
         record: &RecordId,
         expected: Option<RecordVersion>,
     ) -> Result<FoundRecord, Error> {
-        let found = self.find_stored(permit, record).await;
+        let found = self.find_stored(permit, record, None).await;
         match found {
             Ok(None) => {
                 let code = "record_not_found";

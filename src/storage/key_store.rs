@@ -151,6 +151,36 @@ impl KeyDatabase {
         row.as_ref().map(found_subject_key).transpose()
     }
 
+    /// Many subject keys by their numbers, those that there are, each with the place that was asked for.
+    pub async fn subject_keys<'w>(
+        &self,
+        tenant: TenantId,
+        wanted: &[&'w (KeyOwner, DataClass, KeyId)],
+    ) -> Result<Vec<(&'w (KeyOwner, DataClass, KeyId), FoundSubjectKey)>, StorageError> {
+        const SQL: &str = "/* storage::key_store::subject_keys */ \
+            SELECT s.class, s.key_id, s.tenant_key_id, s.header, s.wrapped, w.place \
+            FROM unnest($2::text[], $3::text[], $4::bigint[]) WITH ORDINALITY AS w (owner, class, key_id, place) \
+            JOIN subject_key s ON s.tenant_id = $1 AND s.owner = w.owner AND s.class = w.class AND s.key_id = w.key_id";
+        let owners: Vec<String> = wanted.iter().map(|(owner, ..)| owner.to_text()).collect();
+        let classes: Vec<&str> = wanted.iter().map(|(_, class, _)| class.as_str()).collect();
+        let ids: Vec<i64> = wanted.iter().map(|(.., id)| id.as_i64()).collect();
+        let rows = self
+            .database
+            .run("key_store::subject_keys", async |client| {
+                let statement = client.prepare_cached(SQL).await?;
+                Ok(client.query(&statement, &[tenant.as_uuid(), &owners, &classes, &ids]).await?)
+            })
+            .await?;
+        let read = |row: &Row| {
+            // Counted from 1.
+            let place =
+                usize::try_from(row.try_get::<_, i64>(5)?).ok().and_then(|place| place.checked_sub(1));
+            let place = place.and_then(|place| wanted.get(place)).ok_or(StorageError::Malformed("place"))?;
+            Ok((*place, found_subject_key(row)?))
+        };
+        rows.iter().map(read).collect()
+    }
+
     /// The sealing keys of an owner: the highest active version of each class that has one. An owner with a tombstone
     /// has none, whatever rows are left.
     pub async fn active_subject_keys(

@@ -26,6 +26,8 @@ pub enum StorageError {
     Conflict,
     #[error("the row is gone or has another version")]
     Stale,
+    #[error("something was done under this idempotency key before")]
+    Claimed,
     #[error("a row does not have the form it was stored with: {0}")]
     Malformed(&'static str),
     #[error("the database refused the statement ({code})")]
@@ -202,7 +204,7 @@ fn discard(client: Object) {
 }
 
 fn note(name: &'static str, error: &StorageError) {
-    if !matches!(error, StorageError::Conflict | StorageError::Stale) {
+    if !matches!(error, StorageError::Conflict | StorageError::Stale | StorageError::Claimed) {
         tracing::warn!(storage.function = name, error = %error, "storage.failed");
     }
 }

@@ -25,9 +25,11 @@ const CALLERS: [Caller; 5] = [
     Caller::OtherTenant,
 ];
 
-/// Where a caller of this kind is not refused. May only shrink: health says nothing about anybody, and the log that an
-/// auditor reads is the log of their own tenant (`audit_events.rs` shows it).
-const NOT_REFUSED: [(Operation, Caller); 7] = [
+/// Where a caller of this kind is not refused. May only shrink: health says nothing about anybody; the log that an
+/// auditor reads is the log of their own tenant (`audit_events.rs` shows it); and a batch tells of each record on its own,
+/// another tenant's as missing (`records_batch.rs` shows it).
+const NOT_REFUSED: [(Operation, Caller); 8] = [
+    (Operation::ReadMany, Caller::OtherTenant),
     (Operation::Live, Caller::WithoutPermission),
     (Operation::Live, Caller::WrongPurpose),
     (Operation::Live, Caller::OtherTenant),
@@ -47,6 +49,7 @@ struct Scene {
     operator: Client,
     auditor: Client,
     portal: Client,
+    dashboard: Client,
     south: Client,
 }
 
@@ -87,6 +90,7 @@ impl Scene {
             unlisted: strongroom.client_with("client", unlisted).await.0,
             operator: strongroom.client("operator").await,
             auditor: strongroom.client("audit").await,
+            dashboard: strongroom.client("dashboard").await,
             south: strongroom.client_of("clinic-south", "portal").await,
             portal,
             strongroom,
@@ -95,21 +99,20 @@ impl Scene {
 
     /// Status and code of the refusal; `None` where there is none.
     fn expected(operation: Operation, caller: Caller) -> Option<(u16, &'static str)> {
-        use Operation::{Create, Delete, Live, Read, ReadEvents, Ready, Update};
+        use Operation::{
+            Create, CreateMany, Delete, History, List, Live, Read, ReadEvents, ReadMany, Ready, Update,
+        };
         match (caller, operation) {
             // Not even a status: the handshake fails.
             (Caller::NoCertificate, _) => Some((0, "no_certificate")),
             (Caller::Unlisted, _) => Some((403, "identity_unlisted")),
-            (_, Live | Ready) | (Caller::OtherTenant, ReadEvents) => None,
-            (Caller::WithoutPermission, ReadEvents | Create | Read | Update | Delete) => {
-                Some((403, "action_not_allowed"))
-            }
-            (Caller::WrongPurpose, ReadEvents | Create | Read | Update | Delete) => {
-                Some((403, "purpose_not_allowed"))
-            }
+            (_, Live | Ready) | (Caller::OtherTenant, ReadEvents | ReadMany) => None,
+            // The role that there is in the other tenant lists nothing; `records_list.rs` shows one that does.
+            (Caller::WithoutPermission, _) | (Caller::OtherTenant, List) => Some((403, "action_not_allowed")),
+            (Caller::WrongPurpose, _) => Some((403, "purpose_not_allowed")),
             // The record would be about somebody of another tenant.
-            (Caller::OtherTenant, Create) => Some((422, "subject_unknown")),
-            (Caller::OtherTenant, Read | Update | Delete) => Some((404, "record_not_found")),
+            (Caller::OtherTenant, Create | CreateMany) => Some((422, "subject_unknown")),
+            (Caller::OtherTenant, Read | Update | Delete | History) => Some((404, "record_not_found")),
         }
     }
 
@@ -120,6 +123,9 @@ impl Scene {
             Caller::Unlisted => (self.unlisted.with_purpose("TREAT"), ""),
             Caller::WithoutPermission => (self.operator.with_purpose("TREAT"), "operator"),
             Caller::WrongPurpose if is_events => (self.auditor.with_purpose("HMARKT"), "audit"),
+            Caller::WrongPurpose if operation == Operation::List => {
+                (self.dashboard.with_purpose("TREAT"), "dashboard")
+            }
             Caller::WrongPurpose => (self.portal.with_purpose("HPAYMT"), "portal"),
             Caller::OtherTenant => (self.south.with_purpose("PATRQT"), "portal"),
         }
@@ -130,6 +136,15 @@ impl Scene {
         let (path, body) = match operation {
             Operation::ReadEvents | Operation::Live | Operation::Ready => {
                 (operation.route().to_owned(), None)
+            }
+            Operation::List => ("/api/v1/messages".to_owned(), None),
+            Operation::History => (format!("{record}/history"), None),
+            Operation::CreateMany => {
+                let records = json!({ "records": [message(&self.patient)] });
+                ("/api/v1/messages/batch".to_owned(), Some(records))
+            }
+            Operation::ReadMany => {
+                ("/api/v1/messages/batch/read".to_owned(), Some(json!({ "ids": [self.letter] })))
             }
             Operation::Create => ("/api/v1/messages".to_owned(), Some(message(&self.patient))),
             Operation::Read | Operation::Delete => (record, None),
@@ -166,7 +181,9 @@ impl Scene {
         assert_eq!(entry["req"]["route"], operation.route(), "{what}");
         let record = match operation {
             Operation::ReadEvents => Value::Null,
-            Operation::Create => json!([{ "collection": "messages" }]),
+            Operation::Create | Operation::CreateMany | Operation::ReadMany | Operation::List => {
+                json!([{ "collection": "messages" }])
+            }
             _ => json!([{ "collection": "messages", "record": self.letter }]),
         };
         assert_eq!(entry.get("obj").cloned().unwrap_or_default(), record, "{what}");
@@ -193,8 +210,10 @@ impl Scene {
 fn act(operation: Operation) -> &'static str {
     match operation {
         Operation::ReadEvents => "audit.read",
-        Operation::Create => "record.create",
-        Operation::Read => "record.read",
+        Operation::Create | Operation::CreateMany => "record.create",
+        Operation::Read | Operation::ReadMany => "record.read",
+        Operation::List => "record.list",
+        Operation::History => "record.history",
         Operation::Update => "record.update",
         Operation::Delete => "record.delete",
         Operation::Live | Operation::Ready => "access.denied",

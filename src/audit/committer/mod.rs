@@ -140,6 +140,11 @@ impl Committer {
         Ok(OutboxEntry::new(encoded.id, tenant, encoded.into_unchained()))
     }
 
+    /// The most entries that one request may submit: a request is never split over two batches.
+    pub fn largest_request(&self) -> usize {
+        self.shared.batch_entries
+    }
+
     pub fn status(&self) -> CommitterStatus {
         let failing = self.shared.failing_since.load(Ordering::Relaxed);
         CommitterStatus {

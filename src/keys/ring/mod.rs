@@ -124,6 +124,43 @@ impl KeyRing {
         self.inner.open_row(slot, row.ok_or(KeyError::Missing)?).await
     }
 
+    /// Brings keys that stored seals name into memory, in one round trip for all that are not there. What cannot be
+    /// brought is left out: whoever then asks for it with [`Self::subject_key`] hears why.
+    pub async fn warm(
+        &self,
+        tenant: TenantId,
+        wanted: &[(KeyOwner, DataClass, KeyId)],
+    ) -> Result<(), KeyError> {
+        let slot = |(owner, class, id): &(KeyOwner, DataClass, KeyId)| Slot {
+            tenant,
+            owner: owner.clone(),
+            class: *class,
+            id: *id,
+        };
+        let mut missing: Vec<_> =
+            wanted.iter().filter(|each| self.inner.cached(&slot(each)).is_none()).collect();
+        missing.sort_unstable();
+        missing.dedup();
+        if missing.len() < 2 {
+            return Ok(());
+        }
+        for (place, row) in self.inner.database.subject_keys(tenant, &missing).await? {
+            if let Err(error) = self.inner.open_row(slot(place), row).await
+                && matches!(error, KeyError::Unavailable | KeyError::Denied)
+            {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// The root of the tenant's request digests, made if there is none. From memory after the first time.
+    pub async fn request_root(&self, tenant: TenantId) -> Result<Arc<TenantKey>, KeyError> {
+        let kind = TenantKeyKind::Requests;
+        let key_id = self.inner.active.get((tenant, kind)).await?.value;
+        Ok(self.inner.tenant_keys.get(TenantKeyPlace { tenant, kind, key_id }).await?.value)
+    }
+
     /// The active key of an owner for one class; see [`Self::sealing_keys`].
     pub async fn sealing_key(
         &self,

@@ -1,5 +1,14 @@
 //! Records, their history and their subjects. Each use is one statement, so that it is one round trip and atomic.
 
+mod batch;
+mod history;
+mod idempotency;
+mod list;
+
+pub use history::FoundVersion;
+pub use idempotency::{Claim, Claimed};
+pub use list::ListedRecord;
+
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -10,6 +19,15 @@ use crate::crypto::{SealPlace, SealedRecord, StoredRecord};
 use crate::domain::class::DataClass;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{CollectionName, KeyId, RecordId, RecordVersion, SubjectId, TenantId};
+
+/// What [`found`] reads, of a version `r` and its subject `s`.
+macro_rules! version_columns {
+    () => {
+        "r.version, r.subject_id, r.seal_headers, r.sealed_values, r.created_at, r.updated_at, \
+         s.lowest_phi_key, s.lowest_pii_key, s.lowest_chd_key"
+    };
+}
+use version_columns;
 
 /// The record tables of the data database.
 #[derive(Clone)]
@@ -59,14 +77,15 @@ impl RecordStore {
         collection: &CollectionName,
         record: &RecordId,
     ) -> Result<Option<FoundRecord>, StorageError> {
-        const SQL: &str = "/* storage::records::find */ \
-            SELECT r.version, r.subject_id, r.seal_headers, r.sealed_values, r.created_at, r.updated_at, \
-                   s.lowest_phi_key, s.lowest_pii_key, s.lowest_chd_key \
-            FROM record r \
-            LEFT JOIN subject s ON s.tenant_id = r.tenant_id AND s.subject_id = r.subject_id \
-            WHERE r.tenant_id = $1 AND r.collection = $2 AND r.record_id = $3 AND NOT r.deleted \
-              AND (r.expires_at IS NULL OR r.expires_at > now()) \
-              AND (r.subject_id IS NULL OR s.state = 'active')";
+        const SQL: &str = concat!(
+            "/* storage::records::find */ SELECT ",
+            version_columns!(),
+            " FROM record r \
+             LEFT JOIN subject s ON s.tenant_id = r.tenant_id AND s.subject_id = r.subject_id \
+             WHERE r.tenant_id = $1 AND r.collection = $2 AND r.record_id = $3 AND NOT r.deleted \
+               AND (r.expires_at IS NULL OR r.expires_at > now()) \
+               AND (r.subject_id IS NULL OR s.state = 'active')"
+        );
         let row = self
             .database
             .run("records::find", async |client| {
@@ -245,10 +264,13 @@ impl Columns {
         Ok(Self {
             headers: encode_seals(sealed.seals()),
             values: encode_fields(sealed.fields())?,
-            now: jiff::Timestamp::from_microsecond(now.as_micros())
-                .map_err(|_| StorageError::Malformed("the clock"))?,
+            now: instant(now)?,
         })
     }
+}
+
+fn instant(at: Timestamp) -> Result<jiff::Timestamp, StorageError> {
+    jiff::Timestamp::from_microsecond(at.as_micros()).map_err(|_| StorageError::Malformed("the clock"))
 }
 
 fn one_row(affected: u64) -> Result<(), StorageError> {
@@ -261,25 +283,28 @@ fn found(
     collection: &CollectionName,
     record: &RecordId,
 ) -> Result<FoundRecord, StorageError> {
-    let version = u32::try_from(column::<i64>(row, 0, "version")?)
-        .ok()
-        .and_then(RecordVersion::new)
-        .ok_or(StorageError::Malformed("version"))?;
+    let version = version(row, 0)?;
     let subject = column::<Option<Uuid>>(row, 1, "subject")?.map(SubjectId::from_uuid);
     let seals = decode_seals(column(row, 2, "seal headers")?)?;
     let fields = decode_fields(column(row, 3, "sealed values")?)?;
     let place =
         SealPlace { tenant, collection: collection.clone(), record: record.clone(), version, subject };
-    let instant = |index| {
-        column::<jiff::Timestamp>(row, index, "time").map(|at| Timestamp::from_micros(at.as_microsecond()))
-    };
     let lowest = |index| column::<Option<i64>>(row, index, "lowest key").map(|floor| floor.unwrap_or(1));
     Ok(FoundRecord {
         stored: StoredRecord { place, seals, fields },
-        created_at: instant(4)?,
-        updated_at: instant(5)?,
+        created_at: time(row, 4)?,
+        updated_at: time(row, 5)?,
         lowest_keys: [lowest(6)?, lowest(7)?, lowest(8)?],
     })
+}
+
+fn version(row: &Row, index: usize) -> Result<RecordVersion, StorageError> {
+    let number = u32::try_from(column::<i64>(row, index, "version")?).ok();
+    number.and_then(RecordVersion::new).ok_or(StorageError::Malformed("version"))
+}
+
+fn time(row: &Row, index: usize) -> Result<Timestamp, StorageError> {
+    column::<jiff::Timestamp>(row, index, "time").map(|at| Timestamp::from_micros(at.as_microsecond()))
 }
 
 /// A column that does not convert was not written by this code: that is a malformed row, not a lost connection.

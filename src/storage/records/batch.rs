@@ -1,0 +1,202 @@
+//! Many records at once: found in one statement, stored in one transaction.
+
+use std::collections::HashMap;
+
+use tokio_postgres::Transaction;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use super::{Claim, FoundRecord, RecordStore, StorageError, SubjectRow, column, found, idempotency, instant};
+use super::{encode_fields, encode_seals, version_columns};
+use crate::audit::OutboxBytes;
+use crate::crypto::SealedRecord;
+use crate::domain::clock::Timestamp;
+use crate::domain::id::{CollectionName, RecordId, SubjectId, TenantId};
+
+impl RecordStore {
+    /// The current versions of those of `records` that there are, under the conditions of [`Self::find`]. One that does
+    /// not have the form it was stored with is an error of its own and does not hide the others.
+    pub async fn find_many(
+        &self,
+        tenant: TenantId,
+        collection: &CollectionName,
+        records: &[RecordId],
+    ) -> Result<HashMap<RecordId, Result<FoundRecord, StorageError>>, StorageError> {
+        const SQL: &str = concat!(
+            "/* storage::records::find_many */ SELECT ",
+            version_columns!(),
+            ", r.record_id FROM record r \
+             LEFT JOIN subject s ON s.tenant_id = r.tenant_id AND s.subject_id = r.subject_id \
+             WHERE r.tenant_id = $1 AND r.collection = $2 AND r.record_id = ANY ($3) AND NOT r.deleted \
+               AND (r.expires_at IS NULL OR r.expires_at > now()) \
+               AND (r.subject_id IS NULL OR s.state = 'active')"
+        );
+        let ids: Vec<&str> = records.iter().map(RecordId::as_str).collect();
+        let rows = self
+            .database
+            .run("records::find_many", async |client| {
+                let statement = client.prepare_cached(SQL).await?;
+                Ok(client.query(&statement, &[tenant.as_uuid(), &collection.as_str(), &ids]).await?)
+            })
+            .await?;
+        let read = |row: &tokio_postgres::Row| {
+            let record =
+                RecordId::parse(column(row, 9, "record id")?).ok_or(StorageError::Malformed("record id"))?;
+            let version = found(row, tenant, collection, &record);
+            Ok((record, version))
+        };
+        rows.iter().map(read).collect()
+    }
+
+    /// Those of `subjects` that are there and active.
+    pub async fn active_subjects(
+        &self,
+        tenant: TenantId,
+        subjects: &[SubjectId],
+    ) -> Result<Vec<SubjectId>, StorageError> {
+        const SQL: &str = "/* storage::records::active_subjects */ \
+            SELECT subject_id FROM subject WHERE tenant_id = $1 AND subject_id = ANY ($2) AND state = 'active'";
+        let ids: Vec<Uuid> = subjects.iter().map(|id| *id.as_uuid()).collect();
+        let rows = self
+            .database
+            .run("records::active_subjects", async |client| {
+                let statement = client.prepare_cached(SQL).await?;
+                Ok(client.query(&statement, &[tenant.as_uuid(), &ids]).await?)
+            })
+            .await?;
+        rows.iter().map(|row| column(row, 0, "subject").map(SubjectId::from_uuid)).collect()
+    }
+
+    /// Stores first versions of records of one tenant and collection with their subjects if new, the entries of the
+    /// request (first those of the records, in their order), and the key that they were sent under: all or nothing,
+    /// durable on return. [`StorageError::Stale`] when an existing subject is missing or not active,
+    /// [`StorageError::Claimed`] when something was done under the key before.
+    pub async fn insert_together(
+        &self,
+        records: &[SealedRecord],
+        subject: SubjectRow,
+        claim: Option<&Claim>,
+        entries: &[OutboxBytes],
+        now: Timestamp,
+    ) -> Result<(), StorageError> {
+        let Some(first) = records.first() else { return Ok(()) };
+        let (tenant, collection) = (first.place().tenant, first.place().collection.clone());
+        // Owned, since a closure that borrows cannot be shown to be `Send` here.
+        let (columns, claim) = (Columns::of(records, entries, now)?, claim.cloned());
+        self.database
+            .transaction("records::insert_together", async move |transaction| {
+                if let Some(claim) = &claim {
+                    idempotency::take(transaction, tenant, claim, &columns.records, columns.now).await?;
+                }
+                columns.insert_subjects(transaction, tenant, subject).await?;
+                columns.insert_records(transaction, tenant, collection.as_str()).await?;
+                columns.insert_entries(transaction, tenant).await
+            })
+            .await
+    }
+}
+
+const OUTBOX: &str = "/* storage::records::insert_together */ \
+    INSERT INTO audit_outbox (tenant_id, entry_id, entry) SELECT $1, * FROM unnest($2::uuid[], $3::bytea[])";
+
+const RECORDS: &str = "/* storage::records::insert_together */ \
+    INSERT INTO record (tenant_id, collection, record_id, version, subject_id, deleted, seal_headers, sealed_values, \
+                        created_at, updated_at, audit_entry_id) \
+    SELECT $1, $2, record_id, version, subject_id, false, headers, sealed, $3, $3, entry_id \
+    FROM unnest($4::text[], $5::bigint[], $6::uuid[], $7::bytea[], $8::bytea[], $9::uuid[]) \
+         AS n (record_id, version, subject_id, headers, sealed, entry_id)";
+
+const NEW_SUBJECTS: &str = "/* storage::records::insert_together */ \
+    INSERT INTO subject (tenant_id, subject_id) SELECT $1, unnest($2::uuid[])";
+
+// In one order, so that two batches about the same people do not wait for each other.
+const LOCK_SUBJECTS: &str = "/* storage::records::insert_together */ \
+    SELECT subject_id FROM subject WHERE tenant_id = $1 AND subject_id = ANY ($2) AND state = 'active' \
+    ORDER BY subject_id FOR KEY SHARE";
+
+/// A batch, column by column.
+struct Columns {
+    records: Vec<String>,
+    versions: Vec<i64>,
+    subjects: Vec<Option<Uuid>>,
+    headers: Vec<Vec<u8>>,
+    values: Vec<Vec<u8>>,
+    entry_ids: Vec<Uuid>,
+    entries: Vec<Vec<u8>>,
+    now: jiff::Timestamp,
+}
+
+impl Columns {
+    fn of(records: &[SealedRecord], entries: &[OutboxBytes], now: Timestamp) -> Result<Self, StorageError> {
+        let places = || records.iter().map(SealedRecord::place);
+        Ok(Self {
+            records: places().map(|place| place.record.as_str().to_owned()).collect(),
+            versions: places().map(|place| i64::from(place.version.get())).collect(),
+            subjects: places().map(|place| place.subject.map(|id| *id.as_uuid())).collect(),
+            headers: records.iter().map(|sealed| encode_seals(sealed.seals())).collect(),
+            values: records.iter().map(|sealed| encode_fields(sealed.fields())).collect::<Result<_, _>>()?,
+            entry_ids: entries.iter().map(|entry| *entry.entry_id().as_uuid()).collect(),
+            entries: entries.iter().map(|entry| entry.bytes().to_vec()).collect(),
+            now: instant(now)?,
+        })
+    }
+
+    async fn insert_subjects(
+        &self,
+        transaction: &Transaction<'_>,
+        tenant: TenantId,
+        row: SubjectRow,
+    ) -> Result<(), StorageError> {
+        let mut subjects: Vec<Uuid> = self.subjects.iter().copied().flatten().collect();
+        subjects.sort_unstable();
+        subjects.dedup();
+        if subjects.is_empty() {
+            return Ok(());
+        }
+        let parameters: [&(dyn ToSql + Sync); 2] = [tenant.as_uuid(), &subjects];
+        match row {
+            SubjectRow::New => {
+                all_rows(transaction.execute(NEW_SUBJECTS, &parameters).await?, subjects.len())
+            }
+            SubjectRow::Existing => {
+                let locked = transaction.query(LOCK_SUBJECTS, &parameters).await?;
+                if locked.len() == subjects.len() { Ok(()) } else { Err(StorageError::Stale) }
+            }
+        }
+    }
+
+    async fn insert_records(
+        &self,
+        transaction: &Transaction<'_>,
+        tenant: TenantId,
+        collection: &str,
+    ) -> Result<(), StorageError> {
+        let own_entries =
+            self.entry_ids.get(..self.records.len()).ok_or(StorageError::Malformed("entries"))?;
+        let parameters: [&(dyn ToSql + Sync); 9] = [
+            tenant.as_uuid(),
+            &collection,
+            &self.now,
+            &self.records,
+            &self.versions,
+            &self.subjects,
+            &self.headers,
+            &self.values,
+            &own_entries,
+        ];
+        all_rows(transaction.execute(RECORDS, &parameters).await?, self.records.len())
+    }
+
+    async fn insert_entries(
+        &self,
+        transaction: &Transaction<'_>,
+        tenant: TenantId,
+    ) -> Result<(), StorageError> {
+        let parameters: [&(dyn ToSql + Sync); 3] = [tenant.as_uuid(), &self.entry_ids, &self.entries];
+        all_rows(transaction.execute(OUTBOX, &parameters).await?, self.entries.len())
+    }
+}
+
+fn all_rows(affected: u64, wanted: usize) -> Result<(), StorageError> {
+    if usize::try_from(affected) == Ok(wanted) { Ok(()) } else { Err(StorageError::Stale) }
+}
