@@ -130,6 +130,7 @@ impl Service {
         let row = self.look_at_subjects(permit, &drafts).await?;
         let sealed = self.seal_all(permit, row, &drafts).await?;
         let at = self.clock.now();
+        let claim = claim.map(|claim| Claim { expires_at: a_day_after(at), ..claim });
         let entries = self.entries(context, permit, &sealed, &drafts, together)?;
         let stored = OutboxEntry::commit_all_with(entries, async |bytes| {
             self.records.insert_together(&sealed, row, claim.as_ref(), bytes, at).await
@@ -168,8 +169,7 @@ impl Service {
             body.record(draft.subject, &draft.fields);
         }
         let (body_mac, root) = body.finish();
-        let expires_at = Timestamp::from_micros(self.clock.now().as_micros().saturating_add(KEY_LIFE_MICROS));
-        Ok(Claim { key_mac, body_mac, root, expires_at })
+        Ok(Claim { key_mac, body_mac, root, expires_at: a_day_after(self.clock.now()) })
     }
 
     /// The answer of the first time, if the body is that of the first time. The caller was authorised again, and that it
@@ -258,6 +258,10 @@ impl Service {
         }
         Ok(entries)
     }
+}
+
+fn a_day_after(at: Timestamp) -> Timestamp {
+    Timestamp::from_micros(at.as_micros().saturating_add(KEY_LIFE_MICROS))
 }
 
 pub(super) fn count(records: usize) -> u32 {

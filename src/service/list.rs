@@ -14,7 +14,7 @@ use crate::policy::Collection;
 use crate::storage::ListedRecord;
 
 impl Service {
-    /// A page of records after `after`, in the order of their ids, which is that of their making:
+    /// A page of records after `after`, in the order of their ids, which is that of their making to the millisecond:
     /// `{"records":[{"id","version","updated_at"}],"next"}`, where `next`, absent on the last page, goes into the next
     /// request's cursor. Records that are made while somebody pages are met, none is met twice.
     pub async fn list(

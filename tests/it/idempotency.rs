@@ -206,7 +206,8 @@ async fn expired_keys_are_removed() {
         let key = uuid_v7(&SystemClock, &SystemRandom::default()).unwrap().to_string();
         assert_eq!(send(&portal, "/api/v1/patients", &key, &new_patient()).await.status(), 201);
     }
-    let expire = "UPDATE idempotency_key SET expires_at = now() WHERE key_mac <> (SELECT max(key_mac) FROM idempotency_key)";
+    let expire = "UPDATE idempotency_key SET expires_at = now() \
+                  WHERE key_mac <> (SELECT key_mac FROM idempotency_key ORDER BY key_mac LIMIT 1)";
     assert_eq!(strongroom.data().await.execute(expire, &[]).await.unwrap(), 2);
     strongroom.kill_and_restart().await;
     crate::support::eventually("the expired are gone", async || {

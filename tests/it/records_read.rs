@@ -129,7 +129,8 @@ async fn a_query_that_is_not_understood_is_refused() {
         "view=whole",
         "view=",
         "view=plain&view=plain",
-        "version=1",
+        "version=0",
+        "version=1&version=1",
         "Fields=mrn",
         "x",
     ] {
