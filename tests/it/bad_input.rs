@@ -231,7 +231,7 @@ async fn paths_and_methods_that_are_none() {
         ("GET /api/v1/patients/ID/Zq7Mark", 404, "route_unknown"),
         ("GET /api/v1/patients/../../../livez", 404, "route_unknown"),
         ("GET //api/v1/patients/ID", 404, "route_unknown"),
-        ("GET /api/v1/openapi.json", 405, "method_not_allowed"),
+        ("GET /api/v1/openapi.json", 404, "collection_unknown"),
         ("GET /api/v1/patients", 405, "method_not_allowed"),
         ("PUT /api/v1/patients/ID", 405, "method_not_allowed"),
         ("POST /api/v1/audit/events", 405, "method_not_allowed"),
