@@ -1,8 +1,10 @@
-//! Background workers: revocation lists, changed files, the check of Vault's keys, expired idempotency keys. Each ends with the task set that
+//! Background workers: revocation lists, changed files, the check of Vault's keys, expired idempotency keys, which parts are
+//! down. Each ends with the task set that
 //! holds it.
 
 pub mod idempotency;
 pub mod key_check;
+pub mod parts;
 pub mod policy_reload;
 pub mod revocation;
 pub mod tls_reload;

@@ -13,6 +13,7 @@ mod gate;
 mod history;
 mod list;
 mod open;
+mod parts;
 mod read;
 mod read_many;
 mod seal;
@@ -27,6 +28,7 @@ pub use answer::{Created, RecordAnswer, Written};
 pub use audit_read::{EventsAnswer, EventsRequest};
 pub use create_many::NewItem;
 pub use error::{Error, Part};
+pub use parts::PartDown;
 pub use read::{ReadRequest, RequestedView};
 pub use read_many::ManyAnswer;
 pub use system::KeyCheck;
@@ -49,6 +51,7 @@ pub struct Service {
     clock: SharedClock,
     random: SharedRandom,
     gate: gate::Gate,
+    parts_seen: parts::Seen,
 }
 
 /// The parts of a [`Service`].
@@ -75,6 +78,7 @@ impl Service {
             clock: parts.clock,
             random: parts.random,
             gate: gate::Gate::default(),
+            parts_seen: parts::Seen::default(),
         }
     }
 

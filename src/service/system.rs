@@ -8,7 +8,7 @@ use super::Service;
 use crate::audit::{Act, CommitError, EntryDraft, Outcome};
 use crate::crypto::digest::parse_hex;
 use crate::domain::actor::CertificateFacts;
-use crate::keys::{Health, TransitError};
+use crate::keys::TransitError;
 use crate::policy::Authoriser;
 
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -121,17 +121,6 @@ impl Service {
         if let Err(error) = self.put_on_record(draft).await {
             tracing::error!(error = %error, "audit.system_entry_lost");
         }
-    }
-
-    /// Names of the parts that do not answer now.
-    pub async fn parts_down(&self) -> Vec<&'static str> {
-        let (data, keys, vault) = tokio::join!(self.records.ping(), self.keys.ping(), self.transit.health());
-        let audit = self.gate.pass().is_err() || self.audit.status().failing_since.is_some();
-        let vault = vault != Health::Ready || self.gate.pass_to_keys().is_err();
-        [("data", data.is_err()), ("keys", keys.is_err()), ("vault", vault), ("audit", audit)]
-            .into_iter()
-            .filter_map(|(name, is_down)| is_down.then_some(name))
-            .collect()
     }
 }
 

@@ -61,7 +61,14 @@ async fn vault_goes_and_comes_back() {
     is_refused("sealed, after the hard life", &brief_portal, Some(&path)).await;
     let answer = operator.get("/readyz").await;
     assert_eq!(answer.status(), 503);
-    assert_eq!(answer.json::<Value>().await.unwrap()["down"], json!(["vault"]));
+    let first: Value = answer.json().await.unwrap();
+    assert_eq!(first["down"][0]["part"], "vault");
+    assert_eq!(first["down"].as_array().unwrap().len(), 1);
+    // It is down since it was first seen so, not since somebody asked last.
+    let since = first["down"][0]["since"].as_str().unwrap();
+    assert!(strongroom::domain::clock::Timestamp::parse_rfc3339(since).is_some(), "{since}");
+    let again: Value = operator.get("/readyz").await.json().await.unwrap();
+    assert_eq!(again["down"], first["down"]);
     assert_eq!(operator.get("/livez").await.status(), 200);
     vault.unseal().await.unwrap();
     back("unsealed", &[&warm, &brief], &[&portal, &brief_portal], &path).await;

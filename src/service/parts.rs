@@ -1,0 +1,87 @@
+//! Which of the parts that an answer depends on are down, and since when.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use super::Service;
+use crate::domain::clock::Timestamp;
+use crate::keys::Health;
+
+/// A part that does not answer within this is down, for whoever asks and for the watch: a hung part must not hang them.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+const NAMES: [&str; 4] = ["data", "keys", "vault", "audit"];
+
+/// A part that is down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartDown {
+    /// `data`, `keys`, `vault` or `audit`.
+    pub name: &'static str,
+    /// When it was first seen down; the watch looks every few seconds.
+    pub since: Timestamp,
+}
+
+/// Since when each part, in the order of [`NAMES`], has been seen down.
+#[derive(Debug, Default)]
+pub(super) struct Seen(Mutex<[Option<Timestamp>; NAMES.len()]>);
+
+impl Seen {
+    /// Takes in what is down now. A part that is up is forgotten; one that goes on being down keeps its first time.
+    fn update(&self, is_down: [bool; NAMES.len()], now: Timestamp) -> Vec<PartDown> {
+        // A panic elsewhere cannot leave the array half changed.
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut down = Vec::new();
+        for ((since, name), is_down) in seen.iter_mut().zip(NAMES).zip(is_down) {
+            match (is_down, *since) {
+                (true, Some(since)) => down.push(PartDown { name, since }),
+                (true, None) => {
+                    *since = Some(now);
+                    tracing::error!(part = name, "part.down");
+                    down.push(PartDown { name, since: now });
+                }
+                (false, Some(from)) => {
+                    *since = None;
+                    let down_ms = now.as_micros().saturating_sub(from.as_micros()) / 1_000;
+                    tracing::warn!(part = name, down_ms, "part.back");
+                }
+                (false, None) => {}
+            }
+        }
+        down
+    }
+}
+
+impl Service {
+    /// Looks at every part now; answers those that are down within little more than a second.
+    pub async fn parts_down(&self) -> Vec<PartDown> {
+        let (data, keys, vault) = tokio::join!(
+            tokio::time::timeout(PATIENCE, self.records.ping()),
+            tokio::time::timeout(PATIENCE, self.keys.ping()),
+            tokio::time::timeout(PATIENCE, self.transit.health()),
+        );
+        let data = !matches!(data, Ok(Ok(())));
+        let keys = !matches!(keys, Ok(Ok(())));
+        let vault = !matches!(vault, Ok(Health::Ready)) || self.gate.pass_to_keys().is_err();
+        let audit = self.gate.pass().is_err() || self.audit.status().failing_since.is_some();
+        self.parts_seen.update([data, keys, vault, audit], self.clock.now())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_down_since_it_was_first_seen_so() {
+        let seen = Seen::default();
+        let at = Timestamp::from_micros;
+        assert_eq!(seen.update([false; 4], at(1)), []);
+        let vault = PartDown { name: "vault", since: at(2) };
+        assert_eq!(seen.update([false, false, true, false], at(2)), [vault]);
+        let data = PartDown { name: "data", since: at(3) };
+        assert_eq!(seen.update([true, false, true, false], at(3)), [data, vault]);
+        assert_eq!(seen.update([true, false, false, false], at(4)), [data]);
+        let again = PartDown { name: "vault", since: at(5) };
+        assert_eq!(seen.update([false, false, true, false], at(5)), [again]);
+    }
+}
