@@ -54,6 +54,8 @@ acts! {
     RevocationLoad = "revocation.load",
     /// A tenant key, subject key or index root was made.
     KeyCreate = "key.create",
+    /// A deleted record's own keys were destroyed.
+    KeyDestroy = "key.destroy",
     /// An instance began a new chain because its old one was found to hold foreign entries.
     ChainRestart = "chain.restart",
 }

@@ -123,6 +123,7 @@ fn spawn_workers(
     let directory = config.policy.directory.clone();
     workers.spawn(jobs::policy_reload::keep(Arc::clone(service), directory, LOOK, hangup()?));
     workers.spawn(jobs::idempotency::keep(Arc::clone(service)));
+    workers.spawn(jobs::key_destruction::keep(Arc::clone(service)));
     workers.spawn(jobs::parts::watch(Arc::clone(service)));
     Ok(())
 }

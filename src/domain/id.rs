@@ -211,6 +211,14 @@ impl KeyOwner {
             Self::Record(id) => id.as_str().to_owned(),
         }
     }
+
+    /// The word in `subject_key.scope`.
+    pub const fn scope(&self) -> &'static str {
+        match self {
+            Self::Subject(_) => "subject",
+            Self::Record(_) => "record",
+        }
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ pub enum KeyError {
     /// Vault or the key database is away and the cache has no answer (any more). May pass by itself.
     #[error("the keys cannot be reached; try again")]
     Unavailable,
-    #[error("vault refused the service; check its credentials and policy")]
+    #[error("the service was refused; check its credentials, and its policy in vault")]
     Denied,
     #[error("there is no such key; it may have been destroyed")]
     Missing,

@@ -60,6 +60,9 @@ pub(super) fn read_collection(stem: &str, text: &str) -> Result<Collection, Stri
     }
     let name = CollectionName::parse(&file.name)
         .ok_or("name the collection in lower-case letters, digits and _, letter first, at most 48")?;
+    if file.key_scope == KeyScope::Record && file.subject == SubjectRule::OwnsSubject {
+        return Err("key_scope = \"record\" is for records that refer to a subject".to_owned());
+    }
     if file.field.is_empty() || file.field.len() > MAX_FIELDS {
         return Err(format!("declare 1 to {MAX_FIELDS} fields"));
     }

@@ -11,6 +11,7 @@ mod delete;
 mod error;
 mod gate;
 mod history;
+mod key_destruction;
 mod list;
 mod open;
 mod parts;
@@ -52,6 +53,7 @@ pub struct Service {
     random: SharedRandom,
     gate: gate::Gate,
     parts_seen: parts::Seen,
+    key_destruction: key_destruction::Wanted,
 }
 
 /// The parts of a [`Service`].
@@ -79,6 +81,7 @@ impl Service {
             random: parts.random,
             gate: gate::Gate::default(),
             parts_seen: parts::Seen::default(),
+            key_destruction: key_destruction::Wanted::default(),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::domain::action::Action;
 use crate::domain::context::OperationContext;
 use crate::domain::id::{FieldId, FieldName, RecordId, RecordVersion};
 use crate::policy::{Collection, ParseMode, Permit};
-use crate::storage::FoundRecord;
+use crate::storage::{FoundRecord, Successor};
 
 impl Service {
     /// Whether the caller may change this record at all; asked before the body is read.
@@ -73,8 +73,9 @@ impl Service {
         drop(fields);
         let at = self.clock.now();
         let entry = self.outbox_entry(context, permit, &sealed, written)?;
-        let ((), receipt) =
-            entry.commit_with(async |bytes| self.records.replace(&sealed, false, bytes, at).await).await?;
+        let ((), receipt) = entry
+            .commit_with(async |bytes| self.records.replace(&sealed, Successor::Version, bytes, at).await)
+            .await?;
         Ok(Written::confirmed(sealed.place(), at, &receipt))
     }
 

@@ -4,6 +4,8 @@
 //!
 //! Not here: unwrapping and caching (`keys`).
 
+use std::time::Duration;
+
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -11,7 +13,7 @@ use uuid::Uuid;
 use super::pool::{Database, StorageError};
 use crate::crypto::{HEADER_BYTES, WrappedKey};
 use crate::domain::class::DataClass;
-use crate::domain::id::{KeyId, KeyOwner, TenantId};
+use crate::domain::id::{KeyId, KeyOwner, RecordId, TenantId};
 
 /// The tables of the key database.
 #[derive(Clone)]
@@ -192,7 +194,8 @@ impl KeyDatabase {
         const SQL: &str = "/* storage::key_store::active_subject_keys */ \
             SELECT DISTINCT ON (class) class, key_id, tenant_key_id, header, wrapped FROM subject_key s \
             WHERE tenant_id = $1 AND owner = $2 AND class = ANY ($3) AND state = 'active' \
-              AND NOT EXISTS (SELECT FROM tombstone t WHERE t.tenant_id = s.tenant_id AND t.owner = s.owner) \
+              AND NOT EXISTS (SELECT FROM tombstone t WHERE t.tenant_id = s.tenant_id AND t.owner = s.owner \
+                              AND t.scope = s.scope) \
             ORDER BY class, key_id DESC";
         let words: Vec<&str> = classes.iter().map(|class| class.as_str()).collect();
         let rows = self
@@ -208,11 +211,14 @@ impl KeyDatabase {
     /// Whether an owner was erased.
     pub async fn is_buried(&self, tenant: TenantId, owner: &KeyOwner) -> Result<bool, StorageError> {
         const SQL: &str = "/* storage::key_store::is_buried */ \
-            SELECT EXISTS (SELECT FROM tombstone WHERE tenant_id = $1 AND owner = $2)";
+            SELECT EXISTS (SELECT FROM tombstone WHERE tenant_id = $1 AND owner = $2 AND scope = $3)";
         self.database
             .run("key_store::is_buried", async |client| {
                 let statement = client.prepare_cached(SQL).await?;
-                Ok(client.query_one(&statement, &[tenant.as_uuid(), &owner.to_text()]).await?.try_get(0)?)
+                Ok(client
+                    .query_one(&statement, &[tenant.as_uuid(), &owner.to_text(), &owner.scope()])
+                    .await?
+                    .try_get(0)?)
             })
             .await
     }
@@ -226,10 +232,12 @@ impl KeyDatabase {
     ) -> Result<Vec<[u8; HEADER_BYTES]>, StorageError> {
         // In the order of the primary key, so that two instances never wait for each other in a circle.
         const SQL: &str = "/* storage::key_store::insert_subject_keys */ \
-            INSERT INTO subject_key (tenant_id, owner, class, key_id, tenant_key_id, header, wrapped) \
-            SELECT a.* FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bytea[], \
-                                   $7::bytea[]) AS a (tenant_id, owner, class, key_id, tenant_key_id, header, wrapped) \
-            WHERE NOT EXISTS (SELECT FROM tombstone t WHERE t.tenant_id = a.tenant_id AND t.owner = a.owner) \
+            INSERT INTO subject_key (tenant_id, owner, scope, class, key_id, tenant_key_id, header, wrapped) \
+            SELECT a.* FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], \
+                                   $7::bytea[], $8::bytea[]) \
+                AS a (tenant_id, owner, scope, class, key_id, tenant_key_id, header, wrapped) \
+            WHERE NOT EXISTS (SELECT FROM tombstone t WHERE t.tenant_id = a.tenant_id AND t.owner = a.owner \
+                              AND t.scope = a.scope) \
               AND NOT EXISTS (SELECT FROM subject_key s WHERE s.tenant_id = a.tenant_id AND s.owner = a.owner \
                               AND s.class = a.class) \
               AND EXISTS (SELECT FROM tenant_key k WHERE k.tenant_id = a.tenant_id AND k.class = a.class \
@@ -246,12 +254,33 @@ impl KeyDatabase {
             .await?;
         rows.iter().map(|row| header(row, 0)).collect()
     }
+
+    /// Buries records and deletes their keys; durable on return. An insert that began earlier may still bring a key in:
+    /// call again once [`Self::statement_timeout`] has passed twice. Keys of subjects cannot be reached from here.
+    pub async fn destroy_record_keys(&self, records: &[(TenantId, RecordId)]) -> Result<(), StorageError> {
+        const SQL: &str = "/* storage::key_store::destroy_record_keys */ SELECT destroy_record_keys($1, $2)";
+        let tenants: Vec<Uuid> = records.iter().map(|(tenant, _)| *tenant.as_uuid()).collect();
+        let owners: Vec<&str> = records.iter().map(|(_, record)| record.as_str()).collect();
+        self.database
+            .run("key_store::destroy_record_keys", async |client| {
+                let statement = client.prepare_cached(SQL).await?;
+                client.execute(&statement, &[&tenants, &owners]).await?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// No statement of this service on the key database runs for longer.
+    pub const fn statement_timeout(&self) -> Duration {
+        self.database.timeout()
+    }
 }
 
 /// The arrays of an `unnest`.
 struct Columns<'a> {
     tenants: Vec<Uuid>,
     owners: Vec<String>,
+    scopes: Vec<&'static str>,
     classes: Vec<&'static str>,
     key_ids: Vec<i64>,
     tenant_key_ids: Vec<i64>,
@@ -264,6 +293,7 @@ impl<'a> Columns<'a> {
         Self {
             tenants: keys.iter().map(|key| *key.tenant.as_uuid()).collect(),
             owners: keys.iter().map(|key| key.owner.to_text()).collect(),
+            scopes: keys.iter().map(|key| key.owner.scope()).collect(),
             classes: keys.iter().map(|key| key.class.as_str()).collect(),
             key_ids: keys.iter().map(|key| key.key_id.as_i64()).collect(),
             tenant_key_ids: keys.iter().map(|key| key.tenant_key_id.as_i64()).collect(),
@@ -272,10 +302,11 @@ impl<'a> Columns<'a> {
         }
     }
 
-    fn parameters(&self) -> [&(dyn ToSql + Sync); 7] {
+    fn parameters(&self) -> [&(dyn ToSql + Sync); 8] {
         [
             &self.tenants,
             &self.owners,
+            &self.scopes,
             &self.classes,
             &self.key_ids,
             &self.tenant_key_ids,

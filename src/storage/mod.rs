@@ -12,4 +12,7 @@ pub mod sealed_columns;
 pub use audit::{AuditReader, AuditStore};
 pub use key_store::KeyDatabase;
 pub use pool::{Database, StorageError};
-pub use records::{Claim, Claimed, FoundRecord, FoundVersion, ListedRecord, RecordStore, SubjectRow};
+pub use records::{
+    Claim, Claimed, FoundRecord, FoundVersion, ListedRecord, PendingDestruction, RecordStore, SubjectRow,
+    Successor,
+};

@@ -116,6 +116,11 @@ impl Database {
         Ok(Self { pool, timeout })
     }
 
+    /// How long a statement may take, on either side.
+    pub const fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// Connections in use and waiting callers, for metrics and `/readyz`.
     pub fn status(&self) -> deadpool_postgres::Status {
         self.pool.status()
@@ -133,7 +138,7 @@ impl Database {
         name: &'static str,
         work: impl AsyncFnOnce(&Object) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
-        let client = self.checkout().await?;
+        let client = self.checkout(name).await?;
         let ended = tokio::time::timeout(self.timeout, work(&client)).await;
         match ended {
             Ok(result) => result.inspect_err(|error| note(name, error)),
@@ -155,7 +160,7 @@ impl Database {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let mut client = self.checkout().await?;
+            let mut client = self.checkout(name).await?;
             let ended = tokio::time::timeout(self.timeout, attempt_once(&mut client, &mut work)).await;
             match ended {
                 Err(_) => {
@@ -173,8 +178,8 @@ impl Database {
     }
 
     #[expect(clippy::disallowed_methods, reason = "the one place that takes a connection from the pool")]
-    async fn checkout(&self) -> Result<Object, StorageError> {
-        Ok(self.pool.get().await?)
+    async fn checkout(&self, name: &'static str) -> Result<Object, StorageError> {
+        self.pool.get().await.map_err(StorageError::from).inspect_err(|error| note(name, error))
     }
 }
 

@@ -182,7 +182,7 @@ async fn an_erased_owner_never_gets_a_key_again() {
     let ring = bench.ring();
     bench
         .sql(&format!(
-            "INSERT INTO tombstone (tenant_id, owner) VALUES ('{}', '{}')",
+            "INSERT INTO tombstone (tenant_id, owner, scope) VALUES ('{}', '{}', 'subject')",
             tenant(),
             subject(1).to_text()
         ))
@@ -307,7 +307,7 @@ async fn the_service_role_only_finds_and_adds() {
         "UPDATE subject_key SET owner = 'x'",
         "DELETE FROM subject_key",
         "TRUNCATE subject_key",
-        "INSERT INTO tombstone (tenant_id, owner) VALUES (gen_random_uuid(), 'x')",
+        "INSERT INTO tombstone (tenant_id, owner, scope) VALUES (gen_random_uuid(), 'x', 'record')",
         "DELETE FROM tombstone",
         "ALTER TABLE tombstone DISABLE TRIGGER ALL",
         "CREATE TABLE mine (x int)",
@@ -319,7 +319,9 @@ async fn the_service_role_only_finds_and_adds() {
     assert_eq!(bench.count(memberships).await, 0);
     client.batch_execute("RESET ROLE").await.unwrap();
     client
-        .batch_execute("INSERT INTO tombstone (tenant_id, owner) VALUES (gen_random_uuid(), 'x')")
+        .batch_execute(
+            "INSERT INTO tombstone (tenant_id, owner, scope) VALUES (gen_random_uuid(), 'x', 'subject')",
+        )
         .await
         .unwrap();
     for statement in ["UPDATE tombstone SET owner = 'y'", "DELETE FROM tombstone", "TRUNCATE tombstone"] {

@@ -41,6 +41,7 @@ mod policy_rules;
 mod policy_table;
 mod problems;
 mod purposes;
+mod record_keys;
 mod records_batch;
 mod records_create;
 mod records_delete;

@@ -117,6 +117,7 @@ fn collections_are_strict() {
     edit("[\"F\", \"M\"", "[\"F\", \" M\"").refused(patients, "distinct");
     edit("subject = \"owns\"", "subject = \"has\"").refused(patients, "has");
     edit("key_scope = \"subject\"", "key_scope = \"tenant\"").refused(patients, "tenant");
+    edit("key_scope = \"subject\"", "key_scope = \"record\"").refused(patients, "refer to a subject");
     edit("name = \"patients\"", "name = \"people\"").refused(patients, "as the file");
     edit("about = \"People", "about = \"\"\nabout2 = \"People").refused(patients, "about2");
     edit("[[field]]", "[[field").refused(patients, "");

@@ -28,8 +28,9 @@ use crate::config::CacheConfig;
 use crate::crypto::{SubjectKey, TenantKey, WrapPlace, unwrap_subject_key, wrap_subject_key};
 use crate::domain::class::DataClass;
 use crate::domain::clock::{SharedClock, Timestamp};
-use crate::domain::id::{KeyId, KeyOwner, TenantId};
+use crate::domain::id::{KeyId, KeyOwner, RecordId, TenantId};
 use crate::domain::random::SharedRandom;
+use crate::storage::StorageError;
 use crate::storage::key_store::{FoundSubjectKey, KeyDatabase, NewSubjectKey};
 
 /// A tenant key may be replaced while a subject key is being made; that this happens three times means it does not.
@@ -152,6 +153,38 @@ impl KeyRing {
             }
         }
         Ok(())
+    }
+
+    /// Buries records and deletes their keys in the key database, durable on return, and drops them from memory. Once more
+    /// after [`Self::settling_time`], since a key that was being made meanwhile may have come in behind the first time.
+    /// [`KeyError::Denied`] when one of them is no record's key; then nothing was destroyed.
+    pub async fn destroy_record_keys(&self, records: &[(TenantId, RecordId)]) -> Result<(), KeyError> {
+        self.inner.database.destroy_record_keys(records).await.map_err(|error| match error {
+            StorageError::Refused { .. } => KeyError::Denied,
+            error => error.into(),
+        })?;
+        for (tenant, record) in records {
+            self.forget(*tenant, &KeyOwner::Record(record.clone()));
+        }
+        Ok(())
+    }
+
+    /// After this long, no statement that began before a tombstone was committed is running any more.
+    pub fn settling_time(&self) -> Duration {
+        self.inner.database.statement_timeout() * 2
+    }
+
+    /// Drops an owner's keys from this instance's memory.
+    pub fn forget(&self, tenant: TenantId, owner: &KeyOwner) {
+        for class in DataClass::ALL {
+            let sealing = self.inner.sealing.remove(&(tenant, owner.clone(), class));
+            let newest = sealing.map_or(KeyId::FIRST, |(_, (id, _))| id);
+            for number in KeyId::FIRST.as_i64()..=newest.as_i64() {
+                if let Some(id) = KeyId::new(number) {
+                    self.inner.opened.remove(&Slot { tenant, owner: owner.clone(), class, id });
+                }
+            }
+        }
     }
 
     /// The root of the tenant's request digests, made if there is none. From memory after the first time.

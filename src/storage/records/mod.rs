@@ -3,10 +3,12 @@
 mod batch;
 mod history;
 mod idempotency;
+mod key_destruction;
 mod list;
 
 pub use history::FoundVersion;
 pub use idempotency::{Claim, Claimed};
+pub use key_destruction::PendingDestruction;
 pub use list::ListedRecord;
 
 use tokio_postgres::Row;
@@ -63,6 +65,17 @@ pub enum SubjectRow {
     New,
     /// The subject must be there and active; its row is locked against erasure until the commit.
     Existing,
+}
+
+/// What the version that replaces another one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Successor {
+    /// A version like any other.
+    Version,
+    /// The record's end.
+    End,
+    /// The record's end, with a note that the keys of the record are to be destroyed.
+    EndWithKeys,
 }
 
 impl RecordStore {
@@ -164,20 +177,22 @@ impl RecordStore {
 
     /// Replaces version `sealed.version - 1` with `sealed`, keeping the old one in the history, with its audit entry:
     /// all or nothing, durable on return. [`StorageError::Stale`] when another version is current, the record is
-    /// deleted, or its subject is no longer active. `deleted` marks the new version as the record's end.
+    /// deleted, or its subject is no longer active.
     pub async fn replace(
         &self,
         sealed: &SealedRecord,
-        deleted: bool,
+        successor: Successor,
         entry: &OutboxBytes,
         now: Timestamp,
     ) -> Result<(), StorageError> {
         let columns = Columns::of(sealed, now)?;
         let place = sealed.place();
+        let deleted = successor != Successor::Version;
+        let statement = if successor == Successor::EndWithKeys { END_WITH_KEYS } else { REPLACE };
         let affected = self
             .database
             .run("records::replace", async |client| {
-                let statement = client.prepare_cached(REPLACE).await?;
+                let statement = client.prepare_cached(statement).await?;
                 Ok(client
                     .execute(
                         &statement,
@@ -227,7 +242,11 @@ const INSERT_WITHOUT_SUBJECT: &str = "/* storage::records::insert */ \
         VALUES ($1, $2, $3, $4, $5, false, $6, $7, $8, $8, $9)) \
     INSERT INTO audit_outbox (tenant_id, entry_id, entry) VALUES ($1, $9, $10)";
 
-const REPLACE: &str = "/* storage::records::replace */ \
+/// The statement that replaces a version, with what more it does.
+macro_rules! replace {
+    ($more:literal) => {
+        concat!(
+            "/* storage::records::replace */ \
     WITH old AS ( \
         SELECT r.* FROM record r \
         WHERE r.tenant_id = $1 AND r.collection = $2 AND r.record_id = $3 AND r.version = $4::bigint - 1 AND NOT r.deleted \
@@ -249,8 +268,20 @@ const REPLACE: &str = "/* storage::records::replace */ \
         FROM current \
         WHERE record.tenant_id = current.tenant_id AND record.collection = current.collection \
           AND record.record_id = current.record_id \
-        RETURNING record.record_id) \
-    INSERT INTO audit_outbox (tenant_id, entry_id, entry) SELECT $1, $9, $10 FROM replaced";
+        RETURNING record.record_id)",
+            $more,
+            " INSERT INTO audit_outbox (tenant_id, entry_id, entry) SELECT $1, $9, $10 FROM replaced"
+        )
+    };
+}
+
+const REPLACE: &str = replace!("");
+
+const END_WITH_KEYS: &str = replace!(
+    ", destruction AS ( \
+        INSERT INTO key_destruction (tenant_id, record_id, collection, subject_id, requested_at) \
+        SELECT tenant_id, record_id, collection, subject_id, $8 FROM current)"
+);
 
 /// The columns of a version.
 struct Columns {
