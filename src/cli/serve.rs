@@ -21,6 +21,7 @@ use crate::keys::{KeyRing, Transit};
 use crate::policy::{Authoriser, PolicySet};
 use crate::service::{KeyCheck, Parts, Service};
 use crate::storage::{AuditReader, AuditStore, Database, KeyDatabase, RecordStore};
+use crate::telemetry::metrics;
 use crate::tls::{Identities, IdentityError, LiveTls, TlsFiles};
 
 /// How often changed files are looked for.
@@ -32,6 +33,7 @@ pub async fn serve(path: &Path) -> Result<()> {
         tracing::warn!(weakness, "process.not_hardened");
     }
     let config = config::load(path)?;
+    let metrics = metrics::install().context("cannot keep metrics")?;
     // From here on the signal does not end the process; there is nothing to read again yet.
     drop(signal(SignalKind::hangup())?);
     let clock: SharedClock = Arc::new(SystemClock);
@@ -55,8 +57,17 @@ pub async fn serve(path: &Path) -> Result<()> {
         workers.spawn(async move { service.await_start().await });
     }
     let unfit = if are_keys_fit { None } else { Some(watch_keys(&service, &mut workers)) };
+    workers.spawn(jobs::metrics::keep(metrics.clone()));
     spawn_workers(&mut workers, &config, transit, &tls, &service)?;
-    let ended = run_door(&config, listener, &tls, &service, &mut workers, clock, unfit).await;
+    let app = App {
+        service: Arc::clone(&service),
+        admission: Arc::clone(tls.admission()),
+        body_bytes: config.limits.body_bytes,
+        batch_body_bytes: config.limits.batch_body_bytes,
+        request_timeout: Duration::from_millis(config.limits.request_timeout_ms),
+        metrics,
+    };
+    let ended = run_door(&config, listener, &tls, app, &mut workers, clock, unfit).await;
     workers.shutdown().await;
     service.note_stop().await;
     drop(service);
@@ -179,20 +190,13 @@ async fn run_door(
     config: &Config,
     listener: TcpListener,
     tls: &Arc<LiveTls>,
-    service: &Arc<Service>,
+    app: App,
     workers: &mut JoinSet<()>,
     clock: SharedClock,
     unfit: Option<oneshot::Receiver<KeyCheck>>,
 ) -> Result<()> {
-    let app = App {
-        service: Arc::clone(service),
-        admission: Arc::clone(tls.admission()),
-        body_bytes: config.limits.body_bytes,
-        batch_body_bytes: config.limits.batch_body_bytes,
-        request_timeout: Duration::from_millis(config.limits.request_timeout_ms),
-    };
     let (refused, refusals) = tokio::sync::mpsc::channel(REFUSALS_WAITING);
-    workers.spawn(note_refusals(Arc::clone(service), refusals));
+    workers.spawn(note_refusals(Arc::clone(&app.service), refusals));
     let door =
         door::Door::new(Arc::clone(tls), &config.limits, clock).on_refused_handshake(move |peer, failure| {
             // A broken connection or a port scan is no attempt to come in. And a flood of strangers must not fill

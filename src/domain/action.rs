@@ -14,10 +14,12 @@ pub enum Action {
     /// Read many records in one request (which also needs [`Self::Read`]).
     ReadMany,
     ReadAudit,
+    /// See counts and times of the service; nothing of any record.
+    ReadMetrics,
 }
 
 impl Action {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Create,
         Self::Read,
         Self::Update,
@@ -26,6 +28,7 @@ impl Action {
         Self::List,
         Self::ReadMany,
         Self::ReadAudit,
+        Self::ReadMetrics,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -38,6 +41,12 @@ impl Action {
             Self::List => "list",
             Self::ReadMany => "read_many",
             Self::ReadAudit => "read_audit",
+            Self::ReadMetrics => "read_metrics",
         }
+    }
+
+    /// Whether it is about records of a collection, and not about the service as a whole.
+    pub const fn is_of_a_collection(self) -> bool {
+        !matches!(self, Self::ReadAudit | Self::ReadMetrics)
     }
 }

@@ -1,18 +1,21 @@
 //! From a connection's certificate to an actor, on every request: nothing about identity is remembered.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use tracing::Instrument;
 
 use super::App;
 use super::door::PeerAddress;
 use super::operation::template;
 use super::problem::Problem;
 use super::problem_kind::ProblemKind;
+use super::watch::log;
 use crate::domain::actor::{Actor, CertificateFacts};
 use crate::domain::context::{OperationContext, RequestFacts};
 use crate::domain::id::{RequestId, uuid_v7};
@@ -52,22 +55,36 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 }
 
 /// Middleware around every route: admits the caller or answers 403, and gives the request its id.
-pub async fn enter(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+pub async fn enter(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let id = match request_id(&app, request.headers()) {
         Ok(id) => id,
         Err(problem) => return problem.into_response(),
     };
-    let presented = Presented::of(&request);
-    let mut response = match admit(&app, presented, id).await {
+    let trace = request.headers().get(&TRACEPARENT).and_then(Trace::parse);
+    // On every line that is logged while the request is worked on.
+    let span = tracing::error_span!("request", id = %id, trace = tracing::field::Empty, parent = tracing::field::Empty);
+    if let Some(trace) = &trace {
+        span.record("trace", &trace.id).record("parent", &trace.parent);
+    }
+    let mut response = serve(&app, request, next, id, trace).instrument(span).await;
+    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
+        response.headers_mut().insert(REQUEST_ID.clone(), value);
+    }
+    response
+}
+
+async fn serve(app: &App, mut request: Request, next: Next, id: RequestId, trace: Option<Trace>) -> Response {
+    let started = Instant::now();
+    let presented = Presented::of(&request, trace);
+    let route = presented.route;
+    let response = match admit(app, presented, id).await {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
         Err(problem) => problem.into_response(),
     };
-    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
-        response.headers_mut().insert(REQUEST_ID.clone(), value);
-    }
+    log(route, &response, started.elapsed());
     response
 }
 
@@ -81,12 +98,12 @@ struct Presented {
 }
 
 impl Presented {
-    fn of(request: &Request) -> Self {
+    fn of(request: &Request, trace: Option<Trace>) -> Self {
         let headers = request.headers();
         Self {
             certificate: request.extensions().get::<Arc<CertificateFacts>>().cloned(),
             source: request.extensions().get::<PeerAddress>().copied(),
-            trace: headers.get(&TRACEPARENT).and_then(trace_id),
+            trace: trace.map(|trace| trace.id),
             purpose: purpose(headers),
             route: template(request.extensions().get::<MatchedPath>().map(MatchedPath::as_str)),
         }
@@ -139,17 +156,27 @@ fn purpose(headers: &HeaderMap) -> Result<Option<Purpose>, ProblemKind> {
     known.map(Some).ok_or(ProblemKind::PurposeUnknown)
 }
 
-/// The trace id of a W3C `traceparent` (Trace Context, section 3.2.2): 2 hex, 32 hex, 16 hex, 2 hex.
-fn trace_id(value: &HeaderValue) -> Option<String> {
-    let mut parts = value.to_str().ok()?.split('-');
-    let is_hex = |text: &str, length: usize| {
-        text.len() == length && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-    };
-    let version = parts.next().filter(|part| is_hex(part, 2) && *part != "ff")?;
-    let trace = parts.next().filter(|part| is_hex(part, 32) && part.bytes().any(|b| b != b'0'))?;
-    parts.next().filter(|part| is_hex(part, 16) && part.bytes().any(|b| b != b'0'))?;
-    parts.next().filter(|part| is_hex(part, 2))?;
-    (version != "00" || parts.next().is_none()).then(|| trace.to_owned())
+/// Who sent a request on, as W3C Trace Context tells it.
+struct Trace {
+    id: String,
+    /// The caller's span.
+    parent: String,
+}
+
+impl Trace {
+    /// Of a `traceparent` (section 3.2.2): 2 hex, 32 hex, 16 hex, 2 hex.
+    fn parse(value: &HeaderValue) -> Option<Self> {
+        let mut parts = value.to_str().ok()?.split('-');
+        let is_hex = |text: &str, length: usize| {
+            text.len() == length && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        };
+        let version = parts.next().filter(|part| is_hex(part, 2) && *part != "ff")?;
+        let trace = parts.next().filter(|part| is_hex(part, 32) && part.bytes().any(|b| b != b'0'))?;
+        let parent = parts.next().filter(|part| is_hex(part, 16) && part.bytes().any(|b| b != b'0'))?;
+        parts.next().filter(|part| is_hex(part, 2))?;
+        (version != "00" || parts.next().is_none())
+            .then(|| Self { id: trace.to_owned(), parent: parent.to_owned() })
+    }
 }
 
 fn no_certificate() -> Problem {
@@ -171,9 +198,10 @@ mod tests {
 
     #[test]
     fn only_well_formed_traceparents_count() {
-        let trace = |text: &str| trace_id(&HeaderValue::from_str(text).unwrap());
+        let trace = |text: &str| Trace::parse(&HeaderValue::from_str(text).unwrap());
         let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        assert_eq!(trace(good).as_deref(), Some("4bf92f3577b34da6a3ce929d0e0e4736"));
+        let read = trace(good).unwrap();
+        assert_eq!((&*read.id, &*read.parent), ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"));
         for bad in [
             "",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",

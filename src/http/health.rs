@@ -1,15 +1,17 @@
-//! Liveness and readiness, behind the client certificate like everything else.
+//! Liveness, readiness and metrics, behind the client certificate like everything else.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::App;
 use super::caller::Caller;
+use super::operation::Operation;
+use super::problem::Problem;
 use crate::service::PartDown;
 
 /// `GET /livez`: 200 while the process answers.
@@ -26,4 +28,15 @@ pub async fn ready(State(app): State<Arc<App>>, _: Caller) -> Response {
     let status = if down.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let word = if down.is_empty() { "ready" } else { "not ready" };
     (status, Json(json!({ "status": word, "down": parts }))).into_response()
+}
+
+/// `GET /metrics`: the Prometheus text format, for operators.
+pub async fn metrics(State(app): State<Arc<App>>, caller: Caller) -> Result<Response, Problem> {
+    let context = caller.operation(Operation::Metrics.route());
+    app.service.measure(&context).await?;
+    let mut response = app.metrics.render().into_response();
+    let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, text);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
 }

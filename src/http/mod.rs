@@ -14,18 +14,20 @@ mod place;
 mod problem;
 mod problem_kind;
 mod records;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use operation::Operation;
 pub use problem_kind::ProblemKind;
 
 use crate::service::Service;
+use crate::telemetry::metrics::Renderer;
 use crate::tls::Admission;
 
 /// What every handler shares.
@@ -37,9 +39,11 @@ pub struct App {
     pub batch_body_bytes: usize,
     /// After this long a request is answered 503, whatever it waits for.
     pub request_timeout: Duration,
+    pub metrics: Renderer,
 }
 
-/// The whole interface. Every route, the fallbacks included, is behind [`caller::enter`].
+/// The whole interface. Every route, the fallbacks included, is behind [`caller::enter`], and whatever becomes of a request
+/// is counted by [`watch::watch`].
 pub fn router(app: Arc<App>) -> Router {
     let routes = Operation::ALL
         .iter()
@@ -48,8 +52,9 @@ pub fn router(app: Arc<App>) -> Router {
         .fallback(fallback::no_route)
         .method_not_allowed_fallback(fallback::no_method)
         .layer(from_fn_with_state(Arc::clone(&app), deadline))
-        .layer(from_fn_with_state(Arc::clone(&app), caller::enter))
         .layer(CatchPanicLayer::custom(fallback::panicked))
+        .layer(from_fn_with_state(Arc::clone(&app), caller::enter))
+        .layer(from_fn(watch::watch))
         .with_state(app)
 }
 

@@ -39,6 +39,8 @@ operations! {
     Live = GET "/livez" => health::live;
     /// Whether every part answers.
     Ready = GET "/readyz" => health::ready;
+    /// Counts and times of the service.
+    Metrics = GET "/metrics" => health::metrics;
     /// Ids of a collection's records.
     List = GET "/api/v1/{collection}" => pages::list;
     Create = POST "/api/v1/{collection}" => records::create;

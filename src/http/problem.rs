@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::problem_kind::ProblemKind;
+use super::watch::ProblemCode;
 use crate::domain::id::FieldName;
 use crate::policy::{DenialCode, FieldFaults};
 use crate::service::{Error, Part};
@@ -75,6 +76,7 @@ impl IntoResponse for Problem {
             errors: &self.errors,
         };
         let mut response = (status, Json(document)).into_response();
+        response.extensions_mut().insert(ProblemCode(self.kind.code()));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -1,9 +1,10 @@
 //! Background workers: revocation lists, changed files, the check of Vault's keys, expired idempotency keys, keys of deleted
-//! records, which parts are down. Each ends with the task set that holds it.
+//! records, which parts are down, the size of the metrics. Each ends with the task set that holds it.
 
 pub mod idempotency;
 pub mod key_check;
 pub mod key_destruction;
+pub mod metrics;
 pub mod parts;
 pub mod policy_reload;
 pub mod revocation;

@@ -24,7 +24,11 @@ pub async fn keep(tls: Arc<LiveTls>, service: Arc<Service>, interval: Duration, 
             _ = hangup.recv() => true,
         };
         let tls = Arc::clone(&tls);
-        let looked = move || if is_told { tls.reload() } else { tls.poll() };
+        let looked = move || {
+            let looked = if is_told { tls.reload() } else { tls.poll() };
+            tls.report();
+            looked
+        };
         // It fails only if that thread panicked; the next look is soon.
         let Ok((changes, errors)) = tokio::task::spawn_blocking(looked).await else { continue };
         note_changes(&service, &changes).await;

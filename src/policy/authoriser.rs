@@ -32,7 +32,7 @@ struct Key {
     client: Arc<str>,
     kind: ClientKind,
     roles: Arc<[Arc<str>]>,
-    /// `None` for the audit log.
+    /// `None` where the action is not of a collection.
     collection: Option<CollectionName>,
     action: Action,
     purpose: Option<Purpose>,
@@ -57,7 +57,7 @@ impl Authoriser {
         action: Action,
     ) -> Result<Permit, Denial> {
         let own = self.set.collection(collection.name().as_str());
-        let own = own.filter(|_| action != Action::ReadAudit).ok_or_else(not_allowed)?;
+        let own = own.filter(|_| action.is_of_a_collection()).ok_or_else(not_allowed)?;
         let table = self.table(&ctx.actor.identity, Some(own), action, ctx.purpose)?;
         Ok(Permit { tenant: ctx.actor.identity.tenant, action, collection: Arc::clone(own), table })
     }
@@ -66,6 +66,12 @@ impl Authoriser {
     pub fn permit_audit(&self, ctx: &OperationContext) -> Result<AuditPermit, Denial> {
         let table = self.table(&ctx.actor.identity, None, Action::ReadAudit, ctx.purpose)?;
         Ok(AuditPermit { tenant: ctx.actor.identity.tenant, table })
+    }
+
+    /// Decides whether the caller of `ctx` may read the service's metrics, which are of all tenants together and of no
+    /// record.
+    pub fn permit_metrics(&self, ctx: &OperationContext) -> Result<(), Denial> {
+        self.table(&ctx.actor.identity, None, Action::ReadMetrics, ctx.purpose).map(drop)
     }
 
     fn table(

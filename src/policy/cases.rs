@@ -55,7 +55,7 @@ struct Case {
     #[serde(default = "app")]
     kind: ClientKind,
     action: String,
-    /// Left out for `read_audit`.
+    /// Left out for `read_audit` and `read_metrics`.
     collection: Option<String>,
     purpose: Option<String>,
     /// The code of the denial that is expected, instead of any view.

@@ -33,10 +33,11 @@ pub(super) enum RuleAction {
     List,
     ReadMany,
     ReadAudit,
+    ReadMetrics,
 }
 
 impl RuleAction {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Create,
         Self::ReadPlain,
         Self::ReadMasked,
@@ -46,6 +47,7 @@ impl RuleAction {
         Self::List,
         Self::ReadMany,
         Self::ReadAudit,
+        Self::ReadMetrics,
     ];
 
     const fn as_str(self) -> &'static str {
@@ -59,6 +61,7 @@ impl RuleAction {
             Self::List => "list",
             Self::ReadMany => "read_many",
             Self::ReadAudit => "read_audit",
+            Self::ReadMetrics => "read_metrics",
         }
     }
 }
@@ -69,6 +72,7 @@ pub(super) enum RuleResource<'a> {
     Field(&'a Collection, &'a Field),
     Collection(&'a CollectionName),
     AuditLog,
+    Metrics,
 }
 
 /// One answer of the engine.
@@ -181,6 +185,7 @@ impl Rules {
             }
             RuleResource::Collection(name) => self.names.uid(Kind::Collection, name.as_str()),
             RuleResource::AuditLog => self.names.uid(Kind::AuditLog, "log"),
+            RuleResource::Metrics => self.names.uid(Kind::Metrics, "metrics"),
         };
         let action = self.names.uid(Kind::Action, action.as_str());
         let request = cedar::Request::new(caller.uid.clone(), action, resource, context, Some(&self.schema));
@@ -225,13 +230,14 @@ enum Kind {
     OfClient,
     Collection,
     Field,
+    Metrics,
     Purpose,
     Role,
     Tenant,
 }
 
 impl Kind {
-    const ALL: [(Self, &'static str); 10] = [
+    const ALL: [(Self, &'static str); 11] = [
         (Self::Action, "Action"),
         (Self::AuditLog, "AuditLog"),
         (Self::Class, "Class"),
@@ -239,6 +245,7 @@ impl Kind {
         (Self::OfClient, "ClientKind"),
         (Self::Collection, "Collection"),
         (Self::Field, "Field"),
+        (Self::Metrics, "Metrics"),
         (Self::Purpose, "Purpose"),
         (Self::Role, "Role"),
         (Self::Tenant, "Tenant"),
@@ -367,7 +374,7 @@ fn entities(
     names: &Names,
     collections: &BTreeMap<String, Arc<Collection>>,
 ) -> Result<cedar::Entities, String> {
-    let mut all = Vec::new();
+    let mut all = vec![cedar::Entity::new_no_attrs(names.uid(Kind::Metrics, "metrics"), HashSet::new())];
     for collection in collections.values() {
         let parent = names.uid(Kind::Collection, collection.name().as_str());
         all.push(cedar::Entity::new_no_attrs(parent.clone(), HashSet::new()));

@@ -27,11 +27,13 @@ pub fn matrix(set: &PolicySet) -> String {
         };
         let identity = identity(kind, &[role.to_string()]);
         for collection in set.collections() {
-            for action in Action::ALL.into_iter().filter(|action| *action != Action::ReadAudit) {
+            for action in Action::ALL.into_iter().filter(|action| action.is_of_a_collection()) {
                 section(&mut out, set, &identity, Some(collection), action);
             }
         }
-        section(&mut out, set, &identity, None, Action::ReadAudit);
+        for action in Action::ALL.into_iter().filter(|action| !action.is_of_a_collection()) {
+            section(&mut out, set, &identity, None, action);
+        }
     }
     out
 }

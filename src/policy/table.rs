@@ -142,6 +142,7 @@ impl Question<'_> {
             Action::List => RuleAction::List,
             Action::ReadMany => RuleAction::ReadMany,
             Action::ReadAudit => return Some((RuleAction::ReadAudit, RuleResource::AuditLog)),
+            Action::ReadMetrics => return Some((RuleAction::ReadMetrics, RuleResource::Metrics)),
         };
         self.collection.map(|collection| (action, RuleResource::Collection(collection.name())))
     }
@@ -156,9 +157,12 @@ impl Question<'_> {
             Action::Create => RuleAction::Create,
             Action::Update => RuleAction::Update,
             Action::Read => return self.rules.read_view(self.caller, collection, field, purpose),
-            Action::Delete | Action::History | Action::List | Action::ReadMany | Action::ReadAudit => {
-                return (View::Absent, Vec::new());
-            }
+            Action::Delete
+            | Action::History
+            | Action::List
+            | Action::ReadMany
+            | Action::ReadAudit
+            | Action::ReadMetrics => return (View::Absent, Vec::new()),
         };
         let resource = RuleResource::Field(collection, field);
         let verdict = self.rules.decide(self.caller, writing, resource, purpose);

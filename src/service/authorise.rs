@@ -124,6 +124,7 @@ pub(super) const fn act_of(action: Action) -> Act {
         Action::Update => Act::RecordUpdate,
         Action::Delete => Act::RecordDelete,
         Action::ReadAudit => Act::AuditRead,
+        Action::ReadMetrics => Act::AccessDenied,
     }
 }
 

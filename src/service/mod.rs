@@ -13,6 +13,7 @@ mod gate;
 mod history;
 mod key_destruction;
 mod list;
+mod metrics;
 mod open;
 mod parts;
 mod read;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Service;
 use crate::domain::clock::Timestamp;
 use crate::keys::Health;
+use crate::telemetry::metrics;
 
 /// A part that does not answer within this is down, for whoever asks and for the watch: a hung part must not hang them.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -32,6 +33,7 @@ impl Seen {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut down = Vec::new();
         for ((since, name), is_down) in seen.iter_mut().zip(NAMES).zip(is_down) {
+            metrics::part(name, !is_down);
             match (is_down, *since) {
                 (true, Some(since)) => down.push(PartDown { name, since }),
                 (true, None) => {

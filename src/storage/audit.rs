@@ -137,6 +137,11 @@ impl AuditReader {
         Self { database }
     }
 
+    /// Tells the metrics how full the pool is.
+    pub fn report(&self) {
+        self.database.report("audit_export");
+    }
+
     /// One page, over reads and writes together, in the order of entry ids.
     pub async fn page(&self, query: &AuditQuery) -> Result<Page, StorageError> {
         let filter = query.filter.to_containment().map(|document| document.to_string());

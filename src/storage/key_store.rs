@@ -59,6 +59,11 @@ impl KeyDatabase {
         Self { database }
     }
 
+    /// Tells the metrics how full the pool is.
+    pub fn report(&self) {
+        self.database.report("keys");
+    }
+
     /// Whether the key database answers.
     pub async fn ping(&self) -> Result<(), StorageError> {
         self.database.ping("key_store::ping").await

@@ -1,6 +1,6 @@
 //! Connections and the one way to run a transaction.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Hook, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use tokio_postgres::error::SqlState;
@@ -8,6 +8,7 @@ use tokio_postgres::{NoTls, Transaction};
 use zeroize::Zeroizing;
 
 use crate::config::DatabaseConfig;
+use crate::telemetry::metrics;
 
 const ATTEMPTS: u32 = 10;
 
@@ -121,9 +122,10 @@ impl Database {
         self.timeout
     }
 
-    /// Connections in use and waiting callers, for metrics and `/readyz`.
-    pub fn status(&self) -> deadpool_postgres::Status {
-        self.pool.status()
+    /// Tells the metrics how full the pool is.
+    pub fn report(&self, name: &'static str) {
+        let status = self.pool.status();
+        metrics::pool(name, status.max_size, status.size, status.available, status.waiting);
     }
 
     /// One empty round trip.
@@ -139,7 +141,9 @@ impl Database {
         work: impl AsyncFnOnce(&Object) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
         let client = self.checkout(name).await?;
+        let started = Instant::now();
         let ended = tokio::time::timeout(self.timeout, work(&client)).await;
+        metrics::storage(name, started.elapsed());
         match ended {
             Ok(result) => result.inspect_err(|error| note(name, error)),
             Err(_) => {
@@ -161,7 +165,9 @@ impl Database {
         loop {
             attempt += 1;
             let mut client = self.checkout(name).await?;
+            let started = Instant::now();
             let ended = tokio::time::timeout(self.timeout, attempt_once(&mut client, &mut work)).await;
+            metrics::storage(name, started.elapsed());
             match ended {
                 Err(_) => {
                     discard(client);
@@ -210,6 +216,7 @@ fn discard(client: Object) {
 
 fn note(name: &'static str, error: &StorageError) {
     if !matches!(error, StorageError::Conflict | StorageError::Stale | StorageError::Claimed) {
+        metrics::storage_failure(name);
         tracing::warn!(storage.function = name, error = %error, "storage.failed");
     }
 }

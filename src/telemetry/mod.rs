@@ -1,8 +1,10 @@
 //! Logs: JSON lines for the service, plain text for people, always on standard error.
 //!
 //! Libraries that would log requests, statements or parameters are kept silent here, whatever `STRONGROOM_LOG` asks for:
-//! a filter is set in a hurry, on the day when it matters. Not here: the audit log, which is no log of this kind, and
-//! metrics.
+//! a filter is set in a hurry, on the day when it matters. Not here: the audit log, which is no log of this kind.
+//! [`metrics`] are beside.
+
+pub mod metrics;
 
 use std::io::IsTerminal;
 
@@ -49,7 +51,7 @@ where
     // Its own clock prints RFC 3339 in UTC.
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     let lines = match format {
-        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
         LogFormat::Text => lines.with_ansi(ansi).with_target(false).boxed(),
     };
     tracing_subscriber::registry().with(filter).with(filter_fn(may_log)).with(lines).into()

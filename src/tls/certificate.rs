@@ -46,6 +46,13 @@ pub fn certificate_facts(leaf: &CertificateDer<'_>) -> Result<CertificateFacts, 
     })
 }
 
+/// When a certificate ends.
+pub(super) fn not_after(certificate: &CertificateDer<'_>) -> Result<Timestamp, CertificateFault> {
+    let (_, certificate) =
+        X509Certificate::from_der(certificate).map_err(|_| CertificateFault::Unreadable)?;
+    Ok(seconds(certificate.validity().not_after.timestamp()))
+}
+
 /// SHA-256 of a distinguished name's DER, lower-case hexadecimal.
 pub(super) fn name_sha256(name: &X509Name<'_>) -> String {
     sha256_hex(name.as_raw())

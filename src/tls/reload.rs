@@ -16,12 +16,14 @@ use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, Error, RootCertStore};
 
 use super::admission::{Admission, Refusal};
+use super::certificate::not_after;
 use super::files::{Digest, FileFault, Part, fingerprint, read_certificate, read_crls, read_roots};
 use super::identity::{Identities, IdentityError};
 use super::revocation::Revocations;
 use super::server_config::{build, client_verifier, provider, unix_time};
 use crate::config;
 use crate::domain::clock::{SharedClock, Timestamp};
+use crate::telemetry::metrics;
 
 /// Where the parts are.
 #[derive(Clone, Debug)]
@@ -163,6 +165,15 @@ impl LiveTls {
             return (Vec::new(), Vec::new());
         }
         self.take_up(&mut held)
+    }
+
+    /// Tells the metrics when the server's certificate and the first revocation list end.
+    pub fn report(&self) {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let leaf = held.material.certificate.0.cert.first();
+        let seconds = |at: Timestamp| at.as_micros() / 1_000_000;
+        let certificate = leaf.and_then(|leaf| not_after(leaf).ok()).map_or(0, seconds);
+        metrics::server_expiries(certificate, held.material.revocations.next_update().map_or(0, seconds));
     }
 
     fn take_up(&self, held: &mut Held) -> (Vec<Change>, Vec<ReloadError>) {

@@ -34,6 +34,7 @@ mod keys_vault;
 mod layout;
 mod leaks;
 mod local;
+mod metrics;
 mod parts;
 mod policy_fields;
 mod policy_load;

@@ -100,7 +100,8 @@ impl Scene {
     /// Status and code of the refusal; `None` where there is none.
     fn expected(operation: Operation, caller: Caller) -> Option<(u16, &'static str)> {
         use Operation::{
-            Create, CreateMany, Delete, History, List, Live, Read, ReadEvents, ReadMany, Ready, Update,
+            Create, CreateMany, Delete, History, List, Live, Metrics, Read, ReadEvents, ReadMany, Ready,
+            Update,
         };
         match (caller, operation) {
             // Not even a status: the handshake fails.
@@ -108,7 +109,9 @@ impl Scene {
             (Caller::Unlisted, _) => Some((403, "identity_unlisted")),
             (_, Live | Ready) | (Caller::OtherTenant, ReadEvents | ReadMany) => None,
             // The role that there is in the other tenant lists nothing; `records_list.rs` shows one that does.
-            (Caller::WithoutPermission, _) | (Caller::OtherTenant, List) => Some((403, "action_not_allowed")),
+            (Caller::WithoutPermission, _) | (Caller::OtherTenant, List | Metrics) => {
+                Some((403, "action_not_allowed"))
+            }
             (Caller::WrongPurpose, _) => Some((403, "purpose_not_allowed")),
             // The record would be about somebody of another tenant.
             (Caller::OtherTenant, Create | CreateMany) => Some((422, "subject_unknown")),
@@ -121,7 +124,13 @@ impl Scene {
         match caller {
             Caller::NoCertificate => (self.stranger.with_purpose("TREAT"), ""),
             Caller::Unlisted => (self.unlisted.with_purpose("TREAT"), ""),
+            Caller::WithoutPermission if operation == Operation::Metrics => {
+                (self.portal.with_purpose("TREAT"), "portal")
+            }
             Caller::WithoutPermission => (self.operator.with_purpose("TREAT"), "operator"),
+            Caller::WrongPurpose if operation == Operation::Metrics => {
+                (self.operator.with_purpose("HMARKT"), "operator")
+            }
             Caller::WrongPurpose if is_events => (self.auditor.with_purpose("HMARKT"), "audit"),
             Caller::WrongPurpose if operation == Operation::List => {
                 (self.dashboard.with_purpose("TREAT"), "dashboard")
@@ -134,7 +143,7 @@ impl Scene {
     async fn send(&self, operation: Operation, client: &Client) -> Option<Response> {
         let record = format!("/api/v1/messages/{}", self.letter);
         let (path, body) = match operation {
-            Operation::ReadEvents | Operation::Live | Operation::Ready => {
+            Operation::ReadEvents | Operation::Live | Operation::Ready | Operation::Metrics => {
                 (operation.route().to_owned(), None)
             }
             Operation::List => ("/api/v1/messages".to_owned(), None),
@@ -180,7 +189,7 @@ impl Scene {
         assert_eq!(entry["act"], act(operation), "{what}");
         assert_eq!(entry["req"]["route"], operation.route(), "{what}");
         let record = match operation {
-            Operation::ReadEvents => Value::Null,
+            Operation::ReadEvents | Operation::Metrics => Value::Null,
             Operation::Create | Operation::CreateMany | Operation::ReadMany | Operation::List => {
                 json!([{ "collection": "messages" }])
             }
@@ -216,6 +225,6 @@ fn act(operation: Operation) -> &'static str {
         Operation::History => "record.history",
         Operation::Update => "record.update",
         Operation::Delete => "record.delete",
-        Operation::Live | Operation::Ready => "access.denied",
+        Operation::Live | Operation::Ready | Operation::Metrics => "access.denied",
     }
 }

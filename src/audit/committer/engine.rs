@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
@@ -14,6 +14,7 @@ use super::{CommitError, Job, Shared};
 use crate::audit::act::{Act, Outcome};
 use crate::audit::event::EntryDraft;
 use crate::audit::receipt::Receipt;
+use crate::telemetry::metrics;
 
 /// How often the others get to run, at most, before a batch is closed.
 const YIELDS: u32 = 8;
@@ -104,12 +105,14 @@ impl<S: EntrySink> Engine<S> {
 
     /// Returns when the batch is confirmed, however long that takes.
     async fn commit(&mut self, mut batch: Vec<Job>) {
+        let started = Instant::now();
         loop {
             let entries = batch.iter().flat_map(|job| &job.entries);
             let (numbered, end) = self.chain.extend(entries);
             match self.store(&numbered, &mut batch).await {
                 Settled::Stored => {
                     self.chain = end;
+                    metrics::audit_commit(numbered.entries.len(), started.elapsed());
                     return self.confirm(batch);
                 }
                 Settled::Forked => self.begin_anew(&mut batch).await,

@@ -28,6 +28,7 @@ pub use handshake::HandshakeFailure;
 
 use crate::config::LimitsConfig;
 use crate::domain::clock::SharedClock;
+use crate::telemetry::metrics;
 use crate::tls::LiveTls;
 use connection::Connection;
 use limits::{Builders, Limits};
@@ -135,6 +136,7 @@ impl Hall {
 
     fn refuse(&self, peer: SocketAddr, failure: HandshakeFailure) {
         self.door.counters.handshake_failures.fetch_add(1, Ordering::Relaxed);
+        metrics::handshake_failure(failure.code());
         tracing::info!(door.peer = %peer, door.failure = failure.code(), "door.handshake_refused");
         (self.door.on_refused)(peer, failure);
     }

@@ -13,6 +13,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::Hall;
 use super::registry::{Open, Order};
 use crate::domain::clock::Timestamp;
+use crate::telemetry::metrics;
 use crate::tls::Refusal;
 
 /// Chains verified in a row before other tasks get their turn.
@@ -23,13 +24,28 @@ pub(super) async fn run(hall: Arc<Hall>) {
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         rounds.tick().await;
-        for (count, open) in hall.registry.all().iter().enumerate() {
+        let all = hall.registry.all();
+        report(&hall, &all);
+        for (count, open) in all.iter().enumerate() {
             check(&hall, open);
             if count % CHAINS_IN_A_ROW == CHAINS_IN_A_ROW - 1 {
                 tokio::task::yield_now().await;
             }
         }
     }
+}
+
+/// Tells the metrics what the door has seen.
+fn report(hall: &Hall, all: &[Arc<Open>]) {
+    let counters = &hall.door.counters;
+    let first_expiry = all.iter().map(|open| open.facts.not_after.as_micros() / 1_000_000).min();
+    metrics::door(metrics::DoorCounts {
+        accepted: counters.accepted.load(Ordering::Relaxed),
+        turned_away: counters.turned_away.load(Ordering::Relaxed),
+        swept: counters.swept.load(Ordering::Relaxed),
+        open: counters.open.load(Ordering::Relaxed),
+        first_expiry: first_expiry.unwrap_or(0),
+    });
 }
 
 fn check(hall: &Hall, open: &Open) {

@@ -126,6 +126,10 @@ impl<L: Loader> LifeCache<L> {
         Self { shared: Arc::new(Shared { loader, lives, clock, random, entries, flights }) }
     }
 
+    pub fn len(&self) -> usize {
+        lock(&self.shared.entries).len()
+    }
+
     /// The entry, from memory where its life allows. Cancelling the caller cancels only the waiting.
     pub async fn get(&self, key: L::Key) -> Outcome<L::Value> {
         let now = self.shared.clock.now();

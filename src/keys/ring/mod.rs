@@ -32,6 +32,7 @@ use crate::domain::id::{KeyId, KeyOwner, RecordId, TenantId};
 use crate::domain::random::SharedRandom;
 use crate::storage::StorageError;
 use crate::storage::key_store::{FoundSubjectKey, KeyDatabase, NewSubjectKey};
+use crate::telemetry::metrics;
 
 /// A tenant key may be replaced while a subject key is being made; that this happens three times means it does not.
 const ATTEMPTS: u32 = 3;
@@ -101,6 +102,12 @@ impl KeyRing {
         });
         let sweeper = Arc::new(Sweeper::start(&inner));
         Self { inner, _sweeper: sweeper }
+    }
+
+    /// Tells the metrics how many keys are in memory, and how full the pool is.
+    pub fn report(&self) {
+        metrics::keys_in_memory(self.inner.tenant_keys.len(), self.inner.opened.len());
+        self.inner.database.report();
     }
 
     /// Whether the key database answers.
@@ -258,6 +265,12 @@ impl Found {
 
 impl Inner {
     fn cached(&self, slot: &Slot) -> Option<Arc<SubjectKey>> {
+        let key = self.find_cached(slot);
+        metrics::key_cache(key.is_some());
+        key
+    }
+
+    fn find_cached(&self, slot: &Slot) -> Option<Arc<SubjectKey>> {
         let held = self.opened.get(slot)?;
         let now = self.clock.now();
         match held.lease.age(now, self.lives) {

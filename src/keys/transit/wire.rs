@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::body::Bytes;
 use reqwest::header::{HeaderName, HeaderValue};
@@ -25,6 +25,7 @@ use zeroize::Zeroizing;
 use super::TransitError;
 use crate::config::VaultConfig;
 use crate::domain::secret::SecretBytes;
+use crate::telemetry::metrics;
 
 /// A CRL of a hundred thousand revocations is about 4 MB; nothing else comes near.
 const ANSWER_BYTES: usize = 16 * 1024 * 1024;
@@ -130,8 +131,12 @@ impl Wire {
         if let Some(Body(bytes)) = body {
             request = request.body(bytes.clone());
         }
+        let started = Instant::now();
         // What reqwest says names the URL and sometimes the peer: it is dropped on purpose.
-        let response = request.send().await.map_err(|_| TransitError::Unavailable)?;
+        let response = request.send().await.map_err(|_| TransitError::Unavailable);
+        let status = response.as_ref().ok().map(|response| response.status().as_u16());
+        metrics::vault(operation_of(path), status, started.elapsed());
+        let response = response?;
         let status = response.status();
         Ok(Answer { status, body: collect(response).await? })
     }
@@ -147,6 +152,23 @@ impl Wire {
         let answer = self.send(method, path, token, body).await?;
         if answer.status.is_success() { Ok(answer) } else { Err(classify(&answer)) }
     }
+}
+
+/// What a request is for, as metrics call it.
+fn operation_of(path: &str) -> &'static str {
+    const OPERATIONS: [(&str, &str); 7] = [
+        ("transit/encrypt/", "encrypt"),
+        ("transit/decrypt/", "decrypt"),
+        ("transit/keys/", "key_check"),
+        ("auth/token/renew-self", "renew"),
+        ("auth/", "login"),
+        ("sys/health", "health"),
+        ("pki/", "revocation_list"),
+    ];
+    OPERATIONS
+        .iter()
+        .find(|(prefix, _)| path.starts_with(prefix))
+        .map_or("other", |(_, operation)| *operation)
 }
 
 /// Vault's status and the few sentences that tell its 400s apart; the sentences go no further.

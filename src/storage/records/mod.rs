@@ -111,6 +111,11 @@ impl RecordStore {
         row.map(|row| found(&row, tenant, collection, record)).transpose()
     }
 
+    /// Tells the metrics how full the pool is.
+    pub fn report(&self) {
+        self.database.report("data");
+    }
+
     /// Whether the data database answers.
     pub async fn ping(&self) -> Result<(), StorageError> {
         self.database.ping("records::ping").await

@@ -1,0 +1,64 @@
+//! What became of each request: metrics, and a line in the service's log.
+//!
+//! The line is for finding out why something failed, and is written at `debug` for a request that went well: who did what
+//! is in the audit log.
+
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request};
+use axum::http::{Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::Response;
+
+use super::operation::template;
+use crate::telemetry::metrics;
+
+/// Put into an answer by whoever makes a problem document of it.
+#[derive(Clone, Copy)]
+pub struct ProblemCode(pub &'static str);
+
+/// Middleware around everything else.
+pub async fn watch(request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let in_flight = metrics::InFlight::begin();
+    let route = template(request.extensions().get::<MatchedPath>().map(MatchedPath::as_str));
+    let method = method_word(request.method());
+    let response = next.run(request).await;
+    let took = started.elapsed();
+    metrics::request(route, method, response.status().as_u16(), took);
+    if let Some(ProblemCode(code)) = response.extensions().get() {
+        metrics::problem(code);
+    }
+    drop(in_flight);
+    response
+}
+
+/// The line of a request that has an answer. Called within the request's span, which says which request it is.
+pub fn log(route: &'static str, response: &Response, took: std::time::Duration) {
+    let status = response.status();
+    let code = response.extensions().get().map(|ProblemCode(code)| *code);
+    let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE {
+        tracing::error!(route, status = status.as_u16(), code, micros, "request.answered");
+    } else if status.is_server_error() {
+        tracing::warn!(route, status = status.as_u16(), code, micros, "request.answered");
+    } else if status.is_client_error() {
+        tracing::info!(route, status = status.as_u16(), code, micros, "request.answered");
+    } else {
+        tracing::debug!(route, status = status.as_u16(), micros, "request.answered");
+    }
+}
+
+/// A method of HTTP, or `OTHER`: what a client makes up must not become a label.
+fn method_word(method: &Method) -> &'static str {
+    const KNOWN: [(&str, Method); 7] = [
+        ("GET", Method::GET),
+        ("HEAD", Method::HEAD),
+        ("POST", Method::POST),
+        ("PUT", Method::PUT),
+        ("PATCH", Method::PATCH),
+        ("DELETE", Method::DELETE),
+        ("OPTIONS", Method::OPTIONS),
+    ];
+    KNOWN.iter().find(|(_, known)| known == method).map_or("OTHER", |(word, _)| *word)
+}

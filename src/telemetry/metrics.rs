@@ -1,0 +1,210 @@
+//! Metrics: every name, what it means, and the only functions that record one.
+//!
+//! Labels are program text (a route's template, a status, a storage function), never an id, a name or a path, so what a
+//! client sends can neither show here nor make the number of series grow. Not here: who may read them (`service`), and
+//! gauges' sources, which are asked when somebody reads.
+
+use std::time::Duration;
+
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+/// From a quarter of a millisecond, doubling, to 8 s: what waits longer is cut.
+const SECONDS: [f64; 16] = [
+    0.000_25, 0.000_5, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048,
+    4.096, 8.192,
+];
+const ENTRIES: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1_024.0];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+macro_rules! names {
+    ($($name:ident = $kind:ident $text:literal [$($label:literal)*] $help:literal;)+) => {
+        $(const $name: &str = $text;)+
+
+        /// Every metric of the service itself: name, kind, labels, meaning. `metrics-process` adds `process_*`.
+        pub const CATALOGUE: &[(&str, Kind, &[&str], &str)] = &[$(($text, Kind::$kind, &[$($label),*], $help),)+];
+    };
+}
+
+names! {
+    REQUEST = Histogram "strongroom_request_duration_seconds" ["route" "method" "status"] "Requests, from their head to the head of their answer";
+    PROBLEM = Counter "strongroom_problems_total" ["code"] "Answers that were problem documents";
+    IN_FLIGHT = Gauge "strongroom_requests_in_flight" [] "Requests being worked on";
+    CONNECTIONS = Gauge "strongroom_connections_open" [] "Connections open, handshakes not counted";
+    ACCEPTED = Counter "strongroom_connections_accepted_total" [] "TCP connections taken";
+    TURNED_AWAY = Counter "strongroom_connections_turned_away_total" [] "Connections closed because there were too many";
+    SWEPT = Counter "strongroom_connections_swept_total" [] "Connections closed because their certificate no longer passed";
+    HANDSHAKE_FAILURE = Counter "strongroom_handshake_failures_total" ["reason"] "TLS handshakes that let nobody in";
+    POOL = Gauge "strongroom_pool_connections" ["database" "state"] "Connections to PostgreSQL: most, open, idle";
+    POOL_WAITING = Gauge "strongroom_pool_waiting" ["database"] "Callers that wait for a connection to PostgreSQL";
+    STORAGE = Histogram "strongroom_storage_duration_seconds" ["function"] "Statements and transactions, waiting for a connection not counted";
+    STORAGE_FAILURE = Counter "strongroom_storage_failures_total" ["function"] "Statements and transactions that failed, and callers that got no connection";
+    KEY_CACHE = Counter "strongroom_key_cache_total" ["result"] "Look-ups of subject and record keys in memory: hit or miss";
+    KEY_CACHE_KEYS = Gauge "strongroom_key_cache_keys" ["level"] "Keys in memory";
+    AUDIT_QUEUE = Gauge "strongroom_audit_queue_entries" [] "Audit entries that wait for their commit";
+    AUDIT_BATCH = Histogram "strongroom_audit_batch_entries" [] "Audit entries in one commit";
+    AUDIT_COMMIT = Histogram "strongroom_audit_commit_duration_seconds" [] "Commits of audit entries, retries included";
+    AUDIT_FAILING = Gauge "strongroom_audit_failing_seconds" [] "How long the audit log has not been writable; 0 when it is";
+    VAULT = Histogram "strongroom_vault_request_duration_seconds" ["operation" "outcome"] "Requests to Vault, by what they are for and the status or unreachable";
+    SERVER_CERTIFICATE = Gauge "strongroom_server_certificate_expiry_timestamp_seconds" [] "When the server's certificate ends";
+    CRL = Gauge "strongroom_crl_expiry_timestamp_seconds" [] "When the first of the revocation lists runs out; then nobody comes in";
+    CLIENT_CERTIFICATE = Gauge "strongroom_client_certificate_expiry_timestamp_seconds" [] "When the first certificate of the open connections ends; 0 without any";
+    PART_UP = Gauge "strongroom_part_up" ["part"] "1 while the part answers, else 0";
+    BUILD = Gauge "strongroom_build_info" ["version"] "1";
+}
+
+/// Renders everything that was recorded since [`install`].
+#[derive(Clone)]
+pub struct Renderer(PrometheusHandle);
+
+/// Starts recording, for the whole process. A second call is an error; without any, recording does nothing.
+pub fn install() -> Result<Renderer, BuildError> {
+    let mut builder = PrometheusBuilder::new();
+    for (name, kind, ..) in CATALOGUE {
+        let name = (*name).to_owned();
+        if *kind == Kind::Histogram {
+            let buckets = if name.ends_with("_seconds") { &SECONDS[..] } else { &ENTRIES[..] };
+            builder = builder.set_buckets_for_metric(Matcher::Full(name), buckets)?;
+        }
+    }
+    let renderer = Renderer(builder.install_recorder()?);
+    for (name, kind, _, help) in CATALOGUE {
+        match kind {
+            Kind::Counter => describe_counter!(*name, *help),
+            Kind::Gauge => describe_gauge!(*name, *help),
+            Kind::Histogram => describe_histogram!(*name, *help),
+        }
+    }
+    metrics_process::Collector::default().describe();
+    gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    Ok(renderer)
+}
+
+impl Renderer {
+    /// The Prometheus text format, version 0.0.4.
+    pub fn render(&self) -> String {
+        metrics_process::Collector::default().collect();
+        self.0.render()
+    }
+
+    /// Sums up what histograms have taken in; without it they keep every sample until somebody reads.
+    pub fn keep_small(&self) {
+        self.0.run_upkeep();
+    }
+}
+
+/// A request that was answered. `status` and `method` are from closed lists.
+pub fn request(route: &'static str, method: &'static str, status: u16, took: Duration) {
+    histogram!(REQUEST, "route" => route, "method" => method, "status" => status.to_string()).record(took);
+}
+
+pub fn problem(code: &'static str) {
+    counter!(PROBLEM, "code" => code).increment(1);
+}
+
+/// Counts a request as being worked on for as long as it lives.
+#[must_use]
+pub struct InFlight(());
+
+impl InFlight {
+    pub fn begin() -> Self {
+        gauge!(IN_FLIGHT).increment(1.0);
+        Self(())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        gauge!(IN_FLIGHT).decrement(1.0);
+    }
+}
+
+/// What the door has counted since it opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DoorCounts {
+    pub accepted: u64,
+    pub turned_away: u64,
+    pub swept: u64,
+    pub open: u64,
+    /// When the first certificate of the open connections ends, in seconds since 1970; 0 without any.
+    pub first_expiry: i64,
+}
+
+pub fn door(counts: DoorCounts) {
+    counter!(ACCEPTED).absolute(counts.accepted);
+    counter!(TURNED_AWAY).absolute(counts.turned_away);
+    counter!(SWEPT).absolute(counts.swept);
+    gauge!(CONNECTIONS).set(number(counts.open));
+    gauge!(CLIENT_CERTIFICATE).set(number(counts.first_expiry));
+}
+
+pub fn handshake_failure(reason: &'static str) {
+    counter!(HANDSHAKE_FAILURE, "reason" => reason).increment(1);
+}
+
+/// Connections of a pool: the most there may be, those open, those idle, and callers that wait.
+pub fn pool(database: &'static str, most: usize, open: usize, idle: usize, waiting: usize) {
+    for (state, count) in [("most", most), ("open", open), ("idle", idle)] {
+        gauge!(POOL, "database" => database, "state" => state).set(number(count));
+    }
+    gauge!(POOL_WAITING, "database" => database).set(number(waiting));
+}
+
+pub fn storage(function: &'static str, took: Duration) {
+    histogram!(STORAGE, "function" => function).record(took);
+}
+
+pub fn storage_failure(function: &'static str) {
+    counter!(STORAGE_FAILURE, "function" => function).increment(1);
+}
+
+pub fn key_cache(is_hit: bool) {
+    if is_hit {
+        counter!(KEY_CACHE, "result" => "hit").increment(1);
+    } else {
+        counter!(KEY_CACHE, "result" => "miss").increment(1);
+    }
+}
+
+pub fn keys_in_memory(tenant_keys: usize, subject_keys: usize) {
+    gauge!(KEY_CACHE_KEYS, "level" => "tenant").set(number(tenant_keys));
+    gauge!(KEY_CACHE_KEYS, "level" => "subject").set(number(subject_keys));
+}
+
+/// A batch of audit entries that is durable.
+pub fn audit_commit(entries: usize, took: Duration) {
+    histogram!(AUDIT_BATCH).record(number(entries));
+    histogram!(AUDIT_COMMIT).record(took);
+}
+
+pub fn audit_queue(waiting: usize, failing_for: Duration) {
+    gauge!(AUDIT_QUEUE).set(number(waiting));
+    gauge!(AUDIT_FAILING).set(failing_for.as_secs_f64());
+}
+
+/// A request to Vault; no status when it could not be reached.
+pub fn vault(operation: &'static str, status: Option<u16>, took: Duration) {
+    let outcome = status.map_or_else(|| String::from("unreachable"), |status| status.to_string());
+    histogram!(VAULT, "operation" => operation, "outcome" => outcome).record(took);
+}
+
+/// When the server's certificate and the first revocation list end, in seconds since 1970.
+pub fn server_expiries(certificate: i64, crl: i64) {
+    gauge!(SERVER_CERTIFICATE).set(number(certificate));
+    gauge!(CRL).set(number(crl));
+}
+
+pub fn part(part: &'static str, is_up: bool) {
+    gauge!(PART_UP, "part" => part).set(f64::from(u8::from(is_up)));
+}
+
+#[expect(clippy::cast_precision_loss, reason = "metrics are doubles; counts stay far below 2^53")]
+fn number(count: impl TryInto<i64>) -> f64 {
+    count.try_into().unwrap_or(i64::MAX) as f64
+}
