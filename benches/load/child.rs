@@ -22,11 +22,23 @@ impl Server {
     /// Starts `program` through this executable's `leash` command; its output goes to `log`. To be called on the main
     /// thread: the leash is tied to the thread that starts it.
     pub fn start(name: &'static str, program: &Path, arguments: &[String], log: &Path) -> Result<Self> {
+        Self::start_with(name, program, arguments, &[], log)
+    }
+
+    /// The same with variables added to its environment.
+    pub fn start_with(
+        name: &'static str,
+        program: &Path,
+        arguments: &[String],
+        variables: &[(&str, String)],
+        log: &Path,
+    ) -> Result<Self> {
         let log = File::create(log).context("creating a log file")?;
         let child = Command::new(std::env::current_exe()?)
             .arg("leash")
             .arg(program)
             .args(arguments)
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(log.try_clone()?)
             .stderr(log)

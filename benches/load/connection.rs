@@ -25,6 +25,8 @@ pub struct Target {
     pub tls: Arc<rustls::ClientConfig>,
     /// Sent as `X-Purpose-Of-Use` with every request, to the bare server too.
     pub purpose: &'static str,
+    /// Sent with every request, to this server only.
+    pub fixed_headers: Vec<(&'static str, String)>,
 }
 
 /// A request, in buffers that are used again.
@@ -33,7 +35,15 @@ pub struct Call {
     pub method: &'static str,
     pub path: String,
     pub if_match: Option<u32>,
+    /// Of the body; JSON when empty.
+    pub media_type: &'static str,
     pub body: Vec<u8>,
+}
+
+impl Call {
+    const fn media_type(&self) -> &'static str {
+        if self.media_type.is_empty() { "application/json" } else { self.media_type }
+    }
 }
 
 /// A connection that stays open between requests.
@@ -70,8 +80,11 @@ impl Connection {
             tokio::spawn(connection);
             return Ok(Self::Http2(Box::new(Http2 { sender, target: target.clone(), incoming: Vec::new() })));
         }
-        let fixed_headers =
+        let mut fixed_headers =
             format!("host: {}\r\nx-purpose-of-use: {}\r\n", target.server_name.to_str(), target.purpose);
+        for (name, value) in &target.fixed_headers {
+            fixed_headers.extend([name, ": ", value, "\r\n"]);
+        }
         let (outgoing, incoming) = (Vec::with_capacity(8 * 1024), Vec::with_capacity(32 * 1024));
         Ok(Self::Http1(Box::new(Http1 { stream, fixed_headers, outgoing, incoming })))
     }
@@ -119,7 +132,8 @@ impl Http1 {
             write!(out, "if-match: \"{version}\"\r\n")?;
         }
         if !call.body.is_empty() {
-            write!(out, "content-type: application/json\r\ncontent-length: {}\r\n", call.body.len())?;
+            let (media_type, length) = (call.media_type(), call.body.len());
+            write!(out, "content-type: {media_type}\r\ncontent-length: {length}\r\n")?;
         }
         out.extend_from_slice(b"\r\n");
         out.extend_from_slice(&call.body);
@@ -134,11 +148,14 @@ impl Http2 {
             .method(call.method)
             .uri(format!("https://{authority}{}", call.path))
             .header("x-purpose-of-use", self.target.purpose);
+        for (name, value) in &self.target.fixed_headers {
+            request = request.header(*name, value);
+        }
         if let Some(version) = call.if_match {
             request = request.header("if-match", format!("\"{version}\""));
         }
         if !call.body.is_empty() {
-            request = request.header("content-type", "application/json");
+            request = request.header("content-type", call.media_type());
         }
         let request = request.body(Full::new(Bytes::copy_from_slice(&call.body)))?;
         self.sender.ready().await?;

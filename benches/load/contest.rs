@@ -8,6 +8,7 @@ use tokio::runtime::Runtime;
 
 use crate::connection::Target;
 use crate::generator::{self, Lane, Limits, Round};
+use crate::kv::Kv;
 use crate::lanes::{Append, Create, Read, Roster, Update};
 use crate::options::{Options, Scenario};
 use crate::patients::Spread;
@@ -55,43 +56,49 @@ fn pairing(
     connections: usize,
     patience: &mut Duration,
 ) -> Result<Comparison> {
-    let (mut bare, mut strongroom) = (Series::new()?, Series::new()?);
+    let (mut bare, mut strongroom, mut openbao) = (Series::new()?, Series::new()?, Series::new()?);
     let mut number = 1;
     while number <= options.rounds() {
         let start = Instant::now();
         let first_is_bare = number % 2 == 1;
-        let run = |contender: &Contender| -> Result<(Sample, Round)> {
-            let round = round(options, contender, &stage.postgres, scenario, connections, number)?;
+        let run = |contender: &Contender, dialect: Dialect| -> Result<(Sample, Round)> {
+            let asked = Asked { scenario, connections, number, dialect };
+            let round = round(options, contender, &stage.postgres, asked)?;
             Ok((Sample::of(&round)?, round))
         };
-        let early = if first_is_bare { Some(run(&stage.bare)?) } else { None };
-        let ours = run(&stage.strongroom)?;
-        let theirs = early.map_or_else(|| run(&stage.bare), Ok)?;
-        stage.check()?;
+        let own = if scenario == Scenario::ReadCold { stage.cold.as_ref() } else { None };
+        let own = own.unwrap_or(&stage.strongroom);
+        let early = if first_is_bare { Some(run(&stage.bare, Dialect::Records)?) } else { None };
+        let ours = run(own, Dialect::Records)?;
+        let theirs = early.map_or_else(|| run(&stage.bare, Dialect::Records), Ok)?;
+        let third = match &stage.openbao {
+            Some(contender) => Some((run(contender, Dialect::Kv)?, contender.process)),
+            None => None,
+        };
         report::round(scenario.name(), connections, number, &theirs.0, &ours.0);
         let disturbed = theirs.0.others_percent.max(ours.0.others_percent) > report::DISTURBED_PERCENT;
         if disturbed && !patience.is_zero() {
+            stage.check()?;
             *patience = patience.saturating_sub(start.elapsed());
             continue;
         }
         bare.add(theirs.0, &theirs.1, resident_bytes(stage.bare.process)?)?;
-        strongroom.add(ours.0, &ours.1, resident_bytes(stage.strongroom.process)?)?;
+        strongroom.add(ours.0, &ours.1, resident_bytes(own.process)?)?;
+        if let Some(((sample, round), process)) = third {
+            openbao.add(sample, &round, resident_bytes(process)?)?;
+        }
+        stage.check()?;
         number += 1;
     }
-    Ok(compare(scenario.name(), connections, bare.figures(), strongroom.figures()))
+    let openbao = stage.openbao.is_some().then(|| openbao.figures());
+    Ok(compare(scenario.name(), connections, bare.figures(), strongroom.figures(), openbao))
 }
 
-fn round(
-    options: &Options,
-    contender: &Contender,
-    postgres: &Meter,
-    scenario: Scenario,
-    connections: usize,
-    number: usize,
-) -> Result<Round> {
-    // The same seeds for both servers: they are asked the same.
+fn round(options: &Options, contender: &Contender, postgres: &Meter, asked: Asked) -> Result<Round> {
+    let Asked { scenario, connections, number, .. } = asked;
+    // The same seeds for all servers: they are asked the same.
     let mut seeds = Spread::new(seed(scenario, connections, number));
-    let lanes = (0..connections).map(|lane| new_lane(scenario, contender, seeds.next(), lane, connections));
+    let lanes = (0..connections).map(|lane| new_lane(asked, contender, seeds.next(), lane));
     let limits = Limits {
         warm_up: options.warm_up(),
         measured: options.measured(),
@@ -101,16 +108,28 @@ fn round(
     generator::run(&contender.target, lanes.collect(), limits, &meters)
 }
 
-fn new_lane(
+/// How a server wants to be asked.
+#[derive(Clone, Copy)]
+enum Dialect {
+    Records,
+    Kv,
+}
+
+#[derive(Clone, Copy)]
+struct Asked {
     scenario: Scenario,
-    contender: &Contender,
-    seed: u64,
-    lane: usize,
-    lanes: usize,
-) -> Box<dyn Lane> {
-    let roster = &contender.roster;
-    match scenario {
-        Scenario::Read => Read::lane(roster, seed),
+    connections: usize,
+    number: usize,
+    dialect: Dialect,
+}
+
+fn new_lane(asked: Asked, contender: &Contender, seed: u64, lane: usize) -> Box<dyn Lane> {
+    let (roster, lanes) = (&contender.roster, asked.connections);
+    if matches!(asked.dialect, Dialect::Kv) {
+        return Kv::lane(asked.scenario, roster, seed, lane, lanes);
+    }
+    match asked.scenario {
+        Scenario::Read | Scenario::ReadCold => Read::lane(roster, seed),
         Scenario::Create => Create::lane(seed),
         Scenario::Append => Append::lane(roster, seed),
         Scenario::Update => Update::lane(roster, seed, lane, lanes),

@@ -1,4 +1,5 @@
-//! What connections do: fill, check, read, create, append and update. Each server is asked with the same bytes.
+//! What connections do: fill, check, read, create, append and update. The bare server is asked with the same bytes as
+//! Strongroom.
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +20,7 @@ pub struct Roster {
     pub ids: Vec<String>,
     /// What Strongroom answers for each; the bare server holds the same bytes.
     pub answers: Vec<Vec<u8>>,
-    versions: Vec<AtomicU32>,
+    pub versions: Vec<AtomicU32>,
 }
 
 /// Loading: lanes take the next index until all are stored, then until all are read back.
@@ -36,12 +37,12 @@ impl Filling {
         Arc::new(Self { count, next: AtomicUsize::new(0), found, progress })
     }
 
-    fn take(&self) -> Option<usize> {
+    pub fn take(&self) -> Option<usize> {
         let index = self.next.fetch_add(1, Ordering::Relaxed);
         (index < self.count).then_some(index)
     }
 
-    fn keep(&self, index: usize, bytes: Vec<u8>) -> Result<()> {
+    pub fn keep(&self, index: usize, bytes: Vec<u8>) -> Result<()> {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         *found.get_mut(index).context("an index beyond the records")? = bytes;
         drop(found);
@@ -66,7 +67,7 @@ impl Roster {
         Self::new(self.ids.clone(), self.answers.clone())
     }
 
-    fn id(&self, index: usize) -> &str {
+    pub fn id(&self, index: usize) -> &str {
         self.ids.get(index).map(String::as_str).unwrap_or_default()
     }
 }
@@ -289,7 +290,7 @@ fn fields_body(call: &mut Call, subject: Option<&str>, fields: &str) {
     }
 }
 
-fn expect_status(wanted: u16, status: u16, body: &[u8]) -> Result<()> {
+pub fn expect_status(wanted: u16, status: u16, body: &[u8]) -> Result<()> {
     if status == wanted {
         return Ok(());
     }
@@ -298,6 +299,6 @@ fn expect_status(wanted: u16, status: u16, body: &[u8]) -> Result<()> {
     bail!("expected {wanted}, was answered {status}: {shown}")
 }
 
-fn contains(body: &[u8], needle: &str) -> bool {
+pub fn contains(body: &[u8], needle: &str) -> bool {
     body.windows(needle.len().max(1)).any(|window| window == needle.as_bytes())
 }

@@ -1,13 +1,14 @@
-//! `cargo bench --bench load`: Strongroom beside the bare server, over mutual TLS, on real parts.
+//! `cargo bench --bench load`: Strongroom beside the bare server and OpenBao, over mutual TLS, on real parts.
 //!
 //! | file | holds |
 //! |---|---|
 //! | `options` | the command line |
 //! | `site` | one installation: PostgreSQL, the Vault API, schema, certificates, configuration |
-//! | `stage` | both servers on it, running and holding the same records |
+//! | `stage` | the servers on it, running and holding the same records |
 //! | `child`, `processor` | the servers' processes · their processor time and memory |
 //! | `generator`, `connection`, `response` | the closed loop · one client connection · the head of an answer |
 //! | `lanes`, `patients` | what connections ask and how answers are judged · made-up people |
+//! | `openbao`, `kv` | OpenBao's key-value store as a third server · what connections ask of it |
 //! | `contest`, `series`, `report` | rounds in turn · what they say together · the table |
 //! | `../bare` | the bare server |
 
@@ -17,7 +18,9 @@ mod child;
 mod connection;
 mod contest;
 mod generator;
+mod kv;
 mod lanes;
+mod openbao;
 mod options;
 mod patients;
 mod processor;

@@ -66,6 +66,9 @@ pub struct Options {
     /// Compare the bare server with itself: how far ratios stray on this machine
     #[arg(long)]
     pub calibrate: bool,
+    /// Leave OpenBao out
+    #[arg(long)]
+    pub without_openbao: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -105,6 +108,8 @@ impl Options {
 pub enum Scenario {
     /// Read a record of twelve fields
     Read,
+    /// The same with a key cache that holds next to nothing: each read gets its two keys from the key database
+    ReadCold,
     /// Create a record of twelve fields that is a new subject: keys are made and committed first
     Create,
     /// Create a record of twelve fields for a subject that is there
@@ -114,11 +119,12 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    const ALL: [Self; 4] = [Self::Read, Self::Create, Self::Append, Self::Update];
+    const ALL: [Self; 5] = [Self::Read, Self::ReadCold, Self::Create, Self::Append, Self::Update];
 
     pub const fn name(self) -> &'static str {
         match self {
             Self::Read => "read",
+            Self::ReadCold => "read-cold",
             Self::Create => "create",
             Self::Append => "append",
             Self::Update => "update",

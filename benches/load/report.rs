@@ -54,7 +54,7 @@ pub const DISTURBED_PERCENT: f64 = 15.0;
 pub fn round(scenario: &str, connections: usize, number: usize, bare: &Sample, strongroom: &Sample) {
     let others = bare.others_percent.max(strongroom.others_percent);
     note(&format!(
-        "  {scenario:<8} {connections:>3} connections, round {number}: bare {:>7.0}/s, strongroom {:>7.0}/s, ratio {:.2}{}",
+        "  {scenario:<9} {connections:>3} connections, round {number}: bare {:>7.0}/s, strongroom {:>7.0}/s, ratio {:.2}{}",
         bare.per_second,
         strongroom.per_second,
         crate::series::ratio(strongroom.per_second, bare.per_second),
@@ -95,7 +95,7 @@ impl Report {
         let _ = writeln!(out, "loaded {:.0} records/s over the API", c.loaded_per_second);
         let _ = writeln!(
             out,
-            "\n{:<8} {:>4} {:<10} {:>9} {:>8} {:>8} {:>8} {:>7} {:>9} {:>5} {:>6} {:>6}  ratio (rounds)",
+            "\n{:<9} {:>4} {:<10} {:>9} {:>8} {:>8} {:>8} {:>7} {:>9} {:>5} {:>6} {:>6}  ratio (rounds)",
             "",
             "conn",
             "",
@@ -109,25 +109,34 @@ impl Report {
             "others",
             "MiB"
         );
-        for row in &self.comparisons {
-            let _ =
-                writeln!(out, "{:<8} {:>4} {}", row.scenario, row.connections, figures("bare", &row.bare));
-            let _ = writeln!(
-                out,
-                "{:<8} {:>4} {}  {:.2} ({:.2}–{:.2})",
-                "",
-                "",
-                figures("strongroom", &row.strongroom),
-                row.ratio,
-                row.ratio_lowest,
-                row.ratio_highest
-            );
+        for comparison in &self.comparisons {
+            rows(&mut out, comparison);
         }
         let _ = write!(
             out,
             "\ncpu µs: processor time a request of the server; pg: of all PostgreSQL processes; load: of the generator;\nothers: share of the machine that went to anything else (above 15 %: disturbed)"
         );
         out
+    }
+}
+
+/// The servers of one comparison, each in a line.
+fn rows(out: &mut String, row: &Comparison) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(out, "{:<9} {:>4} {}", row.scenario, row.connections, figures("bare", &row.bare));
+    let _ = writeln!(
+        out,
+        "{:<9} {:>4} {}  {:.2} ({:.2}–{:.2})",
+        "",
+        "",
+        figures("strongroom", &row.strongroom),
+        row.ratio,
+        row.ratio_lowest,
+        row.ratio_highest
+    );
+    if let (Some(openbao), Some(over)) = (&row.openbao, row.over_openbao) {
+        let _ =
+            writeln!(out, "{:<9} {:>4} {}  strongroom is {over:.2} ×", "", "", figures("openbao", openbao));
     }
 }
 

@@ -43,6 +43,9 @@ pub struct Comparison {
     pub connections: usize,
     pub bare: Figures,
     pub strongroom: Figures,
+    pub openbao: Option<Figures>,
+    /// Strongroom's median throughput over OpenBao's.
+    pub over_openbao: Option<f64>,
     /// Strongroom's median throughput over the bare server's.
     pub ratio: f64,
     /// The same of neighbouring rounds: the lowest and the highest.
@@ -107,7 +110,13 @@ impl Series {
     }
 }
 
-pub fn compare(scenario: &'static str, connections: usize, bare: Figures, strongroom: Figures) -> Comparison {
+pub fn compare(
+    scenario: &'static str,
+    connections: usize,
+    bare: Figures,
+    strongroom: Figures,
+    openbao: Option<Figures>,
+) -> Comparison {
     let ratios: Vec<f64> = bare
         .rounds
         .iter()
@@ -120,8 +129,10 @@ pub fn compare(scenario: &'static str, connections: usize, bare: Figures, strong
         ratio: ratio(strongroom.per_second, bare.per_second),
         ratio_lowest: ratios.iter().copied().reduce(f64::min).unwrap_or(0.0),
         ratio_highest: ratios.iter().copied().reduce(f64::max).unwrap_or(0.0),
+        over_openbao: openbao.as_ref().map(|openbao| ratio(strongroom.per_second, openbao.per_second)),
         bare,
         strongroom,
+        openbao,
     }
 }
 

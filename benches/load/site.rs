@@ -68,7 +68,9 @@ impl Site {
             .with_root_certificates(roots)
             .with_client_auth_cert(chain, key)?;
         tls.alpn_protocols = vec![protocol.to_vec()];
-        Ok(Target { address, server_name: ServerName::try_from(HOST)?, tls: Arc::new(tls), purpose: PURPOSE })
+        let server_name = ServerName::try_from(HOST)?;
+        let (tls, fixed_headers) = (Arc::new(tls), Vec::new());
+        Ok(Target { address, server_name, tls, purpose: PURPOSE, fixed_headers })
     }
 
     /// The administrator's access to the data server.

@@ -1,4 +1,4 @@
-//! Both servers, running and holding the same records.
+//! The servers, running and holding the same records.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -16,18 +16,23 @@ use crate::child::{Server, free_address};
 use crate::connection::{Call, Connection, Target};
 use crate::contest::Contender;
 use crate::generator::{self, Lane, Limits};
+use crate::kv;
 use crate::lanes::{Fill, Filling, ReadBack, Roster};
-use crate::options::Options;
+use crate::openbao::OpenBao;
+use crate::options::{Options, Scenario};
 use crate::processor::Meter;
 use crate::report::{Conditions, note};
 use crate::site::Site;
 
-const READY_LIMIT: Duration = Duration::from_mins(1);
+pub const READY_LIMIT: Duration = Duration::from_mins(1);
 const FILL_CONNECTIONS: usize = 32;
 
 pub struct Stage {
     pub bare: Contender,
     pub strongroom: Contender,
+    /// Strongroom again, with a key cache that holds next to nothing.
+    pub cold: Option<Contender>,
+    pub openbao: Option<Contender>,
     pub postgres: Meter,
     servers: Vec<Server>,
     site: Site,
@@ -68,9 +73,30 @@ impl Stage {
         let other = if options.calibrate { Some(start_bare()?) } else { None };
         let process = servers.first().map(Server::id).context("no server")?;
         let strongroom = other.unwrap_or(Contender { target, process, roster });
+        let wants_cold = !options.calibrate && options.scenarios.contains(&Scenario::ReadCold);
+        let cold = if wants_cold { Some(start_cold(&site, protocol, &strongroom, runtime)?) } else { None };
+        let wants_openbao = !options.calibrate && !options.without_openbao;
+        let openbao =
+            if wants_openbao { Some(start_openbao(&site, protocol, &strongroom, runtime)?) } else { None };
+        let mut keep = |(server, contender): (Server, Contender)| {
+            servers.push(server);
+            contender
+        };
+        let (cold, openbao) = (cold.map(&mut keep), openbao.map(&mut keep));
         let postgres = runtime.block_on(site.postgres())?;
         let loaded_per_second = loaded;
-        Ok(Self { bare, strongroom, postgres, servers, site, data, stored_row_bytes, loaded_per_second })
+        Ok(Self {
+            bare,
+            strongroom,
+            cold,
+            openbao,
+            postgres,
+            servers,
+            site,
+            data,
+            stored_row_bytes,
+            loaded_per_second,
+        })
     }
 
     /// Writes what the last rounds left behind, so that each pairing starts alike.
@@ -124,6 +150,46 @@ fn start_strongroom(site: &Site) -> Result<Server> {
     let program = Path::new(env!("CARGO_BIN_EXE_strongroom"));
     let arguments = ["serve".to_owned(), "--config".to_owned(), text(&site.installation.config_file)?];
     Server::start("strongroom", program, &arguments, &site.stack.directory().join("strongroom.log"))
+}
+
+/// Another instance on the same databases.
+fn start_cold(
+    site: &Site,
+    protocol: &'static [u8],
+    strongroom: &Contender,
+    runtime: &Runtime,
+) -> Result<(Server, Contender)> {
+    let listen = free_address()?;
+    let program = Path::new(env!("CARGO_BIN_EXE_strongroom"));
+    let arguments = ["serve".to_owned(), "--config".to_owned(), text(&site.installation.config_file)?];
+    let variables = [
+        ("STRONGROOM__SERVER__LISTEN", listen.to_string()),
+        ("STRONGROOM__SERVER__INSTANCE", "cold".to_owned()),
+        ("STRONGROOM__CACHE__SUBJECT_KEYS_ENTRIES", "16".to_owned()),
+    ];
+    let log = site.stack.directory().join("strongroom-cold.log");
+    let mut server = Server::start_with("strongroom", program, &arguments, &variables, &log)?;
+    let target = site.target(listen, protocol)?;
+    runtime.block_on(wait_until_ready(&mut server, &target, "/readyz"))?;
+    let process = server.id();
+    Ok((server, Contender { target, process, roster: strongroom.roster.fresh() }))
+}
+
+/// OpenBao with the same records under the same ids.
+fn start_openbao(
+    site: &Site,
+    protocol: &'static [u8],
+    strongroom: &Contender,
+    runtime: &Runtime,
+) -> Result<(Server, Contender)> {
+    note("starting OpenBao's key-value store");
+    let OpenBao { server, target } = OpenBao::start(site, protocol, runtime)?;
+    let roster = strongroom.roster.fresh();
+    let filling = Filling::new(roster.ids.len(), progress(roster.ids.len(), "OpenBao"));
+    let lanes = (0..FILL_CONNECTIONS).map(|_| kv::Fill::lane(&filling, &roster)).collect();
+    generator::run(&target, lanes, Limits::UNTIL_DONE, &[])?;
+    let process = server.id();
+    Ok((server, Contender { target, process, roster }))
 }
 
 fn start_bare(site: &Site, listen: SocketAddr, row_bytes: usize) -> Result<Server> {
