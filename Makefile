@@ -4,11 +4,14 @@ CARGO ?= cargo
 # Programs that this machine lacks are installed here, by name, as Python wheels.
 TOOLS := .strongroom/tools
 ARGS ?=
+# Of `make fuzz`: one of fuzz/fuzz_targets, and for how long.
+TARGET ?= values
+SECONDS ?= 60
 # Recipes work from any directory: make -f …/Makefile demo.
 HERE := $(dir $(realpath $(lastword $(MAKEFILE_LIST))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test check bench fmt tools
+.PHONY: help demo dev test check bench fuzz fmt tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,8 +35,17 @@ check: tools ## rustfmt, clippy, cargo-deny (bans, licences, sources), typos
 bench: ## the benchmarks, in release mode
 	$(CARGO) bench --bench load -- $(ARGS)
 
+# RUSTC_BOOTSTRAP lets a stable compiler add the coverage counters; see fuzz/README.md.
+fuzz: $(TOOLS)/fuzz/bin/cargo-fuzz ## one fuzz target under libFuzzer (TARGET=values SECONDS=60)
+	mkdir -p fuzz/corpus/$(TARGET)
+	RUSTC_BOOTSTRAP=1 PATH="$(CURDIR)/$(TOOLS)/fuzz/bin:$$PATH" $(CARGO) fuzz run --sanitizer none $(TARGET) \
+		fuzz/corpus/$(TARGET) fuzz/seeds/$(TARGET) -- -max_total_time=$(SECONDS) -max_len=65536
+
 fmt: ## format the code
 	$(CARGO) fmt
+
+$(TOOLS)/fuzz/bin/cargo-fuzz:
+	$(CARGO) install cargo-fuzz --locked --root $(TOOLS)/fuzz
 
 tools: $(TOOLS)/check/installed ## install what `make check` needs
 

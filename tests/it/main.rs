@@ -26,6 +26,7 @@ mod faults_crash;
 mod faults_database;
 mod faults_vault;
 mod frontends;
+mod fuzz;
 mod idempotency;
 mod keys_bootstrap;
 mod keys_ring;

@@ -1,0 +1,26 @@
+//! One function for each parser of bytes that come from outside: a client, a file, or a database that may be in somebody
+//! else's hands. Each checks what must hold whatever the bytes are; an assertion that fails is a finding.
+//!
+//! `fuzz_targets` calls them under libFuzzer, `tests/it/fuzz.rs` for a moment in every test run.
+
+pub mod certificates;
+pub mod files;
+pub mod sealed;
+pub mod values;
+pub mod words;
+
+/// A target's name, as in `fuzz_targets` and `seeds`, and its body.
+pub type Target = (&'static str, fn(&[u8]));
+
+pub const TARGETS: &[Target] = &[
+    ("values", values::values),
+    ("fields", values::fields),
+    ("columns", sealed::columns),
+    ("records", sealed::records),
+    ("wraps", sealed::wraps),
+    ("certificates", certificates::certificates),
+    ("crls", certificates::crls),
+    ("identities", files::identities),
+    ("config", files::config),
+    ("words", words::words),
+];
