@@ -19,6 +19,7 @@ mod devstack;
 mod documents;
 mod door_connections;
 mod door_handshake;
+mod door_hostile;
 mod door_pki;
 mod door_reload;
 mod door_stand;
