@@ -36,7 +36,7 @@ struct Frame {
 }
 
 impl Frame {
-    /// The error of a GOAWAY or RST_STREAM.
+    /// The error of a `GOAWAY` or `RST_STREAM`.
     fn error(&self) -> u32 {
         let at = if self.kind == GOAWAY { 4 } else { 0 };
         u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())
