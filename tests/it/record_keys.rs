@@ -2,19 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::support::samples::{message, patient};
+use crate::support::samples::{message, note, patient};
 use crate::support::{Client, Strongroom, eventually, problem};
 
 const NOTES: &str = "psychotherapy_notes";
-
-fn note(subject: &str) -> Value {
-    json!({ "subject": subject, "fields": {
-        "written_at": "2026-05-11T16:20:00Z",
-        "author": "Ngozi Adeyemi",
-        "note": "Sleeps better since the move; speaks of the brother for the first time.",
-        "themes": ["sleep", "family"]
-    }})
-}
 
 async fn therapist(strongroom: &Strongroom) -> (Client, String) {
     let portal = strongroom.client("portal").await.with_purpose("TREAT");

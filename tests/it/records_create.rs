@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use strongroom::domain::value::FieldType;
 use strongroom::policy::PolicySet;
 
-use crate::support::samples::{NOBODY, encounter, message, patient, small_patient};
+use crate::support::samples::{NOBODY, encounter, message, note, patient, small_patient};
 use crate::support::{Client, Strongroom, eventually, policy_directory, problem, site};
 
 #[tokio::test]
@@ -38,10 +38,16 @@ async fn every_type_of_value_comes_back_as_it_was_stored() {
     let path = format!("/api/v1/messages/{}", letter["id"].as_str().unwrap());
     assert_eq!(read(path).await, message(&id)["fields"]);
 
+    let therapist = strongroom.client("therapist-desk").await.with_purpose("TREAT");
+    let kept_apart = therapist.create("psychotherapy_notes", &note(&id)).await;
+    let path = format!("/api/v1/psychotherapy_notes/{}", kept_apart["id"].as_str().unwrap());
+    assert_eq!(therapist.read(&path).await.0["fields"], note(&id)["fields"]);
+
     assert_samples_are_whole([
         ("patients", &sent),
         ("encounters", &whole_visit),
         ("messages", &message(&id)["fields"]),
+        ("psychotherapy_notes", &note(&id)["fields"]),
     ]);
 
     // Nobody may see these two whole; with a rule of its own, a role can, and they are as they were sent.

@@ -46,3 +46,11 @@ pub fn message(subject: &str) -> Value {
         "callback_phone": "+15550109876", "attachments": []
     }})
 }
+
+pub fn note(subject: &str) -> Value {
+    json!({ "subject": subject, "fields": {
+        "written_at": "2026-05-11T16:20:00.000000Z", "author": "Ngozi Adeyemi",
+        "note": "Sleeps better since the move; speaks of the brother for the first time.",
+        "themes": ["sleep", "family"]
+    }})
+}
