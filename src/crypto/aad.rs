@@ -5,6 +5,7 @@ use ring::digest::{Context, SHA256};
 
 use crate::domain::id::FieldId;
 
+use super::file::FilePlace;
 use super::header::HEADER_BYTES;
 use super::record::SealPlace;
 use super::wrap::WrapPlace;
@@ -12,8 +13,14 @@ use super::wrap::WrapPlace;
 /// Nonce of the single chunk of a value: u32 field id ‖ u32 chunk 0 ‖ u32 last 1 (NIST SP 800-38D section
 /// 8.2.1: unique by construction, since every seal has a key of its own and a field occurs once in it).
 pub(super) const fn nonce(field: FieldId) -> [u8; 12] {
+    part_nonce(field, 0, true)
+}
+
+/// Nonce of a part of a file: u32 field id ‖ u32 part ‖ u32 last. Unique likewise: every part has a key of its own.
+pub(super) const fn part_nonce(field: FieldId, part: u32, is_last: bool) -> [u8; 12] {
     let [a, b, c, d] = field.0.to_be_bytes();
-    [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 1]
+    let [e, f, g, h] = part.to_be_bytes();
+    [a, b, c, d, e, f, g, h, 0, 0, 0, is_last as u8]
 }
 
 /// SHA-256 over the ids of all fields of the version, across its seals. `ids` must be ascending and distinct.
@@ -54,6 +61,22 @@ impl SealAad {
         self.bytes.extend_from_slice(&self.fields);
         &self.bytes
     }
+}
+
+/// The associated data of a file's part.
+pub(super) fn file_aad(header: &[u8; HEADER_BYTES], place: &FilePlace) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(320);
+    bytes.extend_from_slice(header);
+    put(&mut bytes, place.tenant.as_uuid().as_bytes());
+    put(&mut bytes, place.collection.as_str().as_bytes());
+    put(&mut bytes, place.record.as_str().as_bytes());
+    put(
+        &mut bytes,
+        place.subject.as_ref().map_or(&[], |subject| subject.as_uuid().as_bytes().as_slice()),
+    );
+    put(&mut bytes, place.file.as_uuid().as_bytes());
+    bytes.extend_from_slice(&place.field.0.to_be_bytes());
+    bytes
 }
 
 /// The associated data of a wrapped subject key.

@@ -27,6 +27,8 @@ pub(super) enum Purpose {
     Seal,
     /// A subject key under its tenant key.
     Wrap,
+    /// The parts of a file under a subject key.
+    File,
 }
 
 impl Purpose {
@@ -34,6 +36,7 @@ impl Purpose {
         match self {
             Self::Seal => b"strongroom/seal/v1",
             Self::Wrap => b"strongroom/wrap/v1",
+            Self::File => b"strongroom/file/v1",
         }
     }
 }

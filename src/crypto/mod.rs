@@ -62,6 +62,7 @@
 mod aad;
 pub mod digest;
 mod error;
+pub mod file;
 mod header;
 mod key;
 pub mod keyed_hash;

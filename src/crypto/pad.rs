@@ -26,6 +26,12 @@ pub(super) fn pad_into(buffer: &mut Vec<u8>, value: &[u8], padded_bytes: usize) 
     buffer.resize(start.saturating_add(padded_bytes), 0);
 }
 
+/// Pads the value that `buffer` holds, under the same condition.
+pub(super) fn pad_in_place(buffer: &mut Vec<u8>, padded_bytes: usize) {
+    buffer.push(MARKER);
+    buffer.resize(padded_bytes, 0);
+}
+
 /// The length of the value within `padded`, or `None` if padding would never have made this: no marker, or
 /// more or fewer zeros than the value's length asks for.
 ///

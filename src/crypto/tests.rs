@@ -147,6 +147,7 @@ fn assert_nothing_opens(keys: &Keys, stored: &StoredRecord, wanted: &[WantedFiel
     }
 }
 
+mod files;
 mod properties;
 mod wrapping;
 

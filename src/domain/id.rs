@@ -55,6 +55,10 @@ uuid_id!(
     SubjectId
 );
 uuid_id!(
+    /// A file that belongs to a field of a record, and the upload that brings it (`UUIDv7`).
+    FileId
+);
+uuid_id!(
     /// An audit entry (`UUIDv7`).
     EntryId
 );
