@@ -12,6 +12,11 @@ use super::wipe::{append_char, append_wiping, buffer};
 pub(super) struct Plain(Zeroizing<Vec<u8>>);
 
 impl Plain {
+    /// Text that came without quotes.
+    pub(super) fn of(text: &str) -> Self {
+        Self(Zeroizing::new(text.as_bytes().to_vec()))
+    }
+
     /// The text; the decoder only ever appends whole characters.
     pub(super) fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()

@@ -6,6 +6,7 @@
 //! Not here: which field has which type (`policy`), search normalisation, or any decision about who may see a value.
 
 mod cursor;
+mod document;
 mod format;
 mod limits;
 mod mask;
@@ -16,6 +17,7 @@ mod time;
 mod types;
 mod wipe;
 
+pub use document::{DocumentLabel, DocumentReference};
 pub use limits::{PhoneCountry, ValueLimits};
 pub use mask::{Mask, mask_value};
 pub use render::{Unrenderable, render_value};
@@ -36,6 +38,8 @@ pub const MAX_JSON_DEPTH: usize = 32;
 /// * strings (text, name, e-mail, phone, SSN, MRN, code, date, date-time) normalised by type, without quotes;
 /// * integer, boolean and decimal as their text, the decimal without exponent and with its own number of decimals;
 /// * address, list and JSON as RFC 8785 JSON text.
+///
+/// Documents have no JSON; they come by an upload ([`DocumentReference`]).
 ///
 /// A canonical value parses to itself. `null` is [`ValueError::WrongKind`]: absence is the caller's business.
 pub fn parse_value(
@@ -68,6 +72,7 @@ fn parse_text(
         FieldType::Integer => number::integer(&mut cursor),
         FieldType::Decimal => number::decimal(&mut cursor),
         FieldType::Boolean => number::boolean(&mut cursor),
+        FieldType::Document => Err(ValueError::UploadNeeded),
     }?;
     if value.len() > limits.max_bytes {
         return Err(ValueError::TooLong);

@@ -1,5 +1,6 @@
 //! Canonical plaintext to JSON, appended to an answer without being parsed again.
 
+use super::document::shown;
 use super::types::FieldType;
 use super::wipe::append_wiping;
 
@@ -42,6 +43,7 @@ pub fn render_value(field_type: FieldType, plaintext: &[u8], out: &mut Vec<u8>) 
             }
             append_wiping(out, plaintext);
         }
+        FieldType::Document => append_wiping(out, shown(plaintext).ok_or(Unrenderable)?),
     }
     Ok(())
 }

@@ -31,10 +31,12 @@ pub enum FieldType {
     List,
     /// Any JSON value.
     Json,
+    /// A file of any kind, which comes by an upload.
+    Document,
 }
 
 impl FieldType {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Text,
         Self::Name,
         Self::Date,
@@ -50,6 +52,7 @@ impl FieldType {
         Self::Boolean,
         Self::List,
         Self::Json,
+        Self::Document,
     ];
 
     /// The permanent number that enters a sealed value's associated data.
@@ -70,6 +73,7 @@ impl FieldType {
             Self::Boolean => 13,
             Self::List => 14,
             Self::Json => 15,
+            Self::Document => 16,
         }
     }
 
@@ -95,6 +99,7 @@ impl FieldType {
             Self::Boolean => "boolean",
             Self::List => "list",
             Self::Json => "json",
+            Self::Document => "document",
         }
     }
 
@@ -118,6 +123,8 @@ impl FieldType {
             Self::Decimal => 40,
             Self::Boolean => 5,
             Self::Json => 262_144,
+            // Of the reference to the file; `limits.document_bytes` bounds the file.
+            Self::Document => 1_024,
         }
     }
 }
@@ -153,10 +160,12 @@ pub enum ValueError {
     Inexact,
     #[error("send one of the values that the field lists")]
     NotListed,
+    #[error("bring the document by an upload; here it can only be removed")]
+    UploadNeeded,
 }
 
 impl ValueError {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::WrongKind,
         Self::NotJson,
         Self::Empty,
@@ -171,6 +180,7 @@ impl ValueError {
         Self::OutOfRange,
         Self::Inexact,
         Self::NotListed,
+        Self::UploadNeeded,
     ];
 
     pub const fn code(self) -> &'static str {
@@ -189,6 +199,7 @@ impl ValueError {
             Self::OutOfRange => "out_of_range",
             Self::Inexact => "inexact",
             Self::NotListed => "not_listed",
+            Self::UploadNeeded => "upload_needed",
         }
     }
 }
@@ -205,7 +216,7 @@ mod tests {
             assert_eq!(FieldType::parse(field_type.as_str()), Some(field_type));
         }
         assert_eq!(FieldType::from_type_id(0), None);
-        assert_eq!(FieldType::from_type_id(16), None);
+        assert_eq!(FieldType::from_type_id(17), None);
         assert_eq!(FieldType::parse("string"), None);
     }
 }
