@@ -97,6 +97,9 @@ fn read_field(entry: &FieldEntry) -> Result<Field, String> {
     if !mask.fits(field_type) {
         return Err(format!("the mask {} does not fit the type {}", mask.as_str(), field_type.as_str()));
     }
+    if field_type == FieldType::Document && (entry.required || entry.max_bytes.is_some()) {
+        return Err("a document comes after its record and is bounded by limits.document_bytes: leave out required and max_bytes".to_owned());
+    }
     let limits = read_limits(entry, field_type)?;
     let about = one_line(&entry.about)?;
     Ok(Field {

@@ -1,11 +1,13 @@
 //! Records, their history and their subjects. Each use is one statement, so that it is one round trip and atomic.
 
 mod batch;
+mod files;
 mod history;
 mod idempotency;
 mod key_destruction;
 mod list;
 
+pub use files::{ExpiredUpload, FoundUpload};
 pub use history::FoundVersion;
 pub use idempotency::{Claim, Claimed};
 pub use key_destruction::PendingDestruction;
@@ -247,9 +249,9 @@ const INSERT_WITHOUT_SUBJECT: &str = "/* storage::records::insert */ \
         VALUES ($1, $2, $3, $4, $5, false, $6, $7, $8, $8, $9)) \
     INSERT INTO audit_outbox (tenant_id, entry_id, entry) VALUES ($1, $9, $10)";
 
-/// The statement that replaces a version, with what more it does.
+/// The statement that replaces a version, with what more it needs and what more it does.
 macro_rules! replace {
-    ($more:literal) => {
+    ($guard:literal, $more:literal) => {
         concat!(
             "/* storage::records::replace */ \
     WITH old AS ( \
@@ -261,7 +263,9 @@ macro_rules! replace {
         WHERE s.state = 'active' FOR KEY SHARE OF s), \
     current AS ( \
         SELECT old.* FROM old \
-        WHERE old.subject_id IS NULL OR EXISTS (SELECT 1 FROM active_subject)), \
+        WHERE (old.subject_id IS NULL OR EXISTS (SELECT 1 FROM active_subject))",
+            $guard,
+            "), \
     kept AS ( \
         INSERT INTO record_history (tenant_id, collection, record_id, version, subject_id, deleted, seal_headers, \
                                     sealed_values, created_at, updated_at, expires_at, audit_entry_id) \
@@ -279,10 +283,12 @@ macro_rules! replace {
         )
     };
 }
+use replace;
 
-const REPLACE: &str = replace!("");
+const REPLACE: &str = replace!("", "");
 
 const END_WITH_KEYS: &str = replace!(
+    "",
     ", destruction AS ( \
         INSERT INTO key_destruction (tenant_id, record_id, collection, subject_id, requested_at) \
         SELECT tenant_id, record_id, collection, subject_id, $8 FROM current)"
