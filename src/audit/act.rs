@@ -36,6 +36,10 @@ acts! {
     RecordList = "record.list",
     /// Many records were read or created in one request; each has an entry of its own as well.
     RecordBatch = "record.batch",
+    /// A document began to be sent out; who broke off before its end is not told apart.
+    DocumentRead = "document.read",
+    /// An upload of a document was begun, asked about, continued, cancelled or removed; its end is `record.update`.
+    DocumentUpload = "document.upload",
     /// The audit log was read.
     AuditRead = "audit.read",
     /// A known client was refused before an act was known: no such route, collection or right to either.

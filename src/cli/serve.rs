@@ -64,6 +64,7 @@ pub async fn serve(path: &Path) -> Result<()> {
         admission: Arc::clone(tls.admission()),
         body_bytes: config.limits.body_bytes,
         batch_body_bytes: config.limits.batch_body_bytes,
+        document_bytes: config.limits.document_bytes,
         request_timeout: Duration::from_millis(config.limits.request_timeout_ms),
         metrics,
     };
@@ -135,6 +136,7 @@ fn spawn_workers(
     workers.spawn(jobs::policy_reload::keep(Arc::clone(service), directory, LOOK, hangup()?));
     workers.spawn(jobs::idempotency::keep(Arc::clone(service)));
     workers.spawn(jobs::key_destruction::keep(Arc::clone(service)));
+    workers.spawn(jobs::uploads::keep(Arc::clone(service)));
     workers.spawn(jobs::parts::watch(Arc::clone(service)));
     Ok(())
 }

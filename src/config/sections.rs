@@ -114,6 +114,8 @@ pub struct LimitsConfig {
     pub request_timeout_ms: u64,
     pub body_bytes: usize,
     pub batch_body_bytes: usize,
+    /// The largest document.
+    pub document_bytes: u64,
     pub headers: usize,
     pub header_bytes: u32,
     pub streams_per_connection: u32,
@@ -131,6 +133,7 @@ impl Default for LimitsConfig {
             request_timeout_ms: 10_000,
             body_bytes: 1_048_576,
             batch_body_bytes: 8_388_608,
+            document_bytes: 104_857_600,
             headers: 64,
             header_bytes: 16_384,
             streams_per_connection: 128,

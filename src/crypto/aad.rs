@@ -70,10 +70,7 @@ pub(super) fn file_aad(header: &[u8; HEADER_BYTES], place: &FilePlace) -> Vec<u8
     put(&mut bytes, place.tenant.as_uuid().as_bytes());
     put(&mut bytes, place.collection.as_str().as_bytes());
     put(&mut bytes, place.record.as_str().as_bytes());
-    put(
-        &mut bytes,
-        place.subject.as_ref().map_or(&[], |subject| subject.as_uuid().as_bytes().as_slice()),
-    );
+    put(&mut bytes, place.subject.as_ref().map_or(&[], |subject| subject.as_uuid().as_bytes().as_slice()));
     put(&mut bytes, place.file.as_uuid().as_bytes());
     bytes.extend_from_slice(&place.field.0.to_be_bytes());
     bytes

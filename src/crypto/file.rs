@@ -24,7 +24,7 @@ use super::digest::sha256_of_parts;
 use super::error::{OpenError, SealError};
 use super::header::{self, HEADER_BYTES, Purpose, SALT_BYTES, header_key_id};
 use super::key::SubjectKey;
-use super::pad::{padded_length, pad_in_place, unpadded_length};
+use super::pad::{pad_in_place, padded_length, unpadded_length};
 use super::primitive::TAG_BYTES;
 
 /// Bytes of every chunk but the last.

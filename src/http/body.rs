@@ -69,7 +69,7 @@ pub fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
     if is_object { Ok(parsed) } else { Err(Problem::of(ProblemKind::BodyShape)) }
 }
 
-fn check_headers(headers: &HeaderMap, media_types: &[&str]) -> Result<(), Problem> {
+pub(super) fn check_headers(headers: &HeaderMap, media_types: &[&str]) -> Result<(), Problem> {
     if headers.contains_key(header::CONTENT_ENCODING) {
         return Err(Problem::of(ProblemKind::EncodingUnsupported));
     }

@@ -6,6 +6,7 @@ mod body;
 mod caller;
 pub mod door;
 mod fallback;
+mod files;
 mod health;
 mod idempotency;
 mod operation;
@@ -37,6 +38,8 @@ pub struct App {
     /// The largest request body, and the largest of a batch.
     pub body_bytes: usize,
     pub batch_body_bytes: usize,
+    /// The largest document.
+    pub document_bytes: u64,
     /// After this long a request is answered 503, whatever it waits for.
     pub request_timeout: Duration,
     pub metrics: Renderer,
@@ -66,6 +69,11 @@ async fn deadline(
     next: axum::middleware::Next,
 ) -> axum::response::Response {
     use axum::response::IntoResponse;
+    let matched =
+        request.extensions().get::<axum::extract::MatchedPath>().map(axum::extract::MatchedPath::as_str);
+    if operation::is_paced_by_client(request.method(), matched) {
+        return next.run(request).await;
+    }
     match tokio::time::timeout(app.request_timeout, next.run(request)).await {
         Ok(response) => response,
         Err(_) => problem::Problem::of(ProblemKind::DeadlineExceeded).into_response(),

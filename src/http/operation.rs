@@ -5,7 +5,7 @@ use axum::http::Method;
 use axum::routing::{MethodRouter, on};
 use std::sync::Arc;
 
-use super::{App, audit, batch, health, pages, records};
+use super::{App, audit, batch, files, health, pages, records};
 
 macro_rules! operations {
     ($($(#[$doc:meta])* $name:ident = $method:ident $route:literal => $handler:path;)+) => {
@@ -51,8 +51,23 @@ operations! {
     Read = GET "/api/v1/{collection}/{id}" => records::read;
     Update = PATCH "/api/v1/{collection}/{id}" => records::update;
     Delete = DELETE "/api/v1/{collection}/{id}" => records::delete;
+    /// A document, as it was uploaded.
+    ReadFile = GET "/api/v1/{collection}/{id}/files/{field}" => files::read;
+    /// Begins to bring a document.
+    StartUpload = POST "/api/v1/{collection}/{id}/files/{field}" => files::start;
+    /// How far an upload has come.
+    UploadState = HEAD "/api/v1/{collection}/{id}/files/{field}/{upload}" => files::state;
+    /// Some or all of what is left; with the last byte the record has the document.
+    AppendUpload = PATCH "/api/v1/{collection}/{id}/files/{field}/{upload}" => files::append;
+    CancelUpload = DELETE "/api/v1/{collection}/{id}/files/{field}/{upload}" => files::cancel;
     /// Which versions a record has had.
     History = GET "/api/v1/{collection}/{id}/history" => pages::history;
+}
+
+/// Whether a request takes as long as the client sends, and keeps its own time.
+pub(super) fn is_paced_by_client(method: &Method, matched: Option<&str>) -> bool {
+    let operation = Operation::AppendUpload;
+    *method == operation.method() && matched == Some(operation.route())
 }
 
 /// Stands for a path that is no route.

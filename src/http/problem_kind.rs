@@ -41,12 +41,15 @@ kinds! {
         "send one Idempotency-Key of 1 to 255 visible ASCII characters, such as a UUID";
     IfMatchInvalid = BAD_REQUEST, "if_match_invalid",
         "send one If-Match with the ETag exactly as it was received, quotes included";
+    UploadHeadersInvalid = BAD_REQUEST, "upload_headers_invalid",
+        "start with one Upload-Length (bytes, at least 1) and perhaps one Upload-Metadata (filetype and filename, in base64); go on with one Upload-Offset";
     PurposeUnknown = BAD_REQUEST, "purpose_unknown",
         "send one X-Purpose-Of-Use with an HL7 v3 PurposeOfUse code such as TREAT";
     RecordQueryInvalid = BAD_REQUEST, "query_invalid",
         "the query may hold `fields` (names of this collection, by commas, each once), `view` (plain or masked) and `version` (a number)";
     PageQueryInvalid = BAD_REQUEST, "query_invalid",
         "the query may hold `cursor` (as received in `next`) and `limit` (1 to 500), each at most once";
+    FileQueryInvalid = BAD_REQUEST, "query_invalid", "the query may hold `version` (a number), once";
     EventsQueryInvalid = BAD_REQUEST, "query_invalid",
         "use from and until (RFC 3339), act, status, actor, subject, collection, record, purpose, order (newest or oldest), cursor (as received) and limit (1 to 500), each at most once";
 
@@ -64,16 +67,25 @@ kinds! {
         "send X-Purpose-Of-Use with an HL7 v3 PurposeOfUse code that your role may use";
 
     CollectionUnknown = NOT_FOUND, "collection_unknown", "there is no such collection";
+    DocumentNotFound = NOT_FOUND, "document_not_found",
+        "the record has no document in this field, or the field is not one for documents";
+    UploadNotFound = NOT_FOUND, "upload_not_found",
+        "there is no such upload to this field, or its 24 hours are over; start a new one";
     RecordNotFound = NOT_FOUND, "record_not_found", "there is no such record for this caller";
     RouteUnknown = NOT_FOUND, "route_unknown", "there is no such path";
     MethodNotAllowed = METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not take this method";
+    UploadOffset = CONFLICT, "upload_offset",
+        "the upload does not stand there, is complete, or another request goes on with it; ask where it stands with HEAD";
+    TusVersion = PRECONDITION_FAILED, "tus_version", "send Tus-Resumable: 1.0.0, or leave it out";
     VersionStale = PRECONDITION_FAILED, "version_stale",
         "the record has changed; read it again and send its ETag in If-Match";
     BodyTooLarge = PAYLOAD_TOO_LARGE, "body_too_large", "the body is larger than this service accepts";
+    DocumentTooLarge = PAYLOAD_TOO_LARGE, "document_too_large",
+        "the document is larger than this service accepts, or than its Upload-Length";
     EncodingUnsupported = UNSUPPORTED_MEDIA_TYPE, "encoding_unsupported",
         "send the body without Content-Encoding";
     MediaTypeUnsupported = UNSUPPORTED_MEDIA_TYPE, "media_type_unsupported",
-        "send one Content-Type: application/json (or application/merge-patch+json in a PATCH), in UTF-8";
+        "send one Content-Type: application/json (in a PATCH also application/merge-patch+json, in an upload application/offset+octet-stream), in UTF-8";
     BatchSize = UNPROCESSABLE_ENTITY, "batch_size", "name 1 to 500 records in one request, each once";
     FieldsInvalid = UNPROCESSABLE_ENTITY, "fields_invalid",
         "one or more fields do not fit the collection; each is listed with its code";
@@ -83,6 +95,8 @@ kinds! {
         "give `subject` in collections whose records refer to one, and leave it out where a record makes its own";
     SubjectUnknown = UNPROCESSABLE_ENTITY, "subject_unknown",
         "the subject does not exist for this caller; create its record first";
+    UploadTooLittle = UNPROCESSABLE_ENTITY, "upload_too_little",
+        "send at least 65536 bytes in one request, or all that is left of the document";
     IfMatchRequired = PRECONDITION_REQUIRED, "if_match_required",
         "send If-Match with the ETag of the version you changed";
 

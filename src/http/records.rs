@@ -174,7 +174,7 @@ fn if_match(headers: &HeaderMap) -> Result<Option<RecordVersion>, Problem> {
     version.map(Some).ok_or(Problem::of(ProblemKind::IfMatchInvalid))
 }
 
-fn etag(version: RecordVersion) -> HeaderValue {
+pub(super) fn etag(version: RecordVersion) -> HeaderValue {
     HeaderValue::from_str(&format!("\"{}\"", version.get()))
         .unwrap_or_else(|_| HeaderValue::from_static("\"\""))
 }

@@ -1,5 +1,5 @@
 //! Background workers: revocation lists, changed files, the check of Vault's keys, expired idempotency keys, keys of deleted
-//! records, which parts are down, the size of the metrics. Each ends with the task set that holds it.
+//! records, abandoned uploads, which parts are down, the size of the metrics. Each ends with the task set that holds it.
 
 pub mod idempotency;
 pub mod key_check;
@@ -9,3 +9,4 @@ pub mod parts;
 pub mod policy_reload;
 pub mod revocation;
 pub mod tls_reload;
+pub mod uploads;

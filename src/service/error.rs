@@ -15,6 +15,24 @@ pub enum Error {
     /// The same answer for a record that never was, was deleted, or belongs to another tenant.
     #[error("no such record")]
     NotFound,
+    /// The record has no document in this field, or the field holds none.
+    #[error("no such document")]
+    DocumentNotFound,
+    /// More bytes than the upload announced, or than this service takes.
+    #[error("the document is too large")]
+    DocumentTooLarge,
+    /// No such upload, for this record; or its time is over.
+    #[error("no such upload")]
+    UploadNotFound,
+    /// The upload does not stand where the caller thinks.
+    #[error("the upload has another offset")]
+    UploadOffset,
+    /// Less than a chunk, and not the end of the document: nothing was kept.
+    #[error("too little was sent to be kept")]
+    UploadTooLittle,
+    /// The body broke off before anything of it could be kept.
+    #[error("the body ended early")]
+    BodyIncomplete,
     /// The version in `If-Match` is not the current one.
     #[error("the record has another version")]
     Stale,

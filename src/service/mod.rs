@@ -8,6 +8,7 @@ mod authorise;
 mod create;
 mod create_many;
 mod delete;
+mod documents;
 mod error;
 mod gate;
 mod history;
@@ -29,6 +30,7 @@ use arc_swap::ArcSwap;
 pub use answer::{Created, RecordAnswer, Written};
 pub use audit_read::{EventsAnswer, EventsRequest};
 pub use create_many::NewItem;
+pub use documents::{Append, DocumentAnswer, DocumentField, DocumentStream, UploadState};
 pub use error::{Error, Part};
 pub use parts::PartDown;
 pub use read::{ReadRequest, RequestedView};
@@ -55,6 +57,7 @@ pub struct Service {
     gate: gate::Gate,
     parts_seen: parts::Seen,
     key_destruction: key_destruction::Wanted,
+    uploads_ended: documents::Ended,
 }
 
 /// The parts of a [`Service`].
@@ -83,6 +86,7 @@ impl Service {
             gate: gate::Gate::default(),
             parts_seen: parts::Seen::default(),
             key_destruction: key_destruction::Wanted::default(),
+            uploads_ended: documents::Ended::default(),
         }
     }
 

@@ -63,16 +63,7 @@ impl Service {
             Ok(selection) => selection,
             Err(refused) => return Err(self.refuse_fields(context, &permit, Some(&record), refused).await),
         };
-        let found = self.find_stored(&permit, &record, request.version).await;
-        let found = match found {
-            Ok(Some(found)) => found,
-            Ok(None) => {
-                let code = "record_not_found";
-                return Err(self.note_failure(context, &permit, Some(&record), code, Error::NotFound).await);
-            }
-            Err(Error::Tampered) => return Err(self.note_tampered(context, &permit, &record).await),
-            Err(error) => return Err(error),
-        };
+        let found = self.find_or_note(context, &permit, &record, request.version).await?;
         let disclosure = match self.disclose(&permit, &found, &selection).await {
             Err(Error::Tampered) => return Err(self.note_tampered(context, &permit, &record).await),
             other => other?,
@@ -101,6 +92,25 @@ impl Service {
         let fields: Vec<WantedField> = selection.shown.iter().map(|(field, _)| wanted(field)).collect();
         let opened = self.open_stored(permit, found, &fields).await?;
         render(found, selection, &opened)
+    }
+
+    /// A record's current version, or the one that is named; that there is none, or none that is sound, is on record.
+    pub(super) async fn find_or_note(
+        &self,
+        context: &OperationContext,
+        permit: &Permit,
+        record: &RecordId,
+        version: Option<RecordVersion>,
+    ) -> Result<FoundRecord, Error> {
+        match self.find_stored(permit, record, version).await {
+            Ok(Some(found)) => Ok(found),
+            Ok(None) => {
+                let code = "record_not_found";
+                Err(self.note_failure(context, permit, Some(record), code, Error::NotFound).await)
+            }
+            Err(Error::Tampered) => Err(self.note_tampered(context, permit, record).await),
+            Err(error) => Err(error),
+        }
     }
 
     pub(super) async fn note_tampered(

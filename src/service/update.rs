@@ -41,20 +41,37 @@ impl Service {
         let removed = parsed.removed;
         let touched = removed.iter().copied().chain(parsed.set.iter().map(|field| field.id));
         let written = names(collection, touched);
-        let mut fields = plain_fields(parsed.set);
-        let kept = kept_fields(collection, &found, &fields, &removed)?;
-        match self.open_stored(permit, &found, &kept).await {
-            Err(Error::Tampered) => return Err(self.note_tampered(context, permit, &record).await),
-            Err(error) => return Err(error),
-            Ok(opened) => fields.extend(opened.into_iter().filter_map(|opened| {
-                let field = kept.iter().find(|field| field.id == opened.id)?;
-                let (type_id, class) = (field.type_id, field.class);
-                Some(PlainField { id: opened.id, type_id, class, value: opened.value })
-            })),
-        }
+        let fields = plain_fields(parsed.set);
+        let fields = self.with_kept(context, permit, &found, fields, &removed).await?;
         match self.replace(context, permit, found, fields, written).await {
             Err(Error::Stale) => Err(self.note_stale(context, permit, &record).await),
             other => other,
+        }
+    }
+
+    /// `fields`, and with them those that the new version takes over from `found`.
+    pub(super) async fn with_kept(
+        &self,
+        context: &OperationContext,
+        permit: &Permit,
+        found: &FoundRecord,
+        mut fields: Vec<PlainField>,
+        removed: &[FieldId],
+    ) -> Result<Vec<PlainField>, Error> {
+        let kept = kept_fields(permit.collection(), found, &fields, removed)?;
+        match self.open_stored(permit, found, &kept).await {
+            Err(Error::Tampered) => {
+                Err(self.note_tampered(context, permit, &found.stored.place.record).await)
+            }
+            Err(error) => Err(error),
+            Ok(opened) => {
+                fields.extend(opened.into_iter().filter_map(|opened| {
+                    let field = kept.iter().find(|field| field.id == opened.id)?;
+                    let (type_id, class) = (field.type_id, field.class);
+                    Some(PlainField { id: opened.id, type_id, class, value: opened.value })
+                }));
+                Ok(fields)
+            }
         }
     }
 

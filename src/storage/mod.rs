@@ -13,6 +13,6 @@ pub use audit::{AuditReader, AuditStore};
 pub use key_store::KeyDatabase;
 pub use pool::{Database, StorageError};
 pub use records::{
-    Claim, Claimed, ExpiredUpload, FoundRecord, FoundUpload, FoundVersion, ListedRecord, PendingDestruction, RecordStore, SubjectRow,
-    Successor,
+    Claim, Claimed, ExpiredUpload, FoundRecord, FoundUpload, FoundVersion, ListedRecord, PendingDestruction,
+    RecordStore, SubjectRow, Successor,
 };

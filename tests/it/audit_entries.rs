@@ -134,7 +134,7 @@ async fn a_life_leaves_these_entries_and_no_others() {
         life.entry(
             "record.delete",
             &life.deleted,
-            "portal-deletes-messages",
+            "portal-deletes-what-was-sent",
             &json!({ "version": 3 }),
             &more
         )

@@ -152,7 +152,8 @@ mod tests {
         };
         assert_eq!(code("application/pdf", None), None);
         assert_eq!(code("image/svg+xml", Some("Befund 3 – Röntgen.svg")), None);
-        for bad in ["", "pdf", "/", "a/", "/b", "a/b/c", "text/plain; charset=utf-8", "a b/c", "tëxt/plain"] {
+        for bad in ["", "pdf", "/", "a/", "/b", "a/b/c", "text/plain; charset=utf-8", "a b/c", "tëxt/plain"]
+        {
             assert_eq!(code(bad, None), Some("malformed"), "{bad}");
         }
         assert_eq!(code("a/b", Some("")), Some("empty"));

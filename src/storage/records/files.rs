@@ -16,7 +16,6 @@ pub struct FoundUpload {
     /// The version of the record that the file came in with, once it is whole.
     pub completed: Option<RecordVersion>,
     pub subject: Option<SubjectId>,
-    pub label: StoredPart,
 }
 
 /// An upload that nobody finished, or that finished long ago.
@@ -136,13 +135,13 @@ impl RecordStore {
         one_row(affected)
     }
 
-    /// An upload to this field of this record, if it has not expired and the record is still there.
+    /// An upload to this field of this record and its label, if it has not expired and the record is still there.
     pub async fn find_upload(
         &self,
         tenant: TenantId,
         (collection, record, field): (&CollectionName, &RecordId, FieldId),
         file: FileId,
-    ) -> Result<Option<FoundUpload>, StorageError> {
+    ) -> Result<Option<(FoundUpload, StoredPart)>, StorageError> {
         const SQL: &str = "/* storage::records::find_upload */ \
             SELECT u.parts, u.completed_version, r.subject_id, p.header, p.sealed \
             FROM upload u \
@@ -169,14 +168,14 @@ impl RecordStore {
         let read = |row: tokio_postgres::Row| {
             let completed = column::<Option<i64>>(&row, 1, "version")?;
             let version = |number| u32::try_from(number).ok().and_then(RecordVersion::new);
-            Ok(FoundUpload {
+            let upload = FoundUpload {
                 parts: u32::try_from(column::<i32>(&row, 0, "parts")?).map_err(|_| too_many())?,
                 completed: completed
                     .map(|number| version(number).ok_or(StorageError::Malformed("version")))
                     .transpose()?,
                 subject: column::<Option<Uuid>>(&row, 2, "subject")?.map(SubjectId::from_uuid),
-                label: stored_part(&row, 3)?,
-            })
+            };
+            Ok((upload, stored_part(&row, 3)?))
         };
         row.map(read).transpose()
     }
