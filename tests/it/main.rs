@@ -26,6 +26,7 @@ mod door_stand;
 mod faults_crash;
 mod faults_database;
 mod faults_vault;
+mod files;
 mod frontends;
 mod fuzz;
 mod idempotency;

@@ -1,6 +1,6 @@
 //! Collections whose records have keys of their own: deleting a record destroys its keys, and nobody else's.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::samples::{message, note, patient};
 use crate::support::{Client, Strongroom, eventually, problem};

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use strongroom::domain::value::FieldType;
 use strongroom::policy::PolicySet;
 
-use crate::support::samples::{NOBODY, encounter, message, note, patient, small_patient};
+use crate::support::samples::{NOBODY, document, encounter, message, note, patient, small_patient};
 use crate::support::{Client, Strongroom, eventually, policy_directory, problem, site};
 
 #[tokio::test]
@@ -43,10 +43,19 @@ async fn every_type_of_value_comes_back_as_it_was_stored() {
     let path = format!("/api/v1/psychotherapy_notes/{}", kept_apart["id"].as_str().unwrap());
     assert_eq!(therapist.read(&path).await.0["fields"], note(&id)["fields"]);
 
+    let record = portal.create("documents", &document(&id)).await;
+    let path = format!("/api/v1/documents/{}", record["id"].as_str().unwrap());
+    assert_eq!(read(path.clone()).await, document(&id)["fields"]);
+    portal.upload(&format!("{path}/files/content"), b"%PDF-1.7 made up").await;
+    let mut whole_document = document(&id)["fields"].clone();
+    whole_document["content"] = json!({ "bytes": 16, "media_type": "application/octet-stream" });
+    assert_eq!(read(path).await, whole_document);
+
     assert_samples_are_whole([
         ("patients", &sent),
         ("encounters", &whole_visit),
         ("messages", &message(&id)["fields"]),
+        ("documents", &whole_document),
         ("psychotherapy_notes", &note(&id)["fields"]),
     ]);
 

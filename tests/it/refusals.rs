@@ -1,11 +1,11 @@
 //! Every operation of the interface × everybody who must be refused. Driven from the list that the router is made from,
 //! so a new operation does not compile here until somebody says who is refused what.
 
-use reqwest::Response;
+use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use strongroom::http::Operation;
 
-use crate::support::samples::{message, small_patient};
+use crate::support::samples::{document, message, small_patient};
 use crate::support::{Client, Strongroom, eventually, problem, request_id};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,6 +44,9 @@ struct Scene {
     strongroom: Strongroom,
     patient: String,
     letter: String,
+    /// A document's record, and an upload to it under way.
+    document: String,
+    upload: String,
     stranger: Client,
     unlisted: Client,
     operator: Client,
@@ -73,7 +76,9 @@ async fn every_operation_refuses_everybody_it_must_and_says_so_in_the_log() {
     let (record, etag) = portal.read(&format!("/api/v1/messages/{}", scene.letter)).await;
     assert_eq!((etag.as_str(), &record["fields"]), ("\"1\"", &message(&scene.patient)["fields"]));
     let rows = scene.strongroom.data().await.query_one("SELECT count(*) FROM record", &[]).await.unwrap();
-    assert_eq!(rows.get::<_, i64>(0), 2);
+    assert_eq!(rows.get::<_, i64>(0), 3);
+    let parts = scene.strongroom.data().await.query_one("SELECT count(*) FROM file_part", &[]).await.unwrap();
+    assert_eq!(parts.get::<_, i64>(0), 1, "the label of the upload that the portal began");
 }
 
 impl Scene {
@@ -82,10 +87,22 @@ impl Scene {
         let portal = strongroom.client("portal").await;
         let patient = portal.with_purpose("TREAT").create_patient(small_patient()).await;
         let letter = portal.with_purpose("TREAT").create("messages", &message(&patient)).await;
+        let document = portal.with_purpose("TREAT").create("documents", &document(&patient)).await;
+        let document = document["id"].as_str().unwrap().to_owned();
+        let started = portal
+            .with_purpose("TREAT")
+            .request(Method::POST, &format!("/api/v1/documents/{document}/files/content"))
+            .header("upload-length", "9")
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(started.status(), 201);
         let unlisted = "spiffe://strongroom.internal/client/clinic-north/unlisted";
         Self {
             letter: letter["id"].as_str().unwrap().to_owned(),
             patient,
+            document,
+            upload: started.headers()["location"].to_str().unwrap().to_owned(),
             stranger: strongroom.stranger().await,
             unlisted: strongroom.client_with("client", unlisted).await.0,
             operator: strongroom.client("operator").await,
@@ -100,8 +117,8 @@ impl Scene {
     /// Status and code of the refusal; `None` where there is none.
     fn expected(operation: Operation, caller: Caller) -> Option<(u16, &'static str)> {
         use Operation::{
-            Create, CreateMany, Delete, History, List, Live, Metrics, Read, ReadEvents, ReadMany, Ready,
-            Update,
+            AppendUpload, CancelUpload, Create, CreateMany, Delete, History, List, Live, Metrics, Read,
+            ReadEvents, ReadFile, ReadMany, Ready, StartUpload, Update, UploadState,
         };
         match (caller, operation) {
             // Not even a status: the handshake fails.
@@ -115,7 +132,12 @@ impl Scene {
             (Caller::WrongPurpose, _) => Some((403, "purpose_not_allowed")),
             // The record would be about somebody of another tenant.
             (Caller::OtherTenant, Create | CreateMany) => Some((422, "subject_unknown")),
-            (Caller::OtherTenant, Read | Update | Delete | History) => Some((404, "record_not_found")),
+            (Caller::OtherTenant, Read | Update | Delete | History | ReadFile | StartUpload) => {
+                Some((404, "record_not_found"))
+            }
+            (Caller::OtherTenant, UploadState | AppendUpload | CancelUpload) => {
+                Some((404, "upload_not_found"))
+            }
         }
     }
 
@@ -147,6 +169,12 @@ impl Scene {
                 (operation.route().to_owned(), None)
             }
             Operation::List => ("/api/v1/messages".to_owned(), None),
+            Operation::ReadFile | Operation::StartUpload => {
+                (format!("/api/v1/documents/{}/files/content", self.document), None)
+            }
+            Operation::UploadState | Operation::AppendUpload | Operation::CancelUpload => {
+                (self.upload.clone(), None)
+            }
             Operation::History => (format!("{record}/history"), None),
             Operation::CreateMany => {
                 let records = json!({ "records": [message(&self.patient)] });
@@ -160,6 +188,14 @@ impl Scene {
             Operation::Update => (record, Some(json!({ "fields": { "read": true } }))),
         };
         let request = client.request(operation.method(), &path).header("if-match", "\"1\"");
+        let request = match operation {
+            Operation::StartUpload => request.header("upload-length", "9"),
+            Operation::AppendUpload => request
+                .header("upload-offset", "0")
+                .header("content-type", "application/offset+octet-stream")
+                .body("not a scan"),
+            _ => request,
+        };
         match body {
             Some(body) => request.json(&body).send().await.ok(),
             None => request.send().await.ok(),
@@ -173,7 +209,7 @@ impl Scene {
         let what = format!("{operation:?} {caller:?}");
         if matches!(caller, Caller::NoCertificate | Caller::Unlisted) {
             match answer {
-                Some(answer) => assert_eq!(problem(answer).await, (status, code.to_owned()), "{what}"),
+                Some(answer) => says(answer, operation, (status, code)).await,
                 None => assert_eq!(caller, Caller::NoCertificate, "{what}"),
             }
             self.check_stranger(caller, code, strangers).await;
@@ -181,7 +217,7 @@ impl Scene {
         }
         let answer = answer.unwrap();
         let request = request_id(&answer);
-        assert_eq!(problem(answer).await, (status, code.to_owned()), "{what}");
+        says(answer, operation, (status, code)).await;
         let entry = self.strongroom.entry_of(&request).await;
         let word = if status == 403 { "refused" } else { "failed" };
         assert_eq!(entry["out"], json!({ "status": word, "code": code }), "{what}");
@@ -193,6 +229,11 @@ impl Scene {
             Operation::Create | Operation::CreateMany | Operation::ReadMany | Operation::List => {
                 json!([{ "collection": "messages" }])
             }
+            Operation::ReadFile
+            | Operation::StartUpload
+            | Operation::UploadState
+            | Operation::AppendUpload
+            | Operation::CancelUpload => json!([{ "collection": "documents", "record": self.document }]),
             _ => json!([{ "collection": "messages", "record": self.letter }]),
         };
         assert_eq!(entry.get("obj").cloned().unwrap_or_default(), record, "{what}");
@@ -216,14 +257,29 @@ impl Scene {
     }
 }
 
+/// The refusal; the answer to a HEAD has no body to say why.
+async fn says(answer: Response, operation: Operation, (status, code): (u16, &str)) {
+    if operation.method() == Method::HEAD {
+        assert_eq!(answer.status(), status, "{operation:?}");
+        assert_eq!(answer.headers()["content-type"], "application/problem+json", "{operation:?}");
+        assert_eq!(answer.bytes().await.unwrap().len(), 0, "{operation:?}");
+    } else {
+        assert_eq!(problem(answer).await, (status, code.to_owned()), "{operation:?}");
+    }
+}
+
 fn act(operation: Operation) -> &'static str {
     match operation {
         Operation::ReadEvents => "audit.read",
         Operation::Create | Operation::CreateMany => "record.create",
-        Operation::Read | Operation::ReadMany => "record.read",
+        Operation::Read | Operation::ReadMany | Operation::ReadFile => "record.read",
         Operation::List => "record.list",
         Operation::History => "record.history",
-        Operation::Update => "record.update",
+        Operation::Update
+        | Operation::StartUpload
+        | Operation::UploadState
+        | Operation::AppendUpload
+        | Operation::CancelUpload => "record.update",
         Operation::Delete => "record.delete",
         Operation::Live | Operation::Ready | Operation::Metrics => "access.denied",
     }

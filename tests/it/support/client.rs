@@ -94,6 +94,31 @@ impl Client {
         (answer.json().await.unwrap(), etag)
     }
 
+    /// Brings a whole document in one request; where the upload is, and the record's new `ETag`.
+    pub async fn upload(&self, path: &str, bytes: &[u8]) -> (String, String) {
+        let upload = self.start_upload(path, bytes.len()).await;
+        let answer = self.append(&upload, 0, bytes.to_vec()).await;
+        assert_eq!(answer.status(), 204);
+        (upload, answer.headers()["etag"].to_str().unwrap().to_owned())
+    }
+
+    pub async fn start_upload(&self, path: &str, bytes: usize) -> String {
+        let request = self.request(Method::POST, path).header("upload-length", bytes);
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 201);
+        answer.headers()["location"].to_str().unwrap().to_owned()
+    }
+
+    pub async fn append(&self, upload: &str, offset: usize, body: impl Into<reqwest::Body>) -> Response {
+        self.request(Method::PATCH, upload)
+            .header("upload-offset", offset)
+            .header("content-type", "application/offset+octet-stream")
+            .body(body)
+            .send()
+            .await
+            .unwrap()
+    }
+
     pub async fn delete(&self, path: &str) -> Response {
         self.request(Method::DELETE, path).send().await.unwrap()
     }

@@ -47,6 +47,14 @@ pub fn message(subject: &str) -> Value {
     }})
 }
 
+/// What a document is; its file comes by an upload.
+pub fn document(subject: &str) -> Value {
+    json!({ "subject": subject, "fields": {
+        "written_at": "2026-06-01T08:00:00.000000Z", "type_code": "http://loinc.org|18842-5",
+        "title": "Discharge letter", "author": "Dr. A. Mensah"
+    }})
+}
+
 pub fn note(subject: &str) -> Value {
     json!({ "subject": subject, "fields": {
         "written_at": "2026-05-11T16:20:00.000000Z", "author": "Ngozi Adeyemi",
