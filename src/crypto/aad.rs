@@ -18,9 +18,9 @@ pub(super) const fn nonce(field: FieldId) -> [u8; 12] {
 
 /// Nonce of a part of a file: u32 field id ‖ u32 part ‖ u32 last. Unique likewise: every part has a key of its own.
 pub(super) const fn part_nonce(field: FieldId, part: u32, is_last: bool) -> [u8; 12] {
-    let [a, b, c, d] = field.0.to_be_bytes();
-    let [e, f, g, h] = part.to_be_bytes();
-    [a, b, c, d, e, f, g, h, 0, 0, 0, is_last as u8]
+    let (field, part, last) = (field.0 as u128, part as u128, is_last as u128);
+    let [_, _, _, _, nonce @ ..] = ((field << 64) | (part << 32) | last).to_be_bytes();
+    nonce
 }
 
 /// SHA-256 over the ids of all fields of the version, across its seals. `ids` must be ascending and distinct.

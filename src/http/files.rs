@@ -1,5 +1,5 @@
 //! Files of records: uploads that can be resumed, as tus 1.0.0 describes them (core protocol, creation, termination;
-//! https://tus.io/protocols/resumable-upload), and downloads as streams.
+//! <https://tus.io/protocols/resumable-upload>), and downloads as streams.
 
 use std::sync::Arc;
 use std::time::Duration;
