@@ -405,3 +405,35 @@ async fn a_deleted_records_file_is_gone_for_good() {
     .await;
     assert_eq!(scene.parts().await, 3);
 }
+
+/// Buffers, pools and the allocator's pages come with the first files; after that, one of any size needs no more.
+#[tokio::test]
+async fn a_file_is_never_whole_in_memory() {
+    const PIECE: usize = 1 << 20;
+    const LARGE: usize = 32;
+    let scene = Scene::set().await;
+    let mut peaks = Vec::new();
+    for pieces in [4, 4, LARGE] {
+        let upload = scene.portal.start_upload(&scene.files, pieces * PIECE).await;
+        let body = (0..pieces).map(|at| {
+            Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from(vec![
+                u8::try_from(at).unwrap();
+                PIECE
+            ])))
+        });
+        let body = reqwest::Body::wrap(StreamBody::new(futures_util::stream::iter(body)));
+        assert_eq!(scene.portal.append(&upload, 0, body).await.status(), 204);
+        let mut answer = scene.portal.get(&scene.files).await;
+        let mut received = 0;
+        while let Some(chunk) = answer.chunk().await.unwrap() {
+            for byte in chunk {
+                assert_eq!(usize::from(byte), received / PIECE);
+                received += 1;
+            }
+        }
+        assert_eq!(received, pieces * PIECE);
+        peaks.push(scene.strongroom.peak_memory_kib());
+    }
+    let grown = peaks[2] - peaks[1];
+    assert!(grown < 16 * 1024, "the service took {grown} KiB more for a file of {LARGE} MiB: {peaks:?}");
+}

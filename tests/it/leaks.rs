@@ -6,6 +6,7 @@ mod search;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use base64ct::{Base64, Encoding};
 use reqwest::Method;
 use serde_json::{Value, json};
 use strongroom::config::VaultConfig;
@@ -35,6 +36,8 @@ const TYPED: [&str; 9] = [
     "2019-08-07T06:05:04",
     "1903-04-05T",
 ];
+
+const OCTETS: (&str, &str) = ("content-type", "application/offset+octet-stream");
 
 fn patient() -> Value {
     json!({
@@ -141,6 +144,38 @@ impl Scene {
         let mut letter = samples::message(id);
         letter["fields"]["body"] = MARK.into();
         self.portal.create("messages", &letter).await;
+        self.bring_a_document(id).await;
+    }
+
+    /// A file full of marks, named by one; and the beginning of another, which nobody finishes.
+    async fn bring_a_document(&self, subject: &str) {
+        let record = self.portal.create("documents", &samples::document(subject)).await;
+        let path = format!("/api/v1/documents/{}/files/content", record["id"].as_str().unwrap());
+        let file = MARK.repeat(20_000);
+        let name = Base64::encode_string(format!("{MARK} {WIDE}.txt").as_bytes());
+        for sent in [file.len(), 131_072] {
+            let start = self
+                .portal
+                .request(Method::POST, &path)
+                .header("upload-length", file.len())
+                .header("upload-metadata", format!("filename {name},filetype dGV4dC9wbGFpbg=="));
+            let upload = start.send().await.unwrap().headers()["location"].to_str().unwrap().to_owned();
+            let answer = self.portal.append(&upload, 0, file.as_bytes()[..sent].to_vec()).await;
+            assert_eq!(answer.status(), 204);
+        }
+        assert_eq!(self.portal.get(&path).await.text().await.unwrap(), file);
+        let asker = Asker { marks: marks(), client: self.portal.clone() };
+        let length = ("upload-length", "1");
+        asker.fails(400, Method::POST, &path, &[length, ("upload-metadata", MARK)], "").await;
+        asker.fails(400, Method::POST, &path, &[("upload-length", MARK)], MARK).await;
+        asker.fails(412, Method::POST, &path, &[length, ("tus-resumable", MARK)], "").await;
+        asker
+            .fails(404, Method::PATCH, &format!("{path}/{MARK}"), &[("upload-offset", "0"), OCTETS], MARK)
+            .await;
+        let other = path.replace("content", MARK);
+        asker.fails(404, Method::GET, &other, &[], "").await;
+        let upload = self.portal.start_upload(&path, 3).await;
+        asker.fails(413, Method::PATCH, &upload, &[("upload-offset", "0"), OCTETS], MARK).await;
     }
 
     /// Everything that a caller can get wrong, with marks in all of it.

@@ -147,6 +147,13 @@ impl Strongroom {
         (output.status.code(), text(&output.stdout), text(&output.stderr))
     }
 
+    /// The most memory that the process has had so far (`VmHWM`).
+    pub fn peak_memory_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process_id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
     /// What the service has logged so far, a JSON text a line.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
