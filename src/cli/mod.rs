@@ -5,6 +5,7 @@ mod bootstrap;
 mod certificate;
 mod demo;
 mod dev;
+mod doctor;
 mod harden;
 mod local;
 mod migrate;
@@ -35,6 +36,8 @@ enum Command {
     Bootstrap(bootstrap::BootstrapArgs),
     /// Bring both databases to this build's schema and let the service's roles log in
     Migrate(migrate::MigrateArgs),
+    /// Look at everything the service would run on, change nothing, and say what to do
+    Doctor(doctor::DoctorArgs),
     /// Issue and revoke certificates
     #[command(subcommand)]
     Cert(certificate::CertCommand),
@@ -77,6 +80,7 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Serve(args) => serve::serve(&args.config).await,
         Command::Migrate(args) => migrate::migrate(args).await,
+        Command::Doctor(args) => doctor::doctor(args).await,
         Command::Cert(command) => certificate::run(command).await,
         Command::Audit(command) => audit::run(command).await,
         Command::Policy(command) => policy::run(command),

@@ -19,7 +19,7 @@ use crate::http::{self, App, door};
 use crate::jobs::{self, revocation::CrlFiles};
 use crate::keys::{KeyRing, Transit};
 use crate::policy::{Authoriser, PolicySet};
-use crate::service::{KeyCheck, Parts, Service};
+use crate::service::{FitnessCheck, Parts, Service};
 use crate::storage::{AuditReader, AuditStore, Database, KeyDatabase, RecordStore};
 use crate::telemetry::metrics;
 use crate::tls::{Identities, IdentityError, LiveTls, TlsFiles};
@@ -44,7 +44,7 @@ pub async fn serve(path: &Path) -> Result<()> {
     wait_for_revocation_lists(&config, &transit).await;
     let (service, drain) = assemble(&config, authoriser, transit.clone(), Arc::clone(&clock), random)?;
     // Both are over before the door opens if the parts are there; if not, the door opens and what needs them is refused.
-    let are_keys_fit = look_at_keys(&service).await?;
+    let are_parts_fit = look_at_parts(&service).await?;
     let tls = open_tls(&config, &service, Arc::clone(&clock))?;
     let listener = TcpListener::bind(config.server.listen)
         .await
@@ -56,7 +56,7 @@ pub async fn serve(path: &Path) -> Result<()> {
         let service = Arc::clone(&service);
         workers.spawn(async move { service.await_start().await });
     }
-    let unfit = if are_keys_fit { None } else { Some(watch_keys(&service, &mut workers)) };
+    let unfit = if are_parts_fit { None } else { Some(watch_parts(&service, &mut workers)) };
     workers.spawn(jobs::metrics::keep(metrics.clone()));
     spawn_workers(&mut workers, &config, transit, &tls, &service)?;
     let app = App {
@@ -96,24 +96,29 @@ async fn wait_for_revocation_lists(config: &Config, transit: &Transit) {
     }
 }
 
-/// Looks once. An error when the keys must not be used; `false` when they could not be seen.
-async fn look_at_keys(service: &Service) -> Result<bool> {
-    match service.check_keys().await {
-        Ok(()) => Ok(true),
-        Err(KeyCheck::NotYet(error)) => {
-            tracing::warn!(error = %error, "keys.not_checked");
-            Ok(false)
+/// Looks at the databases and at Vault's keys once. An error when they must not be used; `false` when they could not be
+/// seen.
+async fn look_at_parts(service: &Service) -> Result<bool> {
+    let mut are_seen = true;
+    for seen in [service.check_databases().await, service.check_keys().await] {
+        match seen {
+            Ok(()) => {}
+            Err(later) if later.is_for_now() => {
+                tracing::warn!(error = %later, "fitness.not_checked");
+                are_seen = false;
+            }
+            Err(unfit) => return Err(unfit.into()),
         }
-        Err(KeyCheck::Unfit(error)) => Err(error).context("refusing to run on these keys"),
     }
+    Ok(are_seen)
 }
 
 /// Goes on looking; what it receives is why the service must end.
-fn watch_keys(service: &Arc<Service>, workers: &mut JoinSet<()>) -> oneshot::Receiver<KeyCheck> {
+fn watch_parts(service: &Arc<Service>, workers: &mut JoinSet<()>) -> oneshot::Receiver<FitnessCheck> {
     let (tell, told) = oneshot::channel();
     let service = Arc::clone(service);
     workers.spawn(async move {
-        if let Err(unfit) = jobs::key_check::run(service).await {
+        if let Err(unfit) = jobs::fitness::run(service).await {
             // Nobody listens any more: the service is ending anyway.
             let _ = tell.send(unfit);
         }
@@ -187,7 +192,7 @@ fn assemble(
     Ok((Arc::new(service), drain))
 }
 
-/// Opens the door, and closes it on a signal, or when Vault's keys turn out unfit; then this is an error.
+/// Opens the door, and closes it on a signal, or when a part turns out unfit; then this is an error.
 async fn run_door(
     config: &Config,
     listener: TcpListener,
@@ -195,7 +200,7 @@ async fn run_door(
     app: App,
     workers: &mut JoinSet<()>,
     clock: SharedClock,
-    unfit: Option<oneshot::Receiver<KeyCheck>>,
+    unfit: Option<oneshot::Receiver<FitnessCheck>>,
 ) -> Result<()> {
     let (refused, refusals) = tokio::sync::mpsc::channel(REFUSALS_WAITING);
     workers.spawn(note_refusals(Arc::clone(&app.service), refusals));
@@ -214,7 +219,7 @@ async fn run_door(
     if drained.cut > 0 {
         tracing::warn!(connections = drained.cut, "door.cut");
     }
-    fault.map_or(Ok(()), |fault| Err(fault).context("refusing to go on with these keys"))
+    fault.map_or(Ok(()), |fault| Err(fault.into()))
 }
 
 /// Refused handshakes that wait to be put on record.
@@ -231,8 +236,8 @@ async fn note_refusals(
 
 /// Ends on a signal, or when `unfit` says why the service must not go on, which is left in `fault`.
 fn end(
-    unfit: Option<oneshot::Receiver<KeyCheck>>,
-    fault: &mut Option<KeyCheck>,
+    unfit: Option<oneshot::Receiver<FitnessCheck>>,
+    fault: &mut Option<FitnessCheck>,
 ) -> Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -1,8 +1,8 @@
-//! Background workers: revocation lists, changed files, the check of Vault's keys, expired idempotency keys, keys of deleted
+//! Background workers: revocation lists, changed files, the check of the databases and of Vault's keys, expired idempotency keys, keys of deleted
 //! records, abandoned uploads, which parts are down, the size of the metrics. Each ends with the task set that holds it.
 
+pub mod fitness;
 pub mod idempotency;
-pub mod key_check;
 pub mod key_destruction;
 pub mod metrics;
 pub mod parts;

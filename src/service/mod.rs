@@ -35,7 +35,7 @@ pub use error::{Error, Part};
 pub use parts::PartDown;
 pub use read::{ReadRequest, RequestedView};
 pub use read_many::ManyAnswer;
-pub use system::KeyCheck;
+pub use system::FitnessCheck;
 
 use crate::audit::Committer;
 use crate::domain::clock::{Clock, SharedClock};

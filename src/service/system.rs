@@ -10,18 +10,31 @@ use crate::crypto::digest::parse_hex;
 use crate::domain::actor::CertificateFacts;
 use crate::keys::TransitError;
 use crate::policy::Authoriser;
+use crate::storage::{StorageError, Weakness};
 
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// Why Vault's keys may not be used.
+/// Why the service may not run on what it found.
 #[derive(Debug, thiserror::Error)]
-pub enum KeyCheck {
-    /// They are not what the design demands; the service must not run on them.
-    #[error(transparent)]
-    Unfit(TransitError),
+pub enum FitnessCheck {
+    /// Vault's keys are not what the design demands; the service must not use them.
+    #[error("refusing to run on these keys: {0}")]
+    UnfitKeys(TransitError),
+    /// A database would lose what it acknowledged, or lets its roles do more than they may.
+    #[error("refusing to run on this database: {0}")]
+    UnfitDatabase(Weakness),
     /// They could not be looked at; ask again.
-    #[error(transparent)]
-    NotYet(TransitError),
+    #[error("Vault's keys could not be looked at: {0}")]
+    KeysNotSeen(TransitError),
+    #[error("a database could not be looked at: {0}")]
+    DatabaseNotSeen(StorageError),
+}
+
+impl FitnessCheck {
+    /// Whether asking again may help.
+    pub const fn is_for_now(&self) -> bool {
+        matches!(self, Self::KeysNotSeen(_) | Self::DatabaseNotSeen(_))
+    }
 }
 
 impl Service {
@@ -75,12 +88,34 @@ impl Service {
     }
 
     /// Reads the configuration of Vault's keys; once it was as it must be, operations may use keys.
-    pub async fn check_keys(&self) -> Result<(), KeyCheck> {
+    pub async fn check_keys(&self) -> Result<(), FitnessCheck> {
         self.transit.check_keys().await.map_err(|error| match error {
-            TransitError::UnsafeKey { .. } | TransitError::Missing => KeyCheck::Unfit(error),
-            _ => KeyCheck::NotYet(error),
+            TransitError::UnsafeKey { .. } | TransitError::Missing => FitnessCheck::UnfitKeys(error),
+            _ => FitnessCheck::KeysNotSeen(error),
         })?;
         self.gate.open_for_keys();
+        Ok(())
+    }
+
+    /// Looks at the settings, roles and triggers of the databases; once they were as they must be, operations are served.
+    /// What should be better, but need not be, goes into the log.
+    pub async fn check_databases(&self) -> Result<(), FitnessCheck> {
+        let now = self.clock.now();
+        let (data, keys, reader) = tokio::try_join!(
+            self.records.weaknesses(now),
+            self.keys.weaknesses(now),
+            self.audit_reader.weaknesses(now),
+        )
+        .map_err(FitnessCheck::DatabaseNotSeen)?;
+        let (unfit, weak): (Vec<_>, Vec<_>) =
+            data.into_iter().chain(keys).chain(reader).partition(|weakness| weakness.is_unsafe);
+        if let Some(weakness) = unfit.into_iter().next() {
+            return Err(FitnessCheck::UnfitDatabase(weakness));
+        }
+        for weakness in weak {
+            tracing::warn!(weakness = %weakness, "database.weak");
+        }
+        self.gate.open_for_databases();
         Ok(())
     }
 

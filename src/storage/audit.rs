@@ -8,10 +8,12 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+use super::fitness::Weakness;
 use super::pool::{Database, StorageError};
 use crate::audit::{
     AuditQuery, Batch, ChainedEntry, Cursor, EntrySink, Order, Page, Scope, Settled, SinkFailure,
 };
+use crate::domain::clock::Timestamp;
 use crate::domain::id::{EntryId, TenantId};
 
 /// `INSERT INTO audit_outbox …` up to `VALUES` or `SELECT`, for a common table expression in the data statement. The
@@ -140,6 +142,11 @@ impl AuditReader {
     /// Tells the metrics how full the pool is.
     pub fn report(&self) {
         self.database.report("audit_export");
+    }
+
+    /// What is wrong with the reader's role or its database; see [`Database::weaknesses`].
+    pub async fn weaknesses(&self, now: Timestamp) -> Result<Vec<Weakness>, StorageError> {
+        self.database.weaknesses("audit_export", now).await
     }
 
     /// One page, over reads and writes together, in the order of entry ids.

@@ -10,9 +10,11 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+use super::fitness::Weakness;
 use super::pool::{Database, StorageError};
 use crate::crypto::{HEADER_BYTES, WrappedKey};
 use crate::domain::class::DataClass;
+use crate::domain::clock::Timestamp;
 use crate::domain::id::{KeyId, KeyOwner, RecordId, TenantId};
 
 /// The tables of the key database.
@@ -62,6 +64,11 @@ impl KeyDatabase {
     /// Tells the metrics how full the pool is.
     pub fn report(&self) {
         self.database.report("keys");
+    }
+
+    /// What is wrong with the key database; see [`Database::weaknesses`].
+    pub async fn weaknesses(&self, now: Timestamp) -> Result<Vec<Weakness>, StorageError> {
+        self.database.weaknesses("keys", now).await
     }
 
     /// Whether the key database answers.

@@ -3,6 +3,7 @@
 //! Not here: keys, plaintext, decisions.
 
 pub mod audit;
+mod fitness;
 pub mod key_store;
 pub mod migrate;
 pub mod pool;
@@ -10,6 +11,7 @@ pub mod records;
 pub mod sealed_columns;
 
 pub use audit::{AuditReader, AuditStore};
+pub use fitness::Weakness;
 pub use key_store::KeyDatabase;
 pub use pool::{Database, StorageError};
 pub use records::{

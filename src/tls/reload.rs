@@ -167,13 +167,18 @@ impl LiveTls {
         self.take_up(&mut held)
     }
 
+    /// When the server's certificate ends.
+    pub fn certificate_not_after(&self) -> Option<Timestamp> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.material.certificate.0.cert.first().and_then(|leaf| not_after(leaf).ok())
+    }
+
     /// Tells the metrics when the server's certificate and the first revocation list end.
     pub fn report(&self) {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let leaf = held.material.certificate.0.cert.first();
         let seconds = |at: Timestamp| at.as_micros() / 1_000_000;
-        let certificate = leaf.and_then(|leaf| not_after(leaf).ok()).map_or(0, seconds);
-        metrics::server_expiries(certificate, held.material.revocations.next_update().map_or(0, seconds));
+        let certificate = self.certificate_not_after().map_or(0, seconds);
+        let lists = self.admission.revocations().next_update().map_or(0, seconds);
+        metrics::server_expiries(certificate, lists);
     }
 
     fn take_up(&self, held: &mut Held) -> (Vec<Change>, Vec<ReloadError>) {

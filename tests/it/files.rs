@@ -410,10 +410,10 @@ async fn a_deleted_records_file_is_gone_for_good() {
 #[tokio::test]
 async fn a_file_is_never_whole_in_memory() {
     const PIECE: usize = 1 << 20;
-    const LARGE: usize = 32;
+    const LARGE: usize = 48;
     let scene = Scene::set().await;
     let mut peaks = Vec::new();
-    for pieces in [4, 4, LARGE] {
+    for pieces in [4, 8, LARGE] {
         let upload = scene.portal.start_upload(&scene.files, pieces * PIECE).await;
         let body = (0..pieces).map(|at| {
             Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from(vec![
@@ -426,14 +426,15 @@ async fn a_file_is_never_whole_in_memory() {
         let mut answer = scene.portal.get(&scene.files).await;
         let mut received = 0;
         while let Some(chunk) = answer.chunk().await.unwrap() {
-            for byte in chunk {
-                assert_eq!(usize::from(byte), received / PIECE);
-                received += 1;
-            }
+            // Chunks do not span pieces: both are powers of two.
+            let expected = u8::try_from(received / PIECE).unwrap();
+            assert!(chunk.iter().all(|byte| *byte == expected));
+            received += chunk.len();
         }
         assert_eq!(received, pieces * PIECE);
         peaks.push(scene.strongroom.peak_memory_kib());
     }
     let grown = peaks[2] - peaks[1];
-    assert!(grown < 16 * 1024, "the service took {grown} KiB more for a file of {LARGE} MiB: {peaks:?}");
+    // Locked pages are never given back, so that the allocator's own spread counts as well (20 MiB, whatever the size).
+    assert!(grown < 32 * 1024, "the service took {grown} KiB more for a file of {LARGE} MiB: {peaks:?}");
 }

@@ -27,6 +27,7 @@ mod faults_crash;
 mod faults_database;
 mod faults_vault;
 mod files;
+mod fitness;
 mod frontends;
 mod fuzz;
 mod idempotency;

@@ -30,8 +30,8 @@ use crate::domain::class::DataClass;
 use crate::domain::clock::{SharedClock, Timestamp};
 use crate::domain::id::{KeyId, KeyOwner, RecordId, TenantId};
 use crate::domain::random::SharedRandom;
-use crate::storage::StorageError;
 use crate::storage::key_store::{FoundSubjectKey, KeyDatabase, NewSubjectKey};
+use crate::storage::{StorageError, Weakness};
 use crate::telemetry::metrics;
 
 /// A tenant key may be replaced while a subject key is being made; that this happens three times means it does not.
@@ -108,6 +108,11 @@ impl KeyRing {
     pub fn report(&self) {
         metrics::keys_in_memory(self.inner.tenant_keys.len(), self.inner.opened.len());
         self.inner.database.report();
+    }
+
+    /// What is wrong with the key database.
+    pub async fn weaknesses(&self, now: Timestamp) -> Result<Vec<Weakness>, StorageError> {
+        self.inner.database.weaknesses(now).await
     }
 
     /// Whether the key database answers.

@@ -16,6 +16,7 @@ pub use list::ListedRecord;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use super::fitness::Weakness;
 use super::pool::{Database, StorageError};
 use super::sealed_columns::{decode_fields, decode_seals, encode_fields, encode_seals};
 use crate::audit::OutboxBytes;
@@ -116,6 +117,11 @@ impl RecordStore {
     /// Tells the metrics how full the pool is.
     pub fn report(&self) {
         self.database.report("data");
+    }
+
+    /// What is wrong with the data database; see [`Database::weaknesses`].
+    pub async fn weaknesses(&self, now: Timestamp) -> Result<Vec<Weakness>, StorageError> {
+        self.database.weaknesses("data", now).await
     }
 
     /// Whether the data database answers.

@@ -1,0 +1,262 @@
+//! `strongroom doctor`: looks at everything that the service would run on, changes nothing, and says what to do.
+
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use serde_json::json;
+
+use super::ConfigArgs;
+use super::harden::harden;
+use super::output::{self, Style};
+use crate::config::{self, Config, DatabaseConfig};
+use crate::domain::clock::{Clock, SharedClock, SystemClock};
+use crate::domain::random::SystemRandom;
+use crate::keys::{Transit, TransitError};
+use crate::policy::{PolicySet, run_cases};
+use crate::storage::Database;
+use crate::tls::{FileFault, Identities, IdentityError, LiveTls, ServerConfigError, TlsFiles};
+
+/// Certificates that end sooner are worth a word.
+const SOON_SECONDS: i64 = 2 * 24 * 3_600;
+
+#[derive(Args)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Good,
+    /// The service runs, and it should be put right.
+    Weak,
+    /// The service would not start, or not serve.
+    Bad,
+}
+
+impl State {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Weak => "weak",
+            Self::Bad => "bad",
+        }
+    }
+}
+
+struct Finding {
+    about: &'static str,
+    state: State,
+    found: String,
+    /// Empty where there is nothing to do.
+    advice: String,
+}
+
+#[derive(Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn good(&mut self, about: &'static str, found: impl ToString) {
+        self.add(about, State::Good, found, "");
+    }
+
+    fn weak(&mut self, about: &'static str, found: impl ToString, advice: impl ToString) {
+        self.add(about, State::Weak, found, advice);
+    }
+
+    fn bad(&mut self, about: &'static str, found: impl ToString, advice: impl ToString) {
+        self.add(about, State::Bad, found, advice);
+    }
+
+    fn add(&mut self, about: &'static str, state: State, found: impl ToString, advice: impl ToString) {
+        self.0.push(Finding { about, state, found: found.to_string(), advice: advice.to_string() });
+    }
+
+    fn count(&self, state: State) -> usize {
+        self.0.iter().filter(|finding| finding.state == state).count()
+    }
+}
+
+/// Exit code 1 when the service would not start, or not serve, on what was found.
+pub(super) async fn doctor(args: DoctorArgs) -> Result<()> {
+    let mut findings = Findings::default();
+    host(&mut findings);
+    match config::load(&args.config.config) {
+        Err(error) => findings.bad("configuration", error, "see infra/strongroom.sample.toml"),
+        Ok(config) => {
+            findings.good("configuration", "every key is known");
+            policy_and_tls(&mut findings, &config);
+            databases(&mut findings, &config).await;
+            vault(&mut findings, &config).await;
+        }
+    }
+    if args.json {
+        print_json(&findings)?;
+    } else {
+        print_table(&findings);
+    }
+    let bad = findings.count(State::Bad);
+    if bad > 0 {
+        bail!("{bad} of {} checks must be put right before the service can serve", findings.0.len());
+    }
+    Ok(())
+}
+
+/// What this process could do for itself says what the service could, under the same account and limits.
+fn host(findings: &mut Findings) {
+    let weaknesses = harden().messages;
+    if weaknesses.is_empty() {
+        findings.good("host", "memory is locked, and no core file is written");
+    }
+    for weakness in weaknesses {
+        let (found, advice) = weakness.split_once(": ").unwrap_or((weakness, ""));
+        findings.weak("host", found, advice);
+    }
+}
+
+fn policy_and_tls(findings: &mut Findings, config: &Config) {
+    let policy = match PolicySet::load(&config.policy.directory) {
+        Err(error) => return findings.bad("policy", error, "`strongroom policy check` tells more"),
+        Ok(policy) => policy,
+    };
+    match run_cases(&policy, &config.policy.directory) {
+        Ok(report) if report.failures.is_empty() => {
+            findings.good("policy", format!("valid, {} cases hold", report.cases));
+        }
+        Ok(report) => {
+            let found = format!("{} of {} cases do not hold", report.failures.len(), report.cases);
+            findings.weak("policy", found, "`strongroom policy check` names them");
+        }
+        Err(error) => findings.weak("policy", error, "`strongroom policy check` tells more"),
+    }
+    let clock: SharedClock = Arc::new(SystemClock);
+    let files = TlsFiles::of(&config.server, &config.policy.directory);
+    let check = move |identities: &Identities| {
+        identities
+            .roles()
+            .find(|role| !policy.has_role(role))
+            .map_or(Ok(()), |role| Err(IdentityError::Role(role.to_owned())))
+    };
+    match LiveTls::open(files, Arc::clone(&clock), Box::new(check)) {
+        // Before the first start; the service does not open its door without them.
+        Err(error) if error.fault == FileFault::Config(ServerConfigError::NoCrl) => {
+            findings.weak("revocation lists", error.fault, "the service gets them from Vault when it starts");
+        }
+        Err(error) => {
+            let advice = "`strongroom cert issue` makes a certificate; revocation lists come from Vault";
+            findings.bad("tls", error, advice);
+        }
+        Ok(tls) => lives(findings, &tls, &*clock),
+    }
+}
+
+fn lives(findings: &mut Findings, tls: &LiveTls, clock: &dyn Clock) {
+    let now = clock.now();
+    let ends = [
+        ("server certificate", tls.certificate_not_after(), SOON_SECONDS, "issue a new one"),
+        (
+            "revocation lists",
+            tls.admission().revocations().next_update(),
+            0,
+            "Vault must be reached for new ones",
+        ),
+    ];
+    for (about, end, soon, advice) in ends {
+        let Some(end) = end else {
+            findings.bad(about, "its end cannot be read", advice);
+            continue;
+        };
+        let found = format!("good until {}", end.to_rfc3339());
+        if end <= now {
+            findings.bad(about, format!("ended at {}", end.to_rfc3339()), advice);
+        } else if end <= now.plus_seconds(soon) {
+            findings.weak(about, found, advice);
+        } else {
+            findings.good(about, found);
+        }
+    }
+}
+
+async fn databases(findings: &mut Findings, config: &Config) {
+    let all: [(&'static str, &'static str, &DatabaseConfig); 3] = [
+        ("database.data", "data", &config.database.data),
+        ("database.keys", "keys", &config.database.keys),
+        ("database.audit_export", "audit_export", &config.database.audit_export),
+    ];
+    for (about, name, database) in all {
+        let looked = match Database::open(database) {
+            Ok(database) => database.weaknesses(name, SystemClock.now()).await,
+            Err(error) => Err(error),
+        };
+        match looked {
+            Err(error) => {
+                findings.bad(
+                    about,
+                    error,
+                    "start it, check the connection and its files, run `strongroom migrate`",
+                );
+            }
+            Ok(weaknesses) if weaknesses.is_empty() => {
+                findings.good(about, "settings, role and triggers are as they must be")
+            }
+            Ok(weaknesses) => {
+                for weakness in weaknesses {
+                    let state = if weakness.is_unsafe { State::Bad } else { State::Weak };
+                    findings.add(about, state, weakness.found, weakness.advice);
+                }
+            }
+        }
+    }
+}
+
+async fn vault(findings: &mut Findings, config: &Config) {
+    let random = Arc::new(SystemRandom::default());
+    let checked = match Transit::connect(&config.vault, &config.environment, random) {
+        Ok(transit) => transit.check_keys().await,
+        Err(error) => Err(error),
+    };
+    match checked {
+        Ok(()) => findings.good("vault", "reached; its keys are as they must be"),
+        Err(error @ (TransitError::UnsafeKey { .. } | TransitError::Missing)) => {
+            findings.bad(
+                "vault",
+                error,
+                "`strongroom bootstrap` makes the keys; an unsafe one is for the security team",
+            );
+        }
+        Err(error) => findings.bad("vault", error, "unseal it, check the connection and the login"),
+    }
+}
+
+fn print_json(findings: &Findings) -> Result<()> {
+    let each = |finding: &Finding| {
+        json!({
+            "check": finding.about,
+            "state": finding.state.as_str(),
+            "found": finding.found,
+            "advice": (!finding.advice.is_empty()).then_some(&finding.advice),
+        })
+    };
+    output::line(&serde_json::to_string(&findings.0.iter().map(each).collect::<Vec<_>>())?);
+    Ok(())
+}
+
+fn print_table(findings: &Findings) {
+    let style = Style::detect();
+    for finding in &findings.0 {
+        let word = format!("{:<4}", finding.state.as_str());
+        let word = match finding.state {
+            State::Good => style.green(&word),
+            State::Weak => style.bold(&word),
+            State::Bad => style.red(&word),
+        };
+        output::line(&format!("{word}  {:<22}  {}", finding.about, finding.found));
+        if !finding.advice.is_empty() {
+            output::line(&format!("      {:<22}  {}", "", style.dim(&finding.advice)));
+        }
+    }
+}

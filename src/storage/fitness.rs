@@ -1,0 +1,149 @@
+//! Whether a database is one that the service may run on: settings that would lose what was acknowledged, roles that could
+//! do more than they may, triggers that somebody disabled.
+
+use super::pool::{Database, StorageError};
+use crate::domain::clock::Timestamp;
+
+/// Something about a database that is not as it should be. It names settings and never a value of anybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weakness {
+    /// The key under `database` in the configuration.
+    pub database: &'static str,
+    /// The service must not run on it; otherwise it should be put right.
+    pub is_unsafe: bool,
+    /// What was found.
+    pub found: &'static str,
+    /// What to do about it.
+    pub advice: &'static str,
+}
+
+impl std::fmt::Display for Weakness {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "database.{}: {}; {}", self.database, self.found, self.advice)
+    }
+}
+
+impl std::error::Error for Weakness {}
+
+/// A row of the table below: how PostgreSQL is asked, whether a "yes" is unsafe, and the two sentences.
+struct Rule(&'static str, bool, &'static str, &'static str);
+
+/// Each is true where something is wrong. They read settings and the catalogue only, which every role may.
+const RULES: [Rule; 14] = [
+    Rule(
+        "current_setting('server_version_num')::int < 150000",
+        true,
+        "PostgreSQL is older than 15",
+        "upgrade the server",
+    ),
+    Rule(
+        "current_setting('fsync') <> 'on'",
+        true,
+        "fsync is off, so a crash loses what was acknowledged",
+        "set fsync = on",
+    ),
+    Rule(
+        "current_setting('full_page_writes') <> 'on'",
+        true,
+        "full_page_writes is off, so a crash can tear pages",
+        "set full_page_writes = on",
+    ),
+    Rule(
+        "current_setting('server_encoding') <> 'UTF8'",
+        true,
+        "the database is not in UTF-8",
+        "create it anew with ENCODING 'UTF8'",
+    ),
+    Rule(
+        "current_setting('session_replication_role') <> 'origin'",
+        true,
+        "session_replication_role is set for this role, which keeps triggers from running",
+        "reset it (ALTER ROLE … RESET session_replication_role)",
+    ),
+    Rule("pg_is_in_recovery()", true, "this is a standby, which takes no writes", "connect to the primary"),
+    Rule(
+        "(SELECT rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls \
+          FROM pg_roles WHERE rolname = current_user)",
+        true,
+        "the service's role may do more than it must (superuser, CREATEROLE, CREATEDB, REPLICATION or BYPASSRLS)",
+        "use the roles that `strongroom migrate` makes, as they are",
+    ),
+    Rule(
+        "EXISTS (SELECT FROM pg_roles r WHERE r.rolname = 'strongroom_owner' \
+                 AND pg_has_role(current_user, r.oid, 'MEMBER'))",
+        true,
+        "the service's role is a member of the tables' owner",
+        "revoke the membership",
+    ),
+    Rule(
+        "EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+                 WHERE n.nspname = 'public' AND pg_get_userbyid(c.relowner) = current_user)",
+        true,
+        "the service's role owns tables",
+        "give them back to the owner that `strongroom migrate` makes",
+    ),
+    Rule(
+        "EXISTS (SELECT FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid \
+                 JOIN pg_namespace n ON n.oid = c.relnamespace \
+                 WHERE n.nspname = 'public' AND NOT t.tgisinternal AND t.tgenabled <> 'A') \
+         OR EXISTS (SELECT FROM pg_event_trigger WHERE evtname LIKE 'audit_refuse_%' AND evtenabled <> 'A')",
+        true,
+        "a trigger that keeps rows from being changed is disabled",
+        "find out who did it, then ALTER TABLE … ENABLE ALWAYS TRIGGER",
+    ),
+    Rule(
+        "abs(extract(epoch FROM clock_timestamp()) - $1 / 1000000.0) > 2",
+        false,
+        "its clock and this host's are more than 2 seconds apart",
+        "keep both by NTP or PTP",
+    ),
+    Rule(
+        "current_setting('data_checksums') <> 'on'",
+        false,
+        "data checksums are off, so a failing disk goes unnoticed",
+        "enable them (pg_checksums --enable, with the server stopped)",
+    ),
+    Rule(
+        "current_setting('synchronous_standby_names') = ''",
+        false,
+        "there is no synchronous standby, so a lost disk loses acknowledged writes",
+        "set synchronous_standby_names",
+    ),
+    Rule(
+        "current_setting('password_encryption') <> 'scram-sha-256'",
+        false,
+        "new passwords are not kept as SCRAM verifiers",
+        "set password_encryption = 'scram-sha-256'",
+    ),
+];
+
+impl Database {
+    /// What is wrong with this database, the unsafe first; empty if nothing is. `now` is this host's time.
+    pub async fn weaknesses(
+        &self,
+        database: &'static str,
+        now: Timestamp,
+    ) -> Result<Vec<Weakness>, StorageError> {
+        let conditions: Vec<String> =
+            RULES.iter().map(|Rule(condition, ..)| format!("coalesce({condition}, true)")).collect();
+        let sql = format!(
+            "/* storage::fitness::weaknesses */ SELECT ARRAY[{}]",
+            conditions.join(", ").replace("$1", "$1::bigint")
+        );
+        let micros = now.as_micros();
+        let is_so: Vec<bool> = self
+            .run("fitness::weaknesses", async |client| {
+                Ok(client.query_one(&sql, &[&micros]).await?.try_get(0)?)
+            })
+            .await?;
+        let found = RULES.iter().zip(is_so).filter(|(_, is_so)| *is_so);
+        Ok(found
+            .map(|(Rule(_, is_unsafe, found, advice), _)| Weakness {
+                database,
+                is_unsafe: *is_unsafe,
+                found,
+                advice,
+            })
+            .collect())
+    }
+}

@@ -1,0 +1,163 @@
+//! What the service refuses to run on, and `strongroom doctor`, which says so beforehand.
+
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::support::{Rig, ServiceOptions, Strongroom};
+
+/// Exit code, standard output and standard error of the program on this rig's configuration.
+async fn run(rig: &Rig, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
+    command.args(arguments).arg("--config").arg(&rig.site.config_file).stdin(Stdio::null());
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+async fn doctor(strongroom: &Strongroom) -> (Option<i32>, Vec<Value>) {
+    let (code, said, _) = strongroom.command(&["doctor", "--json"]).await;
+    (code, serde_json::from_str(&said).unwrap())
+}
+
+/// What was found of a state, as `check: found`.
+fn of_state(findings: &[Value], state: &str) -> Vec<String> {
+    let word = |finding: &Value, key: &str| finding[key].as_str().unwrap().to_owned();
+    let all = findings.iter().filter(|finding| finding["state"] == state);
+    all.map(|finding| format!("{}: {}", word(finding, "check"), word(finding, "found"))).collect()
+}
+
+/// Each thing that would lose what was acknowledged, or that lets a role do more than it may: the doctor names it, the
+/// service does not start on it, and both are content once it is put right.
+#[tokio::test]
+async fn unsafe_databases_are_refused_and_the_doctor_says_why() {
+    let rig = Arc::new(Rig::start("fitness").await);
+    let options = ServiceOptions { rig: Some(Arc::clone(&rig)), ..Default::default() };
+    let strongroom = Strongroom::start_with(options).await;
+    // What development goes without is said, and does not keep the service from running.
+    let log = strongroom.log().join("\n");
+    assert!(log.contains("database.weak") && log.contains("no synchronous standby"), "{log}");
+    strongroom.kill();
+
+    let (code, findings) = doctor(&strongroom).await;
+    assert_eq!((code, of_state(&findings, "bad")), (Some(0), vec![]));
+    let good: Vec<&str> = findings
+        .iter()
+        .filter(|finding| finding["state"] == "good")
+        .map(|finding| finding["check"].as_str().unwrap())
+        .collect();
+    for check in ["configuration", "policy", "server certificate", "revocation lists", "vault"] {
+        assert!(good.contains(&check), "{check}: {findings:?}");
+    }
+
+    let (data, keys) = (rig.data().await, rig.keys().await);
+    for (place, database, wrong, right, found) in [
+        ("data", &data, "ALTER SYSTEM SET fsync = off", "ALTER SYSTEM RESET fsync", "fsync is off"),
+        (
+            "keys",
+            &keys,
+            "ALTER SYSTEM SET full_page_writes = off",
+            "ALTER SYSTEM RESET full_page_writes",
+            "full_page_writes is off",
+        ),
+        (
+            "data",
+            &data,
+            "ALTER ROLE strongroom_app CREATEDB",
+            "ALTER ROLE strongroom_app NOCREATEDB",
+            "may do more",
+        ),
+        (
+            "audit_export",
+            &data,
+            "GRANT strongroom_owner TO strongroom_audit_reader",
+            "REVOKE strongroom_owner FROM strongroom_audit_reader",
+            "member of the tables' owner",
+        ),
+        (
+            "data",
+            &data,
+            "ALTER TABLE file_part DISABLE TRIGGER file_part_is_not_changed",
+            "ALTER TABLE file_part ENABLE ALWAYS TRIGGER file_part_is_not_changed",
+            "trigger",
+        ),
+        (
+            "keys",
+            &keys,
+            "ALTER TABLE tombstone ENABLE TRIGGER tombstone_is_append_only",
+            "ALTER TABLE tombstone ENABLE ALWAYS TRIGGER tombstone_is_append_only",
+            "trigger",
+        ),
+        (
+            "data",
+            &data,
+            "ALTER ROLE strongroom_app SET session_replication_role = replica",
+            "ALTER ROLE strongroom_app RESET session_replication_role",
+            "session_replication_role",
+        ),
+    ] {
+        set(database, wrong).await;
+        let (code, findings) = doctor(&strongroom).await;
+        let bad = of_state(&findings, "bad");
+        assert_eq!(code, Some(1), "{wrong}: {findings:?}");
+        assert!(
+            bad.iter().any(|bad| bad.starts_with(&format!("database.{place}: ")) && bad.contains(found)),
+            "{wrong}: {bad:?}"
+        );
+        let (code, _, said) = run(&rig, &["serve"]).await;
+        let last = said.lines().last().unwrap();
+        assert_eq!(code, Some(1), "{wrong}: {said}");
+        assert!(last.contains(&format!("database.{place}: ")) && last.contains(found), "{wrong}: {last}");
+        set(database, right).await;
+    }
+    assert_eq!(doctor(&strongroom).await.0, Some(0));
+}
+
+async fn set(database: &tokio_postgres::Client, sql: &str) {
+    database.batch_execute(sql).await.unwrap();
+    database.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    // Settings are read by each process in its own time; this one has read them when a new connection has.
+    let (name, is_system) = match sql.split_whitespace().collect::<Vec<_>>()[..] {
+        ["ALTER", "SYSTEM", _, name, ..] => (name.to_owned(), true),
+        _ => (String::new(), false),
+    };
+    if is_system {
+        let wanted = if sql.contains(" SET ") { "off" } else { "on" };
+        crate::support::eventually("the setting is in force", async || {
+            let row = database.query_one("SELECT current_setting($1)", &[&name]).await.unwrap();
+            row.get::<_, &str>(0) == wanted
+        })
+        .await;
+    }
+}
+
+/// Parts that are down are the doctor's to name as well; a table for people, and nothing of what is in any file.
+#[tokio::test]
+async fn the_doctor_names_what_is_down() {
+    let rig = Rig::start("doctor").await;
+    rig.stack.vault.seal().await.unwrap();
+    rig.stack.data.kill9().await;
+    let (code, table, said) = run(&rig, &["doctor"]).await;
+    assert_eq!(code, Some(1));
+    for (state, check) in [
+        ("bad", "database.data"),
+        ("bad", "database.audit_export"),
+        ("bad", "vault"),
+        ("good", "configuration"),
+    ] {
+        let is_row = |line: &str| line.starts_with(state) && line.contains(check);
+        assert!(table.lines().any(is_row), "{check} is not {state}: {table}");
+    }
+    assert!(
+        table.lines().any(|line| line.starts_with("weak") && line.contains("revocation lists")),
+        "{table}"
+    );
+    assert!(table.contains("unseal it") && said.contains("must be put right"), "{table}{said}");
+
+    let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
+    command.args(["doctor", "--config", "/nonexistent/strongroom.toml"]).stdin(Stdio::null());
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("bad   configuration"));
+}
