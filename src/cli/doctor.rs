@@ -1,5 +1,6 @@
 //! `strongroom doctor`: looks at everything that the service would run on, changes nothing, and says what to do.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
@@ -60,20 +61,20 @@ struct Finding {
 struct Findings(Vec<Finding>);
 
 impl Findings {
-    fn good(&mut self, about: &'static str, found: impl ToString) {
+    fn good(&mut self, about: &'static str, found: &dyn Display) {
         self.add(about, State::Good, found, "");
     }
 
-    fn weak(&mut self, about: &'static str, found: impl ToString, advice: impl ToString) {
+    fn weak(&mut self, about: &'static str, found: &dyn Display, advice: &str) {
         self.add(about, State::Weak, found, advice);
     }
 
-    fn bad(&mut self, about: &'static str, found: impl ToString, advice: impl ToString) {
+    fn bad(&mut self, about: &'static str, found: &dyn Display, advice: &str) {
         self.add(about, State::Bad, found, advice);
     }
 
-    fn add(&mut self, about: &'static str, state: State, found: impl ToString, advice: impl ToString) {
-        self.0.push(Finding { about, state, found: found.to_string(), advice: advice.to_string() });
+    fn add(&mut self, about: &'static str, state: State, found: &dyn Display, advice: &str) {
+        self.0.push(Finding { about, state, found: found.to_string(), advice: advice.to_owned() });
     }
 
     fn count(&self, state: State) -> usize {
@@ -86,9 +87,9 @@ pub(super) async fn doctor(args: DoctorArgs) -> Result<()> {
     let mut findings = Findings::default();
     host(&mut findings);
     match config::load(&args.config.config) {
-        Err(error) => findings.bad("configuration", error, "see infra/strongroom.sample.toml"),
+        Err(error) => findings.bad("configuration", &error, "see infra/strongroom.sample.toml"),
         Ok(config) => {
-            findings.good("configuration", "every key is known");
+            findings.good("configuration", &"every key is known");
             policy_and_tls(&mut findings, &config);
             databases(&mut findings, &config).await;
             vault(&mut findings, &config).await;
@@ -110,28 +111,28 @@ pub(super) async fn doctor(args: DoctorArgs) -> Result<()> {
 fn host(findings: &mut Findings) {
     let weaknesses = harden().messages;
     if weaknesses.is_empty() {
-        findings.good("host", "memory is locked, and no core file is written");
+        findings.good("host", &"memory is locked, and no core file is written");
     }
     for weakness in weaknesses {
         let (found, advice) = weakness.split_once(": ").unwrap_or((weakness, ""));
-        findings.weak("host", found, advice);
+        findings.weak("host", &found, advice);
     }
 }
 
 fn policy_and_tls(findings: &mut Findings, config: &Config) {
     let policy = match PolicySet::load(&config.policy.directory) {
-        Err(error) => return findings.bad("policy", error, "`strongroom policy check` tells more"),
+        Err(error) => return findings.bad("policy", &error, "`strongroom policy check` tells more"),
         Ok(policy) => policy,
     };
     match run_cases(&policy, &config.policy.directory) {
         Ok(report) if report.failures.is_empty() => {
-            findings.good("policy", format!("valid, {} cases hold", report.cases));
+            findings.good("policy", &format!("valid, {} cases hold", report.cases));
         }
         Ok(report) => {
             let found = format!("{} of {} cases do not hold", report.failures.len(), report.cases);
-            findings.weak("policy", found, "`strongroom policy check` names them");
+            findings.weak("policy", &found, "`strongroom policy check` names them");
         }
-        Err(error) => findings.weak("policy", error, "`strongroom policy check` tells more"),
+        Err(error) => findings.weak("policy", &error, "`strongroom policy check` tells more"),
     }
     let clock: SharedClock = Arc::new(SystemClock);
     let files = TlsFiles::of(&config.server, &config.policy.directory);
@@ -144,11 +145,15 @@ fn policy_and_tls(findings: &mut Findings, config: &Config) {
     match LiveTls::open(files, Arc::clone(&clock), Box::new(check)) {
         // Before the first start; the service does not open its door without them.
         Err(error) if error.fault == FileFault::Config(ServerConfigError::NoCrl) => {
-            findings.weak("revocation lists", error.fault, "the service gets them from Vault when it starts");
+            findings.weak(
+                "revocation lists",
+                &error.fault,
+                "the service gets them from Vault when it starts",
+            );
         }
         Err(error) => {
             let advice = "`strongroom cert issue` makes a certificate; revocation lists come from Vault";
-            findings.bad("tls", error, advice);
+            findings.bad("tls", &error, advice);
         }
         Ok(tls) => lives(findings, &tls, &*clock),
     }
@@ -167,16 +172,16 @@ fn lives(findings: &mut Findings, tls: &LiveTls, clock: &dyn Clock) {
     ];
     for (about, end, soon, advice) in ends {
         let Some(end) = end else {
-            findings.bad(about, "its end cannot be read", advice);
+            findings.bad(about, &"its end cannot be read", advice);
             continue;
         };
         let found = format!("good until {}", end.to_rfc3339());
         if end <= now {
-            findings.bad(about, format!("ended at {}", end.to_rfc3339()), advice);
+            findings.bad(about, &format!("ended at {}", end.to_rfc3339()), advice);
         } else if end <= now.plus_seconds(soon) {
-            findings.weak(about, found, advice);
+            findings.weak(about, &found, advice);
         } else {
-            findings.good(about, found);
+            findings.good(about, &found);
         }
     }
 }
@@ -196,17 +201,17 @@ async fn databases(findings: &mut Findings, config: &Config) {
             Err(error) => {
                 findings.bad(
                     about,
-                    error,
+                    &error,
                     "start it, check the connection and its files, run `strongroom migrate`",
                 );
             }
             Ok(weaknesses) if weaknesses.is_empty() => {
-                findings.good(about, "settings, role and triggers are as they must be")
+                findings.good(about, &"settings, role and triggers are as they must be");
             }
             Ok(weaknesses) => {
                 for weakness in weaknesses {
                     let state = if weakness.is_unsafe { State::Bad } else { State::Weak };
-                    findings.add(about, state, weakness.found, weakness.advice);
+                    findings.add(about, state, &weakness.found, weakness.advice);
                 }
             }
         }
@@ -220,15 +225,15 @@ async fn vault(findings: &mut Findings, config: &Config) {
         Err(error) => Err(error),
     };
     match checked {
-        Ok(()) => findings.good("vault", "reached; its keys are as they must be"),
+        Ok(()) => findings.good("vault", &"reached; its keys are as they must be"),
         Err(error @ (TransitError::UnsafeKey { .. } | TransitError::Missing)) => {
             findings.bad(
                 "vault",
-                error,
+                &error,
                 "`strongroom bootstrap` makes the keys; an unsafe one is for the security team",
             );
         }
-        Err(error) => findings.bad("vault", error, "unseal it, check the connection and the login"),
+        Err(error) => findings.bad("vault", &error, "unseal it, check the connection and the login"),
     }
 }
 

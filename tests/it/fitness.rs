@@ -28,6 +28,59 @@ fn of_state(findings: &[Value], state: &str) -> Vec<String> {
     all.map(|finding| format!("{}: {}", word(finding, "check"), word(finding, "found"))).collect()
 }
 
+/// Where, what makes it so, what puts it right, and words of what is then found.
+struct Unsafe {
+    place: &'static str,
+    wrong: &'static str,
+    right: &'static str,
+    found: &'static str,
+}
+
+const UNSAFE: &[Unsafe] = &[
+    Unsafe {
+        place: "data",
+        wrong: "ALTER SYSTEM SET fsync = off",
+        right: "ALTER SYSTEM RESET fsync",
+        found: "fsync is off",
+    },
+    Unsafe {
+        place: "keys",
+        wrong: "ALTER SYSTEM SET full_page_writes = off",
+        right: "ALTER SYSTEM RESET full_page_writes",
+        found: "full_page_writes is off",
+    },
+    Unsafe {
+        place: "data",
+        wrong: "ALTER ROLE strongroom_app CREATEDB",
+        right: "ALTER ROLE strongroom_app NOCREATEDB",
+        found: "may do more",
+    },
+    Unsafe {
+        place: "audit_export",
+        wrong: "GRANT strongroom_owner TO strongroom_audit_reader",
+        right: "REVOKE strongroom_owner FROM strongroom_audit_reader",
+        found: "member of the tables' owner",
+    },
+    Unsafe {
+        place: "data",
+        wrong: "ALTER TABLE file_part DISABLE TRIGGER file_part_is_not_changed",
+        right: "ALTER TABLE file_part ENABLE ALWAYS TRIGGER file_part_is_not_changed",
+        found: "trigger",
+    },
+    Unsafe {
+        place: "keys",
+        wrong: "ALTER TABLE tombstone ENABLE TRIGGER tombstone_is_append_only",
+        right: "ALTER TABLE tombstone ENABLE ALWAYS TRIGGER tombstone_is_append_only",
+        found: "trigger",
+    },
+    Unsafe {
+        place: "data",
+        wrong: "ALTER ROLE strongroom_app SET session_replication_role = replica",
+        right: "ALTER ROLE strongroom_app RESET session_replication_role",
+        found: "session_replication_role",
+    },
+];
+
 /// Each thing that would lose what was acknowledged, or that lets a role do more than it may: the doctor names it, the
 /// service does not start on it, and both are content once it is put right.
 #[tokio::test]
@@ -52,51 +105,8 @@ async fn unsafe_databases_are_refused_and_the_doctor_says_why() {
     }
 
     let (data, keys) = (rig.data().await, rig.keys().await);
-    for (place, database, wrong, right, found) in [
-        ("data", &data, "ALTER SYSTEM SET fsync = off", "ALTER SYSTEM RESET fsync", "fsync is off"),
-        (
-            "keys",
-            &keys,
-            "ALTER SYSTEM SET full_page_writes = off",
-            "ALTER SYSTEM RESET full_page_writes",
-            "full_page_writes is off",
-        ),
-        (
-            "data",
-            &data,
-            "ALTER ROLE strongroom_app CREATEDB",
-            "ALTER ROLE strongroom_app NOCREATEDB",
-            "may do more",
-        ),
-        (
-            "audit_export",
-            &data,
-            "GRANT strongroom_owner TO strongroom_audit_reader",
-            "REVOKE strongroom_owner FROM strongroom_audit_reader",
-            "member of the tables' owner",
-        ),
-        (
-            "data",
-            &data,
-            "ALTER TABLE file_part DISABLE TRIGGER file_part_is_not_changed",
-            "ALTER TABLE file_part ENABLE ALWAYS TRIGGER file_part_is_not_changed",
-            "trigger",
-        ),
-        (
-            "keys",
-            &keys,
-            "ALTER TABLE tombstone ENABLE TRIGGER tombstone_is_append_only",
-            "ALTER TABLE tombstone ENABLE ALWAYS TRIGGER tombstone_is_append_only",
-            "trigger",
-        ),
-        (
-            "data",
-            &data,
-            "ALTER ROLE strongroom_app SET session_replication_role = replica",
-            "ALTER ROLE strongroom_app RESET session_replication_role",
-            "session_replication_role",
-        ),
-    ] {
+    for Unsafe { place, wrong, right, found } in UNSAFE {
+        let database = if *place == "keys" { &keys } else { &data };
         set(database, wrong).await;
         let (code, findings) = doctor(&strongroom).await;
         let bad = of_state(&findings, "bad");
