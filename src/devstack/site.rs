@@ -92,12 +92,19 @@ impl Site {
         role: &'static str,
         uri: &str,
     ) -> Result<ClientFiles, DevStackError> {
-        let request = CertificateRequest {
-            role,
-            uri: Some(uri.to_owned()),
-            life_seconds: LIFE_SECONDS,
-            ..Default::default()
-        };
+        self.issue_for(name, role, uri, LIFE_SECONDS).await
+    }
+
+    /// As [`Self::issue`], for so long.
+    pub async fn issue_for(
+        &self,
+        name: &str,
+        role: &'static str,
+        uri: &str,
+        life_seconds: u64,
+    ) -> Result<ClientFiles, DevStackError> {
+        let request =
+            CertificateRequest { role, uri: Some(uri.to_owned()), life_seconds, ..Default::default() };
         let issued = self.transit.issue(&request).await.map_err(|error| site_vault(&error))?;
         self.write_certificate(name, &issued)
     }

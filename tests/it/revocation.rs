@@ -97,6 +97,38 @@ async fn a_revoked_certificate_is_out_on_open_connections_too() {
     assert_eq!(other.get(&scene.path).await.status(), 200, "the same client's other certificate");
 }
 
+/// A certificate that ends while its connection is open is told so; and whoever asks nothing is sent away by the sweep.
+#[tokio::test]
+async fn a_certificate_that_ends_is_out_on_open_connections_too() {
+    let slow_sweep = ("STRONGROOM__LIMITS__SWEEP_INTERVAL_MS".to_owned(), "600000".to_owned());
+    for (settings, is_swept) in [(vec![slow_sweep], false), (vec![], true)] {
+        let strongroom = Strongroom::start_with(ServiceOptions { settings, ..Default::default() }).await;
+        let (_, files) = strongroom.client_for("client", PORTAL, 4).await;
+        let mut line = Line::http2(strongroom.address, site().await.roots_file(), &files).await;
+        let path = "/api/v1/patients/0192f0c1-0000-7000-8000-000000000001";
+        assert_eq!(line.get(path).await.unwrap().1["code"], "record_not_found");
+        if is_swept {
+            eventually("its connection is closed", async || line.is_closed()).await;
+            continue;
+        }
+        let mut told = json!("record_not_found");
+        eventually("it is refused", async || {
+            told = line.get(path).await.unwrap().1["code"].clone();
+            told != "record_not_found"
+        })
+        .await;
+        assert_eq!(told, "certificate_expired");
+        assert_eq!(
+            line.get("/livez").await.unwrap(),
+            (403, line.get(path).await.unwrap().1),
+            "and so is all else"
+        );
+        let entries = strongroom.entries_of("authentication.failed").await;
+        assert_eq!(entries[0]["out"], json!({ "status": "refused", "code": "certificate_expired" }));
+        assert_eq!(entries[0]["client"]["cert_sha256"], sha256_of(&files));
+    }
+}
+
 /// A client that is taken out of `identities.toml` is out within seconds, without a new list from the CA; put back, it is
 /// in again with the certificate it had.
 #[tokio::test]

@@ -115,12 +115,25 @@ impl Strongroom {
 
     /// A client with a fresh certificate for any URI, and the certificate's files.
     pub async fn client_with(&self, role: &'static str, uri: &str) -> (Client, ClientFiles) {
+        self.client_for(role, uri, 3_600).await
+    }
+
+    /// The same, with a certificate that lives so long.
+    pub async fn client_for(
+        &self,
+        role: &'static str,
+        uri: &str,
+        life_seconds: u64,
+    ) -> (Client, ClientFiles) {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let site = self.site().await;
         let name = format!("client-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let uri = uri.to_owned();
         let rig = self.rig.clone();
-        let issue = async move { site_of(rig.as_deref()).await.issue(&name, role, &uri).await.unwrap() };
+        let issue = async move {
+            let site = site_of(rig.as_deref()).await;
+            site.issue_for(&name, role, &uri, life_seconds).await.unwrap()
+        };
         let files = super::on_shared_runtime(issue).await;
         (Client::new(self.address, site.roots_file(), Some(&files)), files)
     }
