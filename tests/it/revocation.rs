@@ -1,5 +1,7 @@
 //! Certificates and identities that are withdrawn while their connections are open, and callers who were never admitted.
 
+use std::sync::Arc;
+
 use rustls::AlertDescription;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -11,8 +13,8 @@ use x509_parser::prelude::FromDer;
 
 use crate::support::line::{Line, alert};
 use crate::support::{
-    Client, ServiceOptions, Strongroom, eventually, hex, on_shared_runtime, parts, problem, replace_file,
-    site,
+    Client, Rig, ServiceOptions, Strongroom, eventually, hex, on_shared_runtime, parts, problem,
+    replace_file, site,
 };
 
 const PORTAL: &str = "spiffe://strongroom.internal/client/clinic-north/portal";
@@ -127,6 +129,46 @@ async fn a_certificate_that_ends_is_out_on_open_connections_too() {
         assert_eq!(entries[0]["out"], json!({ "status": "refused", "code": "certificate_expired" }));
         assert_eq!(entries[0]["client"]["cert_sha256"], sha256_of(&files));
     }
+}
+
+/// When the lists run out and Vault gives no new ones, nobody's standing is known: nobody is let in, and whoever is in hears
+/// why. With Vault back, they go on.
+#[tokio::test]
+async fn without_fresh_lists_nobody_is_served() {
+    let rig = Arc::new(Rig::start("lists").await);
+    let settings = vec![("STRONGROOM__LIMITS__SWEEP_INTERVAL_MS".to_owned(), "600000".to_owned())];
+    let options = ServiceOptions { rig: Some(Arc::clone(&rig)), settings, ..Default::default() };
+    let strongroom = Strongroom::start_with(options).await;
+    let (_, files) = strongroom.client_with("client", PORTAL).await;
+    let mut line = Line::http2(strongroom.address, rig.site.roots_file(), &files).await;
+    let path = "/api/v1/patients/0192f0c1-0000-7000-8000-000000000001";
+    assert_eq!(line.get(path).await.unwrap().1["code"], "record_not_found");
+
+    // The next list is made when a certificate is revoked, and lives for seconds.
+    rig.write_vault("pki/config/crl", &json!({ "expiry": "8s", "auto_rebuild": false })).await;
+    let loads = strongroom.entries_of("revocation.load").await.len();
+    let (_, other) = strongroom.client_with("client", MOBILE).await;
+    rig.site.revoke(&other.serial).await.unwrap();
+    eventually("the new list is taken up", async || {
+        strongroom.entries_of("revocation.load").await.len() > loads
+    })
+    .await;
+    rig.stack.vault.seal().await.unwrap();
+    let mut told = (200, Value::Null);
+    eventually("the list has run out", async || {
+        told = line.get("/livez").await.unwrap();
+        told.0 != 200
+    })
+    .await;
+    assert_eq!((told.0, &told.1["code"]), (503, &json!("revocation_unknown")));
+    let client = Client::new(strongroom.address, rig.site.roots_file(), Some(&files));
+    assert!(client.try_get("/livez").await.is_none(), "let in by a handshake");
+
+    rig.stack.vault.unseal().await.unwrap();
+    rig.write_vault("pki/config/crl", &json!({ "expiry": "72h" })).await;
+    let (_, another) = strongroom.client_with("client", MOBILE).await;
+    rig.site.revoke(&another.serial).await.unwrap();
+    eventually("they go on", async || line.get("/livez").await.unwrap().0 == 200).await;
 }
 
 /// A client that is taken out of `identities.toml` is out within seconds, without a new list from the CA; put back, it is
