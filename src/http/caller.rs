@@ -12,6 +12,7 @@ use tracing::Instrument;
 
 use super::App;
 use super::door::PeerAddress;
+use super::framing::is_ambiguous;
 use super::operation::template;
 use super::problem::Problem;
 use super::problem_kind::ProblemKind;
@@ -94,6 +95,7 @@ struct Presented {
     source: Option<PeerAddress>,
     trace: Option<String>,
     purpose: Result<Option<Purpose>, ProblemKind>,
+    is_ambiguous: bool,
     route: &'static str,
 }
 
@@ -105,6 +107,7 @@ impl Presented {
             source: request.extensions().get::<PeerAddress>().copied(),
             trace: trace.map(|trace| trace.id),
             purpose: purpose(headers),
+            is_ambiguous: is_ambiguous(request.version(), headers),
             route: template(request.extensions().get::<MatchedPath>().map(MatchedPath::as_str)),
         }
     }
@@ -123,6 +126,9 @@ async fn admit(app: &App, presented: Presented, id: RequestId) -> Result<Caller,
     };
     let actor = Actor { identity, certificate, source };
     let caller = Caller { actor, id, trace: presented.trace, purpose: None };
+    if presented.is_ambiguous {
+        return Err(deny(app, caller, presented.route, ProblemKind::RequestAmbiguous).await.closing());
+    }
     match presented.purpose {
         Ok(purpose) => Ok(Caller { purpose, ..caller }),
         Err(kind) => Err(deny(app, caller, presented.route, kind).await),

@@ -7,6 +7,7 @@ mod caller;
 pub mod door;
 mod fallback;
 mod files;
+mod framing;
 mod health;
 mod idempotency;
 mod operation;

@@ -41,6 +41,8 @@ kinds! {
         "send one Idempotency-Key of 1 to 255 visible ASCII characters, such as a UUID";
     IfMatchInvalid = BAD_REQUEST, "if_match_invalid",
         "send one If-Match with the ETag exactly as it was received, quotes included";
+    RequestAmbiguous = BAD_REQUEST, "request_ambiguous",
+        "send one Host, and one Content-Length or one Transfer-Encoding: chunked";
     UploadHeadersInvalid = BAD_REQUEST, "upload_headers_invalid",
         "start with one Upload-Length (bytes, at least 1) and perhaps one Upload-Metadata (filetype and filename, in base64); go on with one Upload-Offset";
     PurposeUnknown = BAD_REQUEST, "purpose_unknown",

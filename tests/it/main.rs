@@ -58,6 +58,7 @@ mod refusals;
 mod reload;
 mod revocation;
 mod schema;
+mod smuggling;
 mod source;
 mod start;
 mod support;
