@@ -4,6 +4,7 @@
 //! `fuzz_targets` calls them under libFuzzer, `tests/it/fuzz.rs` for a moment in every test run.
 
 pub mod certificates;
+pub mod documents;
 pub mod files;
 pub mod sealed;
 pub mod values;
@@ -18,6 +19,8 @@ pub const TARGETS: &[Target] = &[
     ("columns", sealed::columns),
     ("records", sealed::records),
     ("wraps", sealed::wraps),
+    ("documents", documents::documents),
+    ("parts", documents::parts),
     ("certificates", certificates::certificates),
     ("crls", certificates::crls),
     ("identities", files::identities),

@@ -65,7 +65,7 @@ pub fn wraps(data: &[u8]) {
     assert!(unwrap_subject_key(&tenant_key, &place, &forged).is_err(), "a forged key opened");
 }
 
-fn subject_key() -> SubjectKey {
+pub fn subject_key() -> SubjectKey {
     struct Sevens;
     impl strongroom::domain::random::Random for Sevens {
         fn fill(&self, bytes: &mut [u8]) -> Result<(), strongroom::domain::random::NoRandomness> {

@@ -1,4 +1,4 @@
-//! Known answers of seal v1 and wrap v1, which a second implementation made (`tests/vectors/`): the same salt
+//! Known answers of seal v1, wrap v1 and file v1, which a second implementation made (`tests/vectors/`): the same salt
 //! gives the same bytes, and the bytes open.
 
 #![cfg(test)]
@@ -7,14 +7,17 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 
 use serde::Deserialize;
-use strongroom::crypto::digest::{hex, parse_hex};
+use strongroom::crypto::digest::{hex, parse_hex, sha256};
+use strongroom::crypto::file::{
+    FilePlace, Part, StoredPart, headers_sha256, open_part, part_buffer, seal_part,
+};
 use strongroom::crypto::{
     PlainField, SealPlace, SealedRecord, StoredRecord, SubjectKey, TenantKey, WantedField, WrapPlace,
     header_key_id, open_fields, seal_record, unwrap_subject_key, wrap_subject_key,
 };
 use strongroom::domain::class::DataClass;
 use strongroom::domain::id::{
-    CollectionName, FieldId, KeyId, KeyOwner, RecordId, RecordVersion, SubjectId, TenantId,
+    CollectionName, FieldId, FileId, KeyId, KeyOwner, RecordId, RecordVersion, SubjectId, TenantId,
 };
 use strongroom::domain::random::{NoRandomness, Random};
 use strongroom::domain::secret::{Key256, SecretBytes};
@@ -24,6 +27,7 @@ use strongroom::domain::secret::{Key256, SecretBytes};
 enum Vector {
     Seal(SealVector),
     Wrap(WrapVector),
+    File(FileVector),
 }
 
 #[derive(Deserialize)]
@@ -81,6 +85,39 @@ struct WrapWhere {
     tenant: String,
     owner: String,
     class: DataClass,
+}
+
+#[derive(Deserialize)]
+struct FileVector {
+    name: String,
+    #[serde(rename = "where")]
+    place: FileWhere,
+    subject_key: String,
+    key_id: String,
+    parts: Vec<PartCase>,
+    headers_sha256: String,
+}
+
+#[derive(Deserialize)]
+struct FileWhere {
+    tenant: String,
+    collection: String,
+    record: String,
+    subject: String,
+    file: String,
+    field: u32,
+}
+
+#[derive(Deserialize)]
+struct PartCase {
+    number: u32,
+    last: bool,
+    /// Of its contents, which count from 0 to 250 again and again.
+    bytes: usize,
+    salt: String,
+    header: String,
+    sealed_bytes: usize,
+    sealed_sha256: String,
 }
 
 /// A random source that says what it was told to, once.
@@ -257,4 +294,45 @@ fn wraps_and_unwraps_the_known_key() {
         tried += 1;
     }
     assert_eq!(tried, 1, "the vectors changed: see tests/vectors/README.md");
+}
+
+#[test]
+fn seals_and_opens_the_known_files() {
+    let mut tried = 0;
+    for vector in vectors() {
+        let Vector::File(vector) = vector else { continue };
+        let place = FilePlace {
+            tenant: TenantId::parse(&vector.place.tenant).unwrap(),
+            collection: CollectionName::parse(&vector.place.collection).unwrap(),
+            record: RecordId::parse(&vector.place.record).unwrap(),
+            subject: SubjectId::parse(&vector.place.subject),
+            field: FieldId(vector.place.field),
+            file: FileId::parse(&vector.place.file).unwrap(),
+        };
+        let key = subject_key(&vector.key_id, &vector.subject_key);
+        let mut headers = Vec::new();
+        for case in &vector.parts {
+            let part = match (case.number, case.last) {
+                (0, _) => Part::Label,
+                (number, false) => Part::Chunk(number),
+                (number, true) => Part::Last(number),
+            };
+            let contents: Vec<u8> = (0_u8..=250).cycle().take(case.bytes).collect();
+            let mut buffer = part_buffer();
+            buffer.extend_from_slice(&contents);
+            let salt = Scripted::saying(bytes(&case.salt));
+            let sealed = seal_part(&place, part, buffer, &key, &salt).unwrap();
+            let what = format!("{}, part {}", vector.name, case.number);
+            assert_eq!(hex(sealed.header()), case.header, "{what}");
+            assert_eq!(sealed.bytes().len(), case.sealed_bytes, "{what}");
+            assert_eq!(hex(&sha256(sealed.bytes())), case.sealed_sha256, "{what}");
+            headers.push(*sealed.header());
+            let stored = StoredPart { header: *sealed.header(), bytes: sealed.bytes().to_vec() };
+            let opened = open_part(&place, part, stored, &key).unwrap_or_else(|e| panic!("{what}: {e}"));
+            assert_eq!(exposed(&opened), hex(&contents), "{what}");
+            tried += 1;
+        }
+        assert_eq!(hex(&headers_sha256(&headers)), vector.headers_sha256, "{}", vector.name);
+    }
+    assert_eq!(tried, 5, "the vectors changed: see tests/vectors/README.md");
 }
