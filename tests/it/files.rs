@@ -1,5 +1,7 @@
 //! Documents: files come in pieces, are sealed in parts, and go out as they came; nobody meets a part of one.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http_body_util::StreamBody;
@@ -8,7 +10,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::support::samples::{document, small_patient};
-use crate::support::{Client, Strongroom, eventually, problem, request_id};
+use crate::support::{Client, ServiceOptions, Strongroom, eventually, problem, request_id};
 
 const CHUNK: usize = 65_536;
 
@@ -28,7 +30,11 @@ struct Scene {
 
 impl Scene {
     async fn set() -> Self {
-        let strongroom = Strongroom::start().await;
+        Self::set_with(ServiceOptions::default()).await
+    }
+
+    async fn set_with(options: ServiceOptions) -> Self {
+        let strongroom = Strongroom::start_with(options).await;
         let portal = strongroom.client("portal").await.with_purpose("TREAT");
         let subject = portal.create_patient(small_patient()).await;
         let created = portal.create("documents", &document(&subject)).await;
@@ -310,6 +316,40 @@ async fn an_upload_that_is_not_finished_leaves_nothing() {
     // A complete upload is not cancelled: the document is the record's.
     let (whole, _) = scene.portal.upload(&scene.files, &file(4)).await;
     assert_eq!(problem(scene.portal.delete(&whole).await).await, (404, "upload_not_found".into()));
+}
+
+/// A slow line is no reason to cut an upload, a silent one is: what came is kept.
+#[tokio::test]
+async fn an_upload_takes_its_time_but_makes_no_pause() {
+    let settings = vec![("STRONGROOM__LIMITS__REQUEST_TIMEOUT_MS".into(), "1000".into())];
+    let scene = Scene::set_with(ServiceOptions { settings, ..Default::default() }).await;
+    let sent = file(6 * CHUNK);
+    let pieces: Vec<Bytes> = sent.chunks(CHUNK).map(Bytes::copy_from_slice).collect();
+    let paced = |pause: Duration| {
+        let pieces = futures_util::stream::iter(pieces.clone().into_iter().enumerate());
+        let pieces = pieces.then(move |(number, piece)| async move {
+            if number > 0 {
+                tokio::time::sleep(pause).await;
+            }
+            Ok::<_, std::convert::Infallible>(Frame::data(piece))
+        });
+        reqwest::Body::wrap(StreamBody::new(Box::pin(pieces)))
+    };
+    let upload = scene.portal.start_upload(&scene.files, sent.len()).await;
+    let answer = scene.portal.append(&upload, 0, paced(Duration::from_secs(600))).await;
+    assert_eq!(
+        (answer.status(), &answer.headers()["upload-offset"]),
+        (StatusCode::NO_CONTENT, &"65536".parse().unwrap())
+    );
+    let upload = scene.portal.start_upload(&scene.files, sent.len()).await;
+    let started = std::time::Instant::now();
+    let answer = scene.portal.append(&upload, 0, paced(Duration::from_millis(400))).await;
+    assert_eq!(
+        (answer.status(), &answer.headers()["etag"]),
+        (StatusCode::NO_CONTENT, &"\"2\"".parse().unwrap())
+    );
+    assert!(started.elapsed() > Duration::from_millis(1_500), "it was not slow");
+    assert!(scene.download().await == sent);
 }
 
 #[tokio::test]
