@@ -336,7 +336,7 @@ async fn an_upload_takes_its_time_but_makes_no_pause() {
         reqwest::Body::wrap(StreamBody::new(Box::pin(pieces)))
     };
     let upload = scene.portal.start_upload(&scene.files, sent.len()).await;
-    let answer = scene.portal.append(&upload, 0, paced(Duration::from_secs(600))).await;
+    let answer = scene.portal.append(&upload, 0, paced(Duration::from_mins(10))).await;
     assert_eq!(
         (answer.status(), &answer.headers()["upload-offset"]),
         (StatusCode::NO_CONTENT, &"65536".parse().unwrap())
