@@ -312,8 +312,9 @@ mod tests {
         for bad in ["", "00", "07", "-1", "+1", "1.0", "18446744073709551616", " 1 2"] {
             assert_eq!(read(bad), None, "{bad}");
         }
-        let twice = headers(&[(&UPLOAD_OFFSET, "1"), (&UPLOAD_OFFSET, "1")]);
-        assert!(twice.len() == 1 || number(&twice, &UPLOAD_OFFSET).is_none());
+        let mut twice = headers(&[(&UPLOAD_OFFSET, "1")]);
+        twice.append(&UPLOAD_OFFSET, HeaderValue::from_static("1"));
+        assert_eq!(number(&twice, &UPLOAD_OFFSET), None);
     }
 
     #[test]

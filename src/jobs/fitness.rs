@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::random::Random;
+use crate::domain::random::jittered;
 use crate::service::{FitnessCheck, Service};
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
@@ -34,34 +34,5 @@ async fn until_seen(
         }
         tokio::time::sleep(jittered(longest, service.random())).await;
         longest = (longest * 2).min(LONGEST_PAUSE);
-    }
-}
-
-/// Half of `longest` to all of it: instances that lost Vault together do not come back together.
-fn jittered(longest: Duration, random: &dyn Random) -> Duration {
-    let mut byte = [128_u8];
-    // Without randomness the pause is three quarters: jitter is a courtesy, not a guard.
-    let _ = random.fill(&mut byte);
-    let [byte] = byte;
-    longest / 2 + longest / 2 * u32::from(byte) / 255
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::random::NoRandomness;
-
-    struct Byte(u8);
-    impl Random for Byte {
-        fn fill(&self, destination: &mut [u8]) -> Result<(), NoRandomness> {
-            destination.fill(self.0);
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn a_pause_is_half_to_all_of_the_longest() {
-        assert_eq!(jittered(SHORTEST_PAUSE, &Byte(0)), SHORTEST_PAUSE / 2);
-        assert_eq!(jittered(SHORTEST_PAUSE, &Byte(255)), SHORTEST_PAUSE);
     }
 }

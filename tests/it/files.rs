@@ -325,25 +325,26 @@ async fn an_upload_takes_its_time_but_makes_no_pause() {
     let scene = Scene::set_with(ServiceOptions { settings, ..Default::default() }).await;
     let sent = file(6 * CHUNK);
     let pieces: Vec<Bytes> = sent.chunks(CHUNK).map(Bytes::copy_from_slice).collect();
-    let paced = |pause: Duration| {
-        let pieces = futures_util::stream::iter(pieces.clone().into_iter().enumerate());
-        let pieces = pieces.then(move |(number, piece)| async move {
-            if number > 0 {
-                tokio::time::sleep(pause).await;
-            }
-            Ok::<_, std::convert::Infallible>(Frame::data(piece))
-        });
-        reqwest::Body::wrap(StreamBody::new(Box::pin(pieces)))
-    };
+    let framed = |piece: Bytes| Ok::<_, std::convert::Infallible>(Frame::data(piece));
+    let silent =
+        futures_util::stream::iter([framed(pieces[0].clone())]).chain(futures_util::stream::pending());
     let upload = scene.portal.start_upload(&scene.files, sent.len()).await;
-    let answer = scene.portal.append(&upload, 0, paced(Duration::from_mins(10))).await;
+    let answer = scene.portal.append(&upload, 0, reqwest::Body::wrap(StreamBody::new(silent))).await;
     assert_eq!(
         (answer.status(), &answer.headers()["upload-offset"]),
         (StatusCode::NO_CONTENT, &"65536".parse().unwrap())
     );
     let upload = scene.portal.start_upload(&scene.files, sent.len()).await;
+    let slow = futures_util::stream::unfold(
+        (pieces.into_iter(), tokio::time::interval(Duration::from_millis(400))),
+        move |(mut pieces, mut clock)| async move {
+            let piece = pieces.next()?;
+            clock.tick().await;
+            Some((framed(piece), (pieces, clock)))
+        },
+    );
     let started = std::time::Instant::now();
-    let answer = scene.portal.append(&upload, 0, paced(Duration::from_millis(400))).await;
+    let answer = scene.portal.append(&upload, 0, reqwest::Body::wrap(StreamBody::new(Box::pin(slow)))).await;
     assert_eq!(
         (answer.status(), &answer.headers()["etag"]),
         (StatusCode::NO_CONTENT, &"\"2\"".parse().unwrap())

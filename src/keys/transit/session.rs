@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use super::TransitError;
 use super::wire::{Answer, Body, Wire};
 use crate::config::{VaultAuth, VaultConfig};
-use crate::domain::random::{Random, SharedRandom};
+use crate::domain::random::{Random, SharedRandom, jittered};
 use crate::domain::secret::SecretBytes;
 
 /// A renewal that leaves less than this much of the first lease has met the token's maximum life.
@@ -178,11 +178,7 @@ impl Sessions {
 /// Half a second doubling to sixteen, of which a random half to all is taken.
 fn pause(failures: u32, random: &dyn Random) -> Duration {
     let most = Duration::from_millis(500 << failures.clamp(1, 6).saturating_sub(1));
-    let mut byte = [128_u8];
-    // Without randomness the pause is three quarters: jitter is a courtesy, not a guard.
-    let _ = random.fill(&mut byte);
-    let [byte] = byte;
-    most / 2 + most / 2 * u32::from(byte) / 255
+    jittered(most, random)
 }
 
 #[derive(Deserialize)]

@@ -11,7 +11,6 @@ pub use upload::{Append, UploadState};
 
 use std::sync::Arc;
 
-use super::authorise::act_of;
 use super::{Error, Service};
 use crate::audit::{Act, EntryDraft, Outcome, RecordObject};
 use crate::crypto::file::{CHUNK_BYTES, FilePlace};
@@ -128,7 +127,6 @@ impl Service {
         code: &'static str,
         error: Error,
     ) -> Error {
-        debug_assert_eq!(act_of(permitted.permit.action()), Act::RecordUpdate);
         let draft = EntryDraft::of_request(context, Act::DocumentUpload, Outcome::failed(code))
             .policies(permitted.permit.policies())
             .record(permitted.object());
