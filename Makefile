@@ -7,11 +7,14 @@ ARGS ?=
 # Of `make fuzz`: one of fuzz/fuzz_targets, and for how long.
 TARGET ?= values
 SECONDS ?= 60
+# Of `make chaos`.
+ROUNDS ?= 100
+SEED ?= 1
 # Recipes work from any directory: make -f …/Makefile demo.
 HERE := $(dir $(realpath $(lastword $(MAKEFILE_LIST))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test check bench fuzz fmt tools
+.PHONY: help demo dev test check bench chaos fuzz fmt tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +37,9 @@ check: tools ## rustfmt, clippy, cargo-deny (bans, licences, sources), typos
 
 bench: ## the benchmarks, in release mode
 	$(CARGO) bench --bench load -- $(ARGS)
+
+chaos: ## faults of every part under load, by seed (ROUNDS=100 SEED=1)
+	STRONGROOM_CHAOS_ROUNDS=$(ROUNDS) STRONGROOM_CHAOS_SEED=$(SEED) $(CARGO) test --test it -- chaos:: --nocapture
 
 # RUSTC_BOOTSTRAP lets a stable compiler add the coverage counters; see fuzz/README.md.
 fuzz: $(TOOLS)/fuzz/bin/cargo-fuzz ## one fuzz target under libFuzzer (TARGET=values SECONDS=60)

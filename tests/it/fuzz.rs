@@ -11,6 +11,8 @@ mod bodies;
 
 use bodies::TARGETS;
 
+use crate::support::dice::Dice;
+
 /// Enough to find what is easily found; the rest is libFuzzer's.
 const MUTATIONS: u64 = 20_000;
 /// A slow parser gets fewer.
@@ -51,22 +53,6 @@ fn names_in(directory: &Path) -> Vec<String> {
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     let directory = folder("seeds").join(target);
     names_in(&directory).into_iter().map(|name| fs::read(directory.join(name)).unwrap()).collect()
-}
-
-/// `SplitMix64` (Steele, Lea, Flood 2014).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.roll() % u64::try_from(bound.max(1)).unwrap()).unwrap()
-    }
 }
 
 fn mutate(input: &mut Vec<u8>, all: &[Vec<u8>], dice: &mut Dice) {

@@ -1,7 +1,9 @@
 //! Real parts shared by the tests of this binary, a site on them, databases of one's own, and running services.
 
 mod client;
+pub mod dice;
 pub mod line;
+pub mod proxy;
 mod raw;
 mod rig;
 pub mod samples;

@@ -189,6 +189,16 @@ impl Strongroom {
         child.wait().unwrap();
     }
 
+    /// SIGSTOP: connections stay open and nothing answers.
+    pub fn freeze(&self) {
+        signal(self.process_id(), rustix::process::Signal::STOP);
+    }
+
+    /// Lets a frozen service go on.
+    pub fn thaw(&self) {
+        signal(self.process_id(), rustix::process::Signal::CONT);
+    }
+
     /// Starts it again after it ended, on the same port, and waits until it is ready.
     pub async fn restart(&mut self) {
         self.relaunch().await;
