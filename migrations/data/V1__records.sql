@@ -54,8 +54,6 @@ CREATE TABLE record (
     FOREIGN KEY (tenant_id, subject_id) REFERENCES subject (tenant_id, subject_id)
 );
 
-CREATE INDEX record_by_subject ON record (tenant_id, subject_id) WHERE subject_id IS NOT NULL;
-
 -- Sealed bytes do not compress; trying costs time on every write.
 ALTER TABLE record ALTER COLUMN sealed_values SET STORAGE EXTERNAL;
 

@@ -25,12 +25,6 @@ CREATE TABLE public.audit_outbox (
     PRIMARY KEY (tenant_id, entry_id)
 );
 
--- By tenant and time, by time, and by commit (for whoever follows the log: never "id greater than the last one seen").
-CREATE INDEX audit_entry_tenant ON public.audit_entry (tenant_id, entry_id);
-CREATE INDEX audit_entry_xid ON public.audit_entry (xid);
-CREATE INDEX audit_outbox_entry_id ON public.audit_outbox (entry_id);
-CREATE INDEX audit_outbox_xid ON public.audit_outbox (xid);
-
 -- Random ids and digests do not compress, and an entry must not cost a pass of pglz (figures: audit/README.md).
 ALTER TABLE public.audit_entry ALTER COLUMN entry SET STORAGE EXTERNAL;
 ALTER TABLE public.audit_outbox ALTER COLUMN entry SET STORAGE EXTERNAL;

@@ -17,9 +17,6 @@ CREATE TABLE idempotency_key (
     PRIMARY KEY (tenant_id, key_mac)
 );
 
--- For the job that removes what has expired.
-CREATE INDEX idempotency_key_expiry ON idempotency_key (expires_at);
-
 GRANT SELECT, INSERT, UPDATE, DELETE ON idempotency_key TO strongroom_app;
 
 -- Older versions: found and opened, still never changed.

@@ -20,9 +20,6 @@ CREATE TABLE upload (
     PRIMARY KEY (tenant_id, file_id)
 );
 
--- For the job that removes what has expired.
-CREATE INDEX upload_expiry ON upload (expires_at);
-
 CREATE TABLE file_part (
     tenant_id uuid NOT NULL,
     file_id uuid NOT NULL,

@@ -1,9 +1,11 @@
 //! `strongroom migrate`: schema and logins of both databases, as an administrator.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde_json::json;
 
 use super::{ConfigArgs, output};
@@ -32,7 +34,11 @@ pub(super) async fn migrate(args: MigrateArgs) -> Result<()> {
     let config = config::load(&args.config.config)?;
     let administrators = [&args.data_password_file, &args.keys_password_file]
         .map(|password_file| (args.administrator.as_str(), password_file.as_path()));
-    let report = migrate_all(&config.database, administrators).await.context("cannot migrate")?;
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    bar.enable_steady_tick(Duration::from_millis(120));
+    let progress = |step: &str| bar.set_message(step.to_owned());
+    let report = migrate_all(&config.database, administrators, progress).await.context("cannot migrate")?;
+    bar.finish_and_clear();
     if args.json {
         let report: Vec<_> =
             report.iter().map(|(which, applied)| json!({ "database": which, "applied": applied })).collect();

@@ -76,7 +76,7 @@ impl Site {
         progress("migrating the databases");
         let administrators = [&plan.data, &plan.keys]
             .map(|server| (server.administrator.as_str(), server.password_file.as_path()));
-        let migrations = migrate_all(&config.database, administrators)
+        let migrations = migrate_all(&config.database, administrators, |_| {})
             .await
             .map_err(|error| DevStackError::Site(error.to_string()))?;
         let site = Self { directory: plan.directory, config_file, config, steps, migrations, transit };

@@ -1,7 +1,9 @@
 //! Whether a database is one that the service may run on: settings that would lose what was acknowledged, roles that could
-//! do more than they may, triggers that somebody disabled.
+//! do more than they may, triggers that somebody disabled, a schema of
+//! another build.
 
 use super::pool::{Database, StorageError};
+use super::schema::Which;
 use crate::domain::clock::Timestamp;
 
 /// Something about a database that is not as it should be. It names settings and never a value of anybody.
@@ -136,14 +138,19 @@ impl Database {
                 Ok(client.query_one(&sql, &[&micros]).await?.try_get(0)?)
             })
             .await?;
+        let which = if database == Which::Keys.as_str() { Which::Keys } else { Which::Data };
+        let schema = self.schema_weaknesses(database, which).await?;
         let found = RULES.iter().zip(is_so).filter(|(_, is_so)| *is_so);
-        Ok(found
+        let mut weaknesses: Vec<Weakness> = found
             .map(|(Rule(_, is_unsafe, found, advice), _)| Weakness {
                 database,
                 is_unsafe: *is_unsafe,
                 found,
                 advice,
             })
-            .collect())
+            .chain(schema)
+            .collect();
+        weaknesses.sort_by_key(|weakness| !weakness.is_unsafe);
+        Ok(weaknesses)
     }
 }

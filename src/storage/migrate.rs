@@ -1,55 +1,35 @@
 //! Migrations, as an administrator, under an advisory lock; and the passwords of the login roles.
 //!
-//! refinery takes no lock and runs each migration in a transaction of its own, so the lock is held here.
+//! refinery takes no lock and runs each migration in a transaction of its own, so the lock is held here. Indexes are built
+//! after them, outside of any transaction, while a service may be running.
 
 use std::path::Path;
+use std::time::Duration;
 
 use tokio_postgres::{Client, NoTls};
 use zeroize::Zeroizing;
 
 use super::pool::{StorageError, read_secret, tls_connector};
+use super::schema::{Which, build_indexes};
 use crate::config::{DatabaseConfig, DatabasesConfig};
-
-mod data {
-    refinery::embed_migrations!("migrations/data");
-}
-
-mod keys {
-    refinery::embed_migrations!("migrations/keys");
-}
-
-/// Which of the two databases.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
-    Data,
-    Keys,
-}
-
-impl Which {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Data => "data",
-            Self::Keys => "keys",
-        }
-    }
-
-    fn runner(self) -> refinery::Runner {
-        match self {
-            Self::Data => data::migrations::runner(),
-            Self::Keys => keys::migrations::runner(),
-        }
-    }
-}
 
 /// "strongroom" in the key space of PostgreSQL's advisory locks.
 const LOCK: i64 = 0x7374_726f_6e67;
 
+const LOCK_PAUSE: Duration = Duration::from_millis(250);
+
 /// Brings a database to this build's schema. Creates the database when it is missing. Returns the names of the
-/// migrations that were applied, none when it was current. A schema newer than this build is refused.
-pub async fn migrate(administrator: &DatabaseConfig, which: Which) -> Result<Vec<String>, StorageError> {
+/// migrations that were applied and of the indexes that were built, none when it was current. A schema newer than this
+/// build is refused. Whatever breaks it off, the next run goes on from there.
+async fn migrate(
+    administrator: &DatabaseConfig,
+    which: Which,
+    progress: &mut (dyn FnMut(&str) + Send),
+) -> Result<Vec<String>, StorageError> {
     create_database(administrator).await?;
     let mut client = connect(administrator, &administrator.name).await?;
-    client.execute("/* storage::migrate */ SELECT pg_advisory_lock($1)", &[&LOCK]).await?;
+    lock(&client, progress).await?;
+    progress("applying migrations");
     let report = which
         .runner()
         .set_abort_missing(true)
@@ -57,14 +37,33 @@ pub async fn migrate(administrator: &DatabaseConfig, which: Which) -> Result<Vec
         .run_async(&mut client)
         .await
         .map_err(|error| migration_error(&error))?;
-    Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
+    let mut done: Vec<String> = report.applied_migrations().iter().map(ToString::to_string).collect();
+    done.extend(build_indexes(&client, which, progress).await?);
+    Ok(done)
+}
+
+/// One migration of a database at a time, for as long as the connection lives. Asked again and again, not waited for in
+/// the statement: a waiting statement holds a snapshot, for whose end the concurrent index build of the one that has the
+/// lock would wait in turn.
+async fn lock(client: &Client, progress: &mut (dyn FnMut(&str) + Send)) -> Result<(), StorageError> {
+    loop {
+        let row =
+            client.query_one("/* storage::migrate */ SELECT pg_try_advisory_lock($1)", &[&LOCK]).await?;
+        if row.try_get(0)? {
+            return Ok(());
+        }
+        progress("waiting for another migration to end");
+        tokio::time::sleep(LOCK_PAUSE).await;
+    }
 }
 
 /// Migrates both databases and lets the three login roles in with the passwords in their files. `administrators` are
-/// role and password file for the data server and the keys server. Returns what was applied, by database.
+/// role and password file for the data server and the keys server. `progress` hears of each step. Returns what was done, by
+/// database.
 pub async fn migrate_all(
     databases: &DatabasesConfig,
     administrators: [(&str, &Path); 2],
+    mut progress: impl FnMut(&str) + Send,
 ) -> Result<[(&'static str, Vec<String>); 2], StorageError> {
     let as_administrator = |database: &DatabaseConfig, (user, password_file): (&str, &Path)| DatabaseConfig {
         user: user.to_owned(),
@@ -77,8 +76,8 @@ pub async fn migrate_all(
     let data = as_administrator(&databases.data, data);
     let keys = as_administrator(&databases.keys, keys);
     let report = [
-        (Which::Data.as_str(), migrate(&data, Which::Data).await?),
-        (Which::Keys.as_str(), migrate(&keys, Which::Keys).await?),
+        (Which::Data.as_str(), migrate(&data, Which::Data, &mut progress).await?),
+        (Which::Keys.as_str(), migrate(&keys, Which::Keys, &mut progress).await?),
     ];
     let logins = [(&data, &databases.data), (&data, &databases.audit_export), (&keys, &databases.keys)];
     for (administrator, login) in logins {

@@ -8,6 +8,7 @@ pub mod key_store;
 pub mod migrate;
 pub mod pool;
 pub mod records;
+mod schema;
 pub mod sealed_columns;
 
 pub use audit::{AuditReader, AuditStore};

@@ -4,10 +4,10 @@ use std::fmt::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::parts::Folder;
-use crate::support::{ADMINISTRATOR, Strongroom, parts};
+use crate::support::{Strongroom, parts};
 
 const PATIENT: &str = "0192f0c1-0000-7000-8000-000000000001";
 
@@ -57,28 +57,6 @@ async fn audit_tail_shows_nothing_that_it_cannot_put_on_record() {
     let (code, out, error) = strongroom.command(&["audit", "tail"]).await;
     assert_eq!((code, out.as_str()), (Some(1), ""));
     assert!(error.contains("cannot record this reading"), "{error}");
-}
-
-#[tokio::test]
-async fn migrate_repeats_without_effect() {
-    let strongroom = Strongroom::start().await;
-    let password = parts().text("/data/password_file");
-    let arguments = [
-        "migrate",
-        "--json",
-        "--administrator",
-        ADMINISTRATOR,
-        "--data-password-file",
-        password,
-        "--keys-password-file",
-        password,
-    ];
-    let (code, out, error) = strongroom.command(&arguments).await;
-    assert_eq!(code, Some(0), "{error}");
-    let report: Value = serde_json::from_str(&out).unwrap();
-    let current = json!([{ "applied": [], "database": "data" }, { "applied": [], "database": "keys" }]);
-    assert_eq!(report, current);
-    strongroom.wait_until_ready().await;
 }
 
 #[tokio::test]

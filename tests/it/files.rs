@@ -409,6 +409,9 @@ async fn a_changed_file_does_not_open() {
         } else {
             assert_eq!(problem(answer).await, (500, "record_unreadable".into()), "{what}");
         }
+        let entries = scene.strongroom.entries_of("document.read").await;
+        let last = entries.last().unwrap();
+        assert_eq!(last["out"], json!({ "status": "failed", "code": "record_unreadable" }), "{what}");
     }
 }
 

@@ -79,6 +79,24 @@ const UNSAFE: &[Unsafe] = &[
         right: "ALTER ROLE strongroom_app RESET session_replication_role",
         found: "session_replication_role",
     },
+    Unsafe {
+        place: "data",
+        wrong: "INSERT INTO refinery_schema_history (version, name, checksum) VALUES (99, 'later', '1')",
+        right: "DELETE FROM refinery_schema_history WHERE version = 99",
+        found: "newer than this build",
+    },
+    Unsafe {
+        place: "keys",
+        wrong: "UPDATE refinery_schema_history SET checksum = '-' || checksum WHERE version = 1",
+        right: "UPDATE refinery_schema_history SET checksum = substr(checksum, 2) WHERE version = 1",
+        found: "migrated by another one",
+    },
+    Unsafe {
+        place: "keys",
+        wrong: "ALTER TABLE refinery_schema_history RENAME TO aside",
+        right: "ALTER TABLE aside RENAME TO refinery_schema_history",
+        found: "older than this build",
+    },
 ];
 
 /// Each thing that would lose what was acknowledged, or that lets a role do more than it may: the doctor names it, the

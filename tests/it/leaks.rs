@@ -1,6 +1,8 @@
 //! No plaintext at rest and no secret in sight: marked values go through every way in and every failure, and then all
 //! that is on disk, all that was logged and all that was answered is searched for them, in every usual spelling.
 
+mod keys;
+mod memory;
 mod search;
 
 use std::path::PathBuf;
@@ -9,15 +11,9 @@ use std::sync::Arc;
 use base64ct::{Base64, Encoding};
 use reqwest::Method;
 use serde_json::{Value, json};
-use strongroom::config::VaultConfig;
 use strongroom::devstack::Cluster;
-use strongroom::domain::class::DataClass;
-use strongroom::domain::id::{KeyId, TenantId};
-use strongroom::domain::random::SystemRandom;
-use strongroom::domain::secret::SecretBytes;
-use strongroom::keys::{TenantKeyKind, TenantKeyPlace, Transit};
 
-use crate::support::{Client, Rig, ServiceOptions, Strongroom, samples};
+use crate::support::{Client, Rig, ServiceOptions, Strongroom, eventually, samples};
 use search::Search;
 
 /// In every text that is sent. Lower case, so that an e-mail address keeps it.
@@ -115,8 +111,12 @@ async fn no_value_and_no_secret_is_where_it_should_not_be() {
         }
         superuser.execute("SELECT pg_reload_conf()", &[]).await.unwrap();
     }
-    let settings =
-        vec![("STRONGROOM_LOG".to_owned(), "trace,tokio_postgres=trace,hyper=trace,h2=trace".to_owned())];
+    let settings = [
+        ("STRONGROOM_LOG", "trace,tokio_postgres=trace,hyper=trace,h2=trace"),
+        ("STRONGROOM__CACHE__SOFT_LIFE_SECONDS", "1"),
+        ("STRONGROOM__CACHE__HARD_LIFE_SECONDS", "3"),
+    ];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
     let options = ServiceOptions { rig: Some(Arc::clone(&rig)), settings, ..Default::default() };
     let strongroom = Strongroom::start_with(options).await;
     let portal = strongroom.client("portal").await.with_purpose("TREAT");
@@ -127,9 +127,12 @@ async fn no_value_and_no_secret_is_where_it_should_not_be() {
     scene.break_it().await;
     let marks = marks();
     scene.search("a stored value", &marks).await;
-    let secrets = scene.secrets().await;
-    scene.search("a secret", &secrets).await;
-    scene.process(&secrets);
+    let keys = keys::keys(&scene.rig).await;
+    scene.search("a key", &keys).await;
+    let credentials = keys::credentials(&scene.rig);
+    scene.search("a credential", &credentials).await;
+    scene.process(&credentials);
+    scene.memory(&marks, &keys).await;
 }
 
 impl Scene {
@@ -298,38 +301,32 @@ impl Scene {
         search.none_in(&format!("{what} in the service's log"), log.as_bytes());
     }
 
-    /// Credentials and the tenant's keys, opened as Vault's root.
-    async fn secrets(&self) -> Search {
-        let mut search = Search::default();
-        let read = |path: PathBuf| std::fs::read_to_string(path).unwrap().trim().to_owned();
-        for name in ["data.password", "keys.password", "audit.password", "secret-id"] {
-            search.text(name, &read(self.rig.secret(name)));
+    /// A key is in the process's memory while it lives, and gone after; of values, nothing is left after their request.
+    async fn memory(&self, marks: &Search, keys: &Search) {
+        let process_id = self.strongroom.process_id();
+        if !rustix::process::geteuid().is_root() {
+            // Not even the service's own user can look.
+            return memory::is_closed(process_id);
         }
-        for cluster in [&self.rig.stack.data, &self.rig.stack.keys] {
-            search.text("an administrator's password", &read(cluster.password_file().to_owned()));
+        eventually("a key in use is seen", async || {
+            assert_eq!(self.portal.get(&self.path).await.status(), 200);
+            !memory::found(process_id, keys).is_empty()
+        })
+        .await;
+        let mut left = Vec::new();
+        let wiped = async || {
+            left = memory::found(process_id, keys);
+            left.extend(memory::found(process_id, marks));
+            left.is_empty()
+        };
+        let mut wiped = wiped;
+        for _ in 0..8 {
+            if wiped().await {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         }
-        let root = read(self.rig.stack.vault.token_file().to_owned());
-        search.text("the root token", &root);
-        let config: VaultConfig = self.rig.site.config.vault.clone();
-        let token = SecretBytes::new(root.into_bytes());
-        let environment = &self.rig.site.config.environment;
-        let transit =
-            Transit::with_token(&config, environment, token, Arc::new(SystemRandom::default())).unwrap();
-        let keys = self.rig.keys().await;
-        let rows = keys.query("SELECT tenant_id, class, key_id, wrapped FROM tenant_key", &[]).await.unwrap();
-        assert!(rows.len() >= 2);
-        for row in rows {
-            let class: &str = row.get(1);
-            let class = DataClass::ALL.into_iter().find(|known| known.as_str() == class).unwrap();
-            let place = TenantKeyPlace {
-                tenant: TenantId::from_uuid(row.get(0)),
-                kind: TenantKeyKind::Seal(class),
-                key_id: KeyId::new(row.get(2)).unwrap(),
-            };
-            let key = transit.decrypt(&place, row.get(3)).await.unwrap();
-            search.bytes("a tenant key", key.expose());
-        }
-        search
+        panic!("still in memory: {left:#?}");
     }
 
     /// What other processes see of the service: no secret, and no way to its memory.

@@ -100,7 +100,8 @@ impl KeyRing {
             clock,
             random,
         });
-        let sweeper = Arc::new(Sweeper::start(&inner));
+        let pause = SWEEP.min(Duration::from_secs(config.hard_life_seconds.max(1)));
+        let sweeper = Arc::new(Sweeper::start(&inner, pause));
         Self { inner, _sweeper: sweeper }
     }
 
@@ -409,10 +410,10 @@ fn micros(seconds: u64) -> i64 {
 struct Sweeper(AbortHandle);
 
 impl Sweeper {
-    fn start(inner: &Arc<Inner>) -> Self {
+    fn start(inner: &Arc<Inner>, pause: Duration) -> Self {
         let inner = Arc::downgrade(inner);
         let task = tokio::spawn(async move {
-            let mut tick = tokio::time::interval(SWEEP);
+            let mut tick = tokio::time::interval(pause);
             loop {
                 tick.tick().await;
                 let Some(inner) = inner.upgrade() else { return };

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::super::open::{key_owner, wanted};
 use super::super::{Error, Service};
 use super::{DocumentField, Permitted, last_part};
-use crate::audit::{Act, EntryDraft, Outcome, Withheld};
+use crate::audit::{Act, Committer, EntryDraft, Outcome, Withheld};
 use crate::crypto::file::{FilePlace, Part, StoredPart, headers_sha256, open_part};
 use crate::crypto::{HEADER_BYTES, SubjectKey, header_key_id};
 use crate::domain::action::Action;
@@ -39,6 +39,9 @@ pub struct DocumentStream {
     fetched: std::collections::VecDeque<StoredPart>,
     next: u32,
     last: u32,
+    audit: Committer,
+    /// The entry of a document that was not sent to its end because a part of it is not what was sealed.
+    unreadable: EntryDraft,
 }
 
 /// Wiped when the last reference to it is gone.
@@ -68,6 +71,11 @@ impl DocumentStream {
                 error = %error,
                 "document.cut"
             );
+            if matches!(error, Error::Tampered)
+                && let Err(error) = self.audit.submit(vec![self.unreadable.clone()]).await
+            {
+                tracing::warn!(error = %error, "audit.commit_failed");
+            }
         }
         Some(chunk.map(|value| Bytes::from_owner(Chunk(value))))
     }
@@ -105,20 +113,27 @@ impl Service {
         let permitted = self.permit_document(context, named, Action::Read).await?;
         let (permit, record) = (&permitted.permit, &permitted.record);
         let found = self.find_or_note(context, permit, record, version).await?;
-        let (reference, stream) = match self.withheld_document(&permitted, &found).await {
+        let place = &found.stored.place;
+        let draft = |outcome| {
+            let draft = EntryDraft::of_request(context, Act::DocumentRead, outcome)
+                .policies(permit.policies())
+                .record(permitted.object().version(place.version));
+            match place.subject {
+                Some(subject) => draft.subject(subject),
+                None => draft,
+            }
+        };
+        let unreadable = draft(Outcome::failed("record_unreadable"));
+        let (reference, stream) = match self.withheld_document(&permitted, &found, unreadable.clone()).await {
             Ok(Some(document)) => document,
             Ok(None) => return Err(self.note_no_document(context, permit, record).await),
-            Err(Error::Tampered) => return Err(self.note_tampered(context, permit, record).await),
+            Err(Error::Tampered) => {
+                self.commit(unreadable).await?;
+                return Err(Error::Tampered);
+            }
             Err(error) => return Err(error),
         };
-        let place = &found.stored.place;
-        let mut draft = EntryDraft::of_request(context, Act::DocumentRead, Outcome::SUCCESS)
-            .policies(permit.policies())
-            .record(permitted.object().version(place.version));
-        if let Some(subject) = place.subject {
-            draft = draft.subject(subject);
-        }
-        let receipt = self.commit(draft).await?;
+        let receipt = self.commit(draft(Outcome::SUCCESS)).await?;
         Ok(DocumentAnswer {
             version: place.version,
             media_type: reference.label.media_type().to_owned(),
@@ -133,6 +148,7 @@ impl Service {
         &self,
         permitted: &Permitted,
         found: &FoundRecord,
+        unreadable: EntryDraft,
     ) -> Result<Option<(DocumentReference, Withheld<DocumentStream>)>, Error> {
         let permit = &permitted.permit;
         let opened = self.open_stored(permit, found, &[wanted(&permitted.field)]).await?;
@@ -167,6 +183,8 @@ impl Service {
             fetched: std::collections::VecDeque::new(),
             next: 1,
             last,
+            audit: self.audit.clone(),
+            unreadable,
         };
         Ok(Some((reference, Withheld::new(stream))))
     }

@@ -5,8 +5,12 @@ use std::sync::Arc;
 use strongroom::devstack::StopMode;
 
 use super::load::Tally;
+use crate::support::disk::SmallDisk;
 use crate::support::proxy::{Network, Proxy};
 use crate::support::{Rig, ServiceOptions, Strongroom};
+
+/// Of the data cluster; it is at about 90 MiB when it is new.
+const DISK_BYTES: u64 = 400 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -19,6 +23,8 @@ pub enum Fault {
     DataBackendsEnded,
     DataCut,
     DataSilent,
+    /// Its disk is full.
+    DataDiskFull,
     KeysKilled,
     KeysFrozen,
     KeysCut,
@@ -32,7 +38,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::ServiceKilled,
         Self::ServiceFrozen,
         Self::DataKilled,
@@ -41,6 +47,7 @@ impl Fault {
         Self::DataBackendsEnded,
         Self::DataCut,
         Self::DataSilent,
+        Self::DataDiskFull,
         Self::KeysKilled,
         Self::KeysFrozen,
         Self::KeysCut,
@@ -56,6 +63,8 @@ impl Fault {
     pub fn lasts(self) -> usize {
         match self {
             Self::VaultSealed | Self::VaultKilled | Self::VaultFrozen | Self::VaultCut => 4_000,
+            // Pages and log segments that are there already go on taking writes.
+            Self::DataDiskFull => 2_000,
             _ => 60,
         }
     }
@@ -74,11 +83,14 @@ pub struct World {
     data: Proxy,
     keys: Proxy,
     vault: Proxy,
+    /// Only root may mount one.
+    disk: Option<SmallDisk>,
 }
 
 impl World {
     pub async fn start(name: &str) -> Self {
         let rig = Arc::new(Rig::start(name).await);
+        let disk = rig.put_data_on_a_small_disk(DISK_BYTES).await;
         let vault_port: u16 = rig.stack.vault.address().rsplit(':').next().unwrap().parse().unwrap();
         let data = Proxy::to(rig.stack.data.port()).await;
         let keys = Proxy::to(rig.stack.keys.port()).await;
@@ -95,7 +107,11 @@ impl World {
         ];
         let options = ServiceOptions { rig: Some(Arc::clone(&rig)), settings, ..Default::default() };
         let strongroom = Strongroom::start_with(options).await;
-        Self { rig, strongroom, data, keys, vault }
+        Self { rig, strongroom, data, keys, vault, disk }
+    }
+
+    pub fn can(&self, fault: Fault) -> bool {
+        fault != Fault::DataDiskFull || self.disk.is_some()
     }
 
     pub async fn inject(&mut self, fault: Fault, tally: &Tally) {
@@ -119,6 +135,7 @@ impl World {
             }
             Fault::DataCut => self.data.set(Network::Cut),
             Fault::DataSilent => self.data.set(Network::Silent),
+            Fault::DataDiskFull => self.disk.as_ref().unwrap().fill(),
             Fault::KeysKilled => stack.keys.kill9().await,
             Fault::KeysFrozen => stack.keys.pause().await.unwrap(),
             Fault::KeysCut => self.keys.set(Network::Cut),
@@ -146,6 +163,13 @@ impl World {
             Fault::DataFrozen => stack.data.resume().await.unwrap(),
             Fault::DataBackendsEnded => {}
             Fault::DataCut | Fault::DataSilent => self.data.set(Network::Up),
+            Fault::DataDiskFull => {
+                self.disk.as_ref().unwrap().empty();
+                // Without room for its log it has ended.
+                if stack.data.process_id().await.is_none() {
+                    stack.data.start().await.unwrap();
+                }
+            }
             Fault::KeysKilled => stack.keys.start().await.unwrap(),
             Fault::KeysFrozen => stack.keys.resume().await.unwrap(),
             Fault::KeysCut | Fault::KeysSilent => self.keys.set(Network::Up),

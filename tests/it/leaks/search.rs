@@ -53,6 +53,12 @@ impl Search {
         }
     }
 
+    /// What is in it, and where.
+    pub fn all_in(&self, bytes: &[u8]) -> Vec<(&str, usize)> {
+        let found = self.machine().find_iter(bytes);
+        found.map(|found| (self.patterns[found.pattern().as_usize()].0.as_str(), found.start())).collect()
+    }
+
     fn machine(&self) -> &AhoCorasick {
         self.machine.get_or_init(|| {
             let forms = self.patterns.iter().map(|(_, form)| form);

@@ -2,6 +2,7 @@
 
 mod client;
 pub mod dice;
+pub mod disk;
 pub mod line;
 pub mod proxy;
 mod raw;

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use strongroom::devstack::{Cluster, ServerAddress, Site, SitePlan, Stack, StackOptions};
+use strongroom::devstack::{Cluster, ServerAddress, Site, SitePlan, Stack, StackOptions, StopMode};
 use tokio_postgres::{Client, NoTls};
 
+use super::disk::SmallDisk;
 use super::{ADMINISTRATOR, Databases, install_provider, policy_directory};
 use crate::parts::Folder;
 
@@ -45,6 +46,21 @@ impl Rig {
     pub fn databases(&self) -> Databases {
         let database = &self.site.config.database;
         Databases { data: database.data.clone(), keys: database.keys.clone() }
+    }
+
+    /// Moves the data cluster, restarted for it, to a file system of its own of so many bytes. `None` where this user may
+    /// not mount one.
+    pub async fn put_data_on_a_small_disk(&self, bytes: u64) -> Option<SmallDisk> {
+        let data = &self.stack.data;
+        let superuser = self.data().await;
+        // Else PostgreSQL keeps up to a gigabyte of WAL.
+        for setting in ["max_wal_size = '64MB'", "min_wal_size = '32MB'"] {
+            superuser.execute(&format!("ALTER SYSTEM SET {setting}"), &[]).await.unwrap();
+        }
+        data.stop(StopMode::Fast).await;
+        let disk = SmallDisk::under(data.data_directory(), bytes);
+        data.start().await.unwrap();
+        disk
     }
 
     /// A superuser's connection to the data database.
