@@ -2,8 +2,11 @@
 
 use std::process::ExitCode;
 
+use mimalloc::MiMalloc;
+use zeroizing_alloc::ZeroAlloc;
+
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
 
 fn main() -> ExitCode {
     // First thing: rustls must not find another provider, or none.

@@ -33,8 +33,8 @@ async fn a_broken_off_index_build_is_taken_up_beside_a_running_service() {
     let portal = strongroom.client("portal").await.with_purpose("TREAT");
     let superuser = strongroom.data().await;
     superuser.batch_execute("DROP INDEX record_by_subject").await.unwrap();
-    let long = strongroom.data().await;
-    long.batch_execute("BEGIN; LOCK TABLE record IN ROW EXCLUSIVE MODE").await.unwrap();
+    let transaction = strongroom.data().await;
+    transaction.batch_execute("BEGIN; LOCK TABLE record IN ROW EXCLUSIVE MODE").await.unwrap();
 
     let (broken, ()) = tokio::join!(migrate(&strongroom), async {
         let waiting = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() \
@@ -47,7 +47,7 @@ async fn a_broken_off_index_build_is_taken_up_beside_a_running_service() {
     });
     assert_eq!(broken.0, Some(1), "{}", broken.2);
     assert!(broken.2.contains("cannot migrate"), "{}", broken.2);
-    long.batch_execute("COMMIT").await.unwrap();
+    transaction.batch_execute("COMMIT").await.unwrap();
 
     strongroom.kill_and_restart().await;
     let log = strongroom.log().join("\n");
