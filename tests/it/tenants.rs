@@ -1,5 +1,7 @@
 //! Tenants never meet: what is another tenant's does not exist, byte for byte.
 
+use std::time::Instant;
+
 use reqwest::{Method, Response};
 use serde_json::json;
 use strongroom::storage::sealed_columns::{decode_fields, decode_seals};
@@ -49,6 +51,32 @@ async fn another_tenants_record_is_answered_as_one_that_never_was() {
     }
     // Untouched, and still there for its owner.
     assert_eq!(north.read(&format!("/api/v1/messages/{letter}")).await.1, "\"1\"");
+}
+
+/// Nor does the time of the answer tell: asked in turn, the two middles are as near as two middles of the same question.
+#[tokio::test]
+async fn another_tenants_record_takes_no_other_time_than_one_that_never_was() {
+    const ROUNDS: usize = 600;
+    let strongroom = Strongroom::start().await;
+    let north = strongroom.client("portal").await.with_purpose("TREAT");
+    let south = strongroom.client_of("clinic-south", "portal").await.with_purpose("TREAT");
+    let theirs = format!("/api/v1/patients/{}", north.create_patient(small_patient()).await);
+    let never = format!("/api/v1/patients/{NOBODY}");
+    let mut times = [const { Vec::new() }; 2];
+    for round in 0..2 * ROUNDS {
+        let path = [&theirs, &never][round % 2];
+        let begun = Instant::now();
+        let answer = south.get(path).await;
+        assert_eq!(answer.status(), 404);
+        answer.bytes().await.unwrap();
+        times[round % 2].push(begun.elapsed());
+    }
+    let [theirs, never] = times.map(|mut times| {
+        times.sort();
+        times[ROUNDS / 2].as_secs_f64()
+    });
+    // A row that is found, a key that is fetched or a seal that is opened costs half as much again, and more.
+    assert!((0.8..1.25).contains(&(theirs / never)), "{theirs} s to {never} s");
 }
 
 #[tokio::test]

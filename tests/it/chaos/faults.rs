@@ -78,13 +78,13 @@ impl Fault {
 
 /// A service whose every part is its own and can be cut off.
 pub struct World {
+    /// Only root may mount one. First, for it is mounted in the rig's folder, which goes with the rig.
+    disk: Option<SmallDisk>,
     pub rig: Arc<Rig>,
     pub strongroom: Strongroom,
     data: Proxy,
     keys: Proxy,
     vault: Proxy,
-    /// Only root may mount one.
-    disk: Option<SmallDisk>,
 }
 
 impl World {
@@ -107,7 +107,7 @@ impl World {
         ];
         let options = ServiceOptions { rig: Some(Arc::clone(&rig)), settings, ..Default::default() };
         let strongroom = Strongroom::start_with(options).await;
-        Self { rig, strongroom, data, keys, vault, disk }
+        Self { disk, rig, strongroom, data, keys, vault }
     }
 
     pub fn can(&self, fault: Fault) -> bool {
