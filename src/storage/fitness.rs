@@ -1,6 +1,5 @@
 //! Whether a database is one that the service may run on: settings that would lose what was acknowledged, roles that could
-//! do more than they may, triggers that somebody disabled, a schema of
-//! another build.
+//! do more than they may, triggers that somebody disabled, a schema of another build.
 
 use super::pool::{Database, StorageError};
 use super::schema::Which;
