@@ -69,6 +69,7 @@ pub fn context() -> OperationContext {
                 sha256: "22".repeat(32),
             }),
             source: "[::ffff:10.8.0.7]:50123".parse().unwrap(),
+            person: None,
         },
         request: RequestFacts {
             id: RequestId::from_uuid(uuid(0xb)),

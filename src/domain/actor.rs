@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::clock::Timestamp;
 use super::id::TenantId;
+use super::person::Person;
 
 /// The facts of the client certificate that a connection keeps; everything else is looked up on each request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -58,4 +59,6 @@ pub struct Actor {
     pub identity: Arc<Identity>,
     pub certificate: Arc<CertificateFacts>,
     pub source: SocketAddr,
+    /// Whom the client acts for, where it sent that person's token.
+    pub person: Option<Arc<Person>>,
 }

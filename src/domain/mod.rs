@@ -9,6 +9,7 @@ pub mod clock;
 pub mod context;
 pub mod id;
 pub mod idempotency;
+pub mod person;
 pub mod purpose;
 pub mod random;
 pub mod secret;

@@ -62,6 +62,7 @@ fn context(tenant: TenantId, client: &str) -> OperationContext {
                 sha256: "ab".repeat(32),
             }),
             source: "127.0.0.1:40000".parse().unwrap(),
+            person: None,
         },
         request: RequestFacts { id: RequestId::from_uuid(Uuid::nil()), trace: None, route: "/test" },
         purpose: Some(Purpose::Treat),

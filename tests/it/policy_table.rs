@@ -54,6 +54,7 @@ fn context(kind: ClientKind, roles: &[&str], purpose: Option<Purpose>) -> Operat
             identity: Arc::new(identity),
             certificate: Arc::new(certificate),
             source: SocketAddr::from(([127, 0, 0, 1], 1)),
+            person: None,
         },
         request: RequestFacts { id: RequestId::from_uuid(Uuid::nil()), trace: None, route: "/" },
         purpose,
