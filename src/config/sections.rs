@@ -165,11 +165,13 @@ pub struct AuditConfig {
     pub queue_entries: usize,
     pub batch_entries: usize,
     pub commit_timeout_ms: u64,
+    /// Chains of entries that this instance makes side by side, each with one batch in flight.
+    pub chains: usize,
 }
 
 impl Default for AuditConfig {
     fn default() -> Self {
-        Self { queue_entries: 16_384, batch_entries: 1_024, commit_timeout_ms: 2_000 }
+        Self { queue_entries: 16_384, batch_entries: 1_024, commit_timeout_ms: 2_000, chains: 2 }
     }
 }
 
@@ -239,6 +241,9 @@ impl Config {
         }
         if self.audit.batch_entries == 0 || self.audit.batch_entries > 1_024 {
             return refuse("audit.batch_entries", "choose 1 to 1024");
+        }
+        if self.audit.chains == 0 || self.audit.chains > 8 {
+            return refuse("audit.chains", "choose 1 to 8");
         }
         Ok(())
     }

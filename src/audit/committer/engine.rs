@@ -1,16 +1,14 @@
 //! The task that commits: collect, number, store, confirm; and what to do when storing fails.
 
-use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
-
 use super::chain::Chain;
+use super::queue::{Job, Work};
 use super::sink::{Batch, EntrySink, Settled};
-use super::{CommitError, Job, Shared};
+use super::{CommitError, Shared};
 use crate::audit::act::{Act, Outcome};
 use crate::audit::event::EntryDraft;
 use crate::audit::receipt::Receipt;
@@ -21,86 +19,58 @@ const YIELDS: u32 = 8;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// One chain and the batch that is in flight on it.
 pub(super) struct Engine<S> {
-    sink: S,
+    sink: Arc<S>,
     shared: Arc<Shared>,
-    jobs: mpsc::UnboundedReceiver<Job>,
-    /// Taken from the channel, in order, not yet in a batch.
-    waiting: VecDeque<Job>,
     chain: Chain,
-    stopping: bool,
 }
 
 impl<S: EntrySink> Engine<S> {
-    pub fn new(sink: S, shared: Arc<Shared>, jobs: mpsc::UnboundedReceiver<Job>, chain: Chain) -> Self {
-        Self { sink, shared, jobs, waiting: VecDeque::new(), chain, stopping: false }
+    pub const fn new(sink: Arc<S>, shared: Arc<Shared>, chain: Chain) -> Self {
+        Self { sink, shared, chain }
     }
 
-    /// Ends when it was told to stop (or every handle is gone) and everything accepted is confirmed.
+    /// Ends when it was told to stop and everything accepted is confirmed or another engine's.
     pub async fn run(mut self) {
         while self.wait_for_work().await {
             self.let_others_in().await;
-            let batch = self.collect();
-            self.commit(batch).await;
+            let batch = self.shared.queue().take(self.shared.batch_entries);
+            if !batch.is_empty() {
+                self.commit(batch).await;
+            }
         }
     }
 
-    async fn wait_for_work(&mut self) -> bool {
-        if !self.waiting.is_empty() {
-            return true;
-        }
-        let shared = Arc::clone(&self.shared);
-        let job = tokio::select! {
-            // The stop first: under load there is always a job ready.
-            biased;
-            () = shared.stop.notified(), if !self.stopping => {
-                // What is in the channel by now was accepted; whoever sends from now on is told.
-                self.stopping = true;
-                self.jobs.close();
-                self.jobs.recv().await
+    /// `false` at the end.
+    async fn wait_for_work(&self) -> bool {
+        loop {
+            let woken = self.shared.wake.notified();
+            tokio::pin!(woken);
+            // From here on no wake is missed, whatever the queue says.
+            woken.as_mut().enable();
+            let work = self.shared.queue().work();
+            match work {
+                Work::Now => return true,
+                Work::NoMore => return false,
+                Work::Later => woken.await,
             }
-            job = self.jobs.recv() => job,
-        };
-        self.waiting.extend(job);
-        !self.waiting.is_empty()
+        }
     }
 
     /// Callers that were answered together come back together. Whoever is ready to run now gets to run, for as long as
     /// that brings entries; else the first of them would cost a commit alone, and all others wait for it. Not a timer:
     /// on an idle machine it costs nothing.
-    async fn let_others_in(&mut self) {
+    async fn let_others_in(&self) {
+        let mut before = self.shared.queue().waiting.len();
         for _ in 0..YIELDS {
-            let before = self.waiting.len();
             tokio::task::yield_now().await;
-            while let Ok(job) = self.jobs.try_recv() {
-                self.waiting.push_back(job);
-            }
-            if self.waiting.len() == before {
+            let now = self.shared.queue().waiting.len();
+            if now == before {
                 return;
             }
+            before = now;
         }
-    }
-
-    /// Whole requests, in order, as many as fit.
-    fn collect(&mut self) -> Vec<Job> {
-        while let Ok(job) = self.jobs.try_recv() {
-            self.waiting.push_back(job);
-        }
-        let mut batch = Vec::new();
-        let mut room = self.shared.batch_entries;
-        while let Some(job) = self.waiting.pop_front() {
-            match room.checked_sub(job.entries.len()) {
-                Some(left) => {
-                    room = left;
-                    batch.push(job);
-                }
-                None => {
-                    self.waiting.push_front(job);
-                    break;
-                }
-            }
-        }
-        batch
     }
 
     /// Returns when the batch is confirmed, however long that takes.
@@ -121,6 +91,9 @@ impl<S: EntrySink> Engine<S> {
     }
 
     fn confirm(&self, batch: Vec<Job>) {
+        self.shared.queue().in_flight -= batch.len();
+        // Whether a batch may go out depends on what is in flight.
+        self.shared.wake.notify_one();
         self.shared.batches.fetch_add(1, Ordering::Relaxed);
         for job in batch {
             let entries = job.entries.len();
@@ -135,7 +108,7 @@ impl<S: EntrySink> Engine<S> {
 
     /// The same bytes until it is known what became of them. A first failure may be no more than a lost connection, so
     /// callers are refused only after a second one.
-    async fn store(&mut self, numbered: &Batch, batch: &mut [Job]) -> Settled {
+    async fn store(&self, numbered: &Batch, batch: &mut [Job]) -> Settled {
         if self.sink.append(numbered).await.is_ok() {
             self.note_recovery();
             return Settled::Stored;
@@ -154,25 +127,14 @@ impl<S: EntrySink> Engine<S> {
     }
 
     /// While nothing can be committed, callers hear so at once; their entries are kept.
-    async fn wait_refusing(&mut self, pause: Duration) {
-        self.waiting.iter_mut().for_each(refuse);
+    async fn wait_refusing(&self, pause: Duration) {
         let over = tokio::time::sleep(pause);
         tokio::pin!(over);
-        let shared = Arc::clone(&self.shared);
         loop {
+            self.shared.queue().waiting.iter_mut().for_each(refuse);
             tokio::select! {
                 () = &mut over => return,
-                () = shared.stop.notified(), if !self.stopping => {
-                    self.stopping = true;
-                    self.jobs.close();
-                }
-                job = self.jobs.recv() => match job {
-                    Some(mut job) => {
-                        refuse(&mut job);
-                        self.waiting.push_back(job);
-                    }
-                    None => return over.await,
-                },
+                () = self.shared.wake.notified() => {}
             }
         }
     }
@@ -196,6 +158,7 @@ impl<S: EntrySink> Engine<S> {
             match made {
                 Ok((src, encoded)) => {
                     self.shared.waiting.fetch_add(1, Ordering::Relaxed);
+                    self.shared.queue().in_flight += 1;
                     self.chain = Chain::begin(src);
                     batch.insert(0, Job { entries: vec![encoded], reply: None });
                     return;

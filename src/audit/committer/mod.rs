@@ -1,7 +1,8 @@
 //! The group committer: every read, refusal and system event of this process goes into the log through here.
 //!
-//! No timer: the next batch is whatever queued while the last commit was in flight, one batch at a time, a request's
-//! entries always together. An accepted entry is never dropped while the process lives: not when its caller hung up or
+//! No timer: the next batch is whatever queued while the last commit was in flight, a request's entries always together. A
+//! process has a few chains (`audit.chains`), each with one batch in flight, over one queue: while one waits for the disk,
+//! the next is made. An accepted entry is never dropped while the process lives: not when its caller hung up or
 //! was told 503, not when the database is away. The log may therefore say that a record was read whose answer was
 //! withheld in the end; it never lacks one that was given.
 //!
@@ -9,16 +10,16 @@
 
 mod chain;
 mod engine;
+mod queue;
 mod sink;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinSet;
 
-use super::encode::Encoded;
 use super::event::EntryDraft;
 use super::receipt::{OutboxEntry, Receipt};
 use super::scribe::Scribe;
@@ -29,6 +30,7 @@ use crate::domain::random::NoRandomness;
 
 use chain::Chain;
 use engine::Engine;
+use queue::{Job, Queue};
 pub use sink::{Batch, ChainedEntry, EntrySink, Settled, SinkFailure};
 
 /// Why there is no receipt; each is a 503 to the caller. Whether the entry is in the log by now is left open, except
@@ -61,7 +63,6 @@ impl From<NoRandomness> for CommitError {
 #[derive(Clone)]
 pub struct Committer {
     shared: Arc<Shared>,
-    queue: mpsc::UnboundedSender<Job>,
 }
 
 /// What handle and engine both see.
@@ -76,13 +77,9 @@ struct Shared {
     batches: AtomicU64,
     /// Microseconds since the epoch since when nothing could be committed; 0 when all is well.
     failing_since: AtomicI64,
-    stop: Notify,
-}
-
-/// The entries of one request, and whom to tell.
-struct Job {
-    entries: Vec<Encoded>,
-    reply: Option<oneshot::Sender<Result<Receipt, CommitError>>>,
+    queue: Mutex<Queue>,
+    /// Something was put into the queue, a batch has ended, or no more comes.
+    wake: Notify,
 }
 
 /// For `/readyz` and metrics.
@@ -95,14 +92,14 @@ pub struct CommitterStatus {
 }
 
 impl Committer {
-    /// Starts the engine in a task of its own, with a new chain. Nothing is written until the first submission.
+    /// Starts the engines in tasks of their own, each with a new chain. Nothing is written until the first submission.
     pub fn start<S: EntrySink>(
         sink: S,
         scribe: Scribe,
         limits: &AuditConfig,
     ) -> Result<(Self, Drain), NoRandomness> {
-        let chain = Chain::begin(scribe.chain_id()?);
-        let (queue, jobs) = mpsc::unbounded_channel();
+        let chains: Vec<Chain> =
+            (0..limits.chains).map(|_| scribe.chain_id().map(Chain::begin)).collect::<Result<_, _>>()?;
         let shared = Arc::new(Shared {
             scribe,
             queue_entries: limits.queue_entries,
@@ -112,11 +109,15 @@ impl Committer {
             committed: AtomicU64::new(0),
             batches: AtomicU64::new(0),
             failing_since: AtomicI64::new(0),
-            stop: Notify::new(),
+            queue: Mutex::default(),
+            wake: Notify::new(),
         });
-        let engine = Engine::new(sink, Arc::clone(&shared), jobs, chain);
-        let task = tokio::spawn(engine.run());
-        Ok((Self { shared: Arc::clone(&shared), queue }, Drain { shared, task }))
+        let sink = Arc::new(sink);
+        let mut engines = JoinSet::new();
+        for chain in chains {
+            engines.spawn(Engine::new(Arc::clone(&sink), Arc::clone(&shared), chain).run());
+        }
+        Ok((Self { shared: Arc::clone(&shared) }, Drain { shared, engines }))
     }
 
     /// Puts the entries of one request into the log, together and in order, and waits until they are durable.
@@ -170,8 +171,9 @@ impl Committer {
         let encoded = drafts.iter().map(|draft| self.shared.scribe.write(draft)).collect::<Result<_, _>>();
         let sent = encoded.map_err(CommitError::from).and_then(|entries| {
             let (reply, answer) = oneshot::channel();
-            let job = Job { entries, reply: Some(reply) };
-            self.queue.send(job).map(|()| answer).map_err(|_| CommitError::Stopped)
+            self.shared.queue().put(Job { entries, reply: Some(reply) })?;
+            self.shared.wake.notify_one();
+            Ok(answer)
         });
         sent.inspect_err(|_| self.shared.free(drafts.len()))
     }
@@ -189,22 +191,34 @@ impl Shared {
     fn free(&self, entries: usize) {
         self.waiting.fetch_sub(entries, Ordering::Relaxed);
     }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // A panic elsewhere cannot leave the queue half changed.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is in the queue by now was accepted; whoever comes from now on is told.
+    fn close(&self) {
+        self.queue().is_closed = true;
+        self.wake.notify_waiters();
+    }
 }
 
-/// Ends the committer in order.
+/// Ends the committer in order. Dropped instead, it ends at once.
 #[must_use = "without it a stop may lose entries that were accepted"]
 pub struct Drain {
     shared: Arc<Shared>,
-    task: JoinHandle<()>,
+    engines: JoinSet<()>,
 }
 
 impl Drain {
     /// Refuses new entries, commits what was accepted, and returns. `Err` is the number of entries that were not
     /// confirmed by the deadline; none of them was answered with success.
     pub async fn finish(mut self, deadline: Duration) -> Result<(), usize> {
-        self.shared.stop.notify_one();
-        if tokio::time::timeout(deadline, &mut self.task).await.is_err() {
-            self.task.abort();
+        self.shared.close();
+        let all = async { while self.engines.join_next().await.is_some() {} };
+        if tokio::time::timeout(deadline, all).await.is_err() {
+            self.engines.abort_all();
         }
         match self.shared.waiting.load(Ordering::Relaxed) {
             0 => Ok(()),

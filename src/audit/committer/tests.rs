@@ -80,7 +80,7 @@ impl EntrySink for MemorySink {
 }
 
 fn limits(queue_entries: usize, batch_entries: usize, commit_timeout_ms: u64) -> AuditConfig {
-    AuditConfig { queue_entries, batch_entries, commit_timeout_ms }
+    AuditConfig { queue_entries, batch_entries, commit_timeout_ms, chains: 1 }
 }
 
 fn start(sink: &MemorySink, limits: &AuditConfig) -> (Committer, Drain) {
@@ -139,6 +139,58 @@ async fn what_queues_during_a_commit_is_the_next_batch_and_requests_stay_whole()
     assert_linked(&sink.0.log.lock().unwrap());
     assert_eq!(committer.status().committed_entries, 24);
     drain.finish(Duration::from_secs(5)).await.unwrap();
+}
+
+/// With two chains a second batch goes out beside the first, and each chain is whole by itself.
+#[tokio::test]
+async fn two_chains_have_a_batch_in_flight_each_and_no_more() {
+    let sink = MemorySink::default();
+    let limits = AuditConfig { chains: 2, ..limits(100, 10, 5_000) };
+    let (committer, drain) = start(&sink, &limits);
+    let closed = sink.0.closed.write().await;
+    let submit = |entries: usize| {
+        let committer = committer.clone();
+        tokio::spawn(async move { committer.submit(vec![read(); entries]).await })
+    };
+    let mut waiting = vec![submit(3)];
+    until("the first batch is in flight", || sink.0.calls.load(Ordering::SeqCst) == 1).await;
+    waiting.push(submit(2));
+    until("the second is beside it", || sink.0.calls.load(Ordering::SeqCst) == 2).await;
+    for total in 6..=11 {
+        waiting.push(submit(1));
+        until("it is queued", || committer.status().waiting_entries == total).await;
+    }
+    assert_eq!(sink.0.calls.load(Ordering::SeqCst), 2, "two chains, two batches");
+    drop(closed);
+    for job in waiting {
+        assert!(job.await.unwrap().is_ok());
+    }
+    drain.finish(Duration::from_secs(5)).await.unwrap();
+    let log = sink.0.log.lock().unwrap();
+    assert_linked(&log);
+    let chains: std::collections::HashSet<_> = log.iter().map(|batch| batch.src).collect();
+    assert_eq!(chains.len(), 2);
+    assert_eq!(log.iter().map(|batch| batch.entries.len()).sum::<usize>(), 11);
+}
+
+/// A batch whose answer was lost is settled on its own chain; the other goes on, and a stop waits for both.
+#[tokio::test]
+async fn a_chain_that_waits_does_not_hold_up_the_other() {
+    let sink = MemorySink::scripted(&[Does::StoreAndLoseAnswer]);
+    let limits = AuditConfig { chains: 2, ..limits(100, 10, 5_000) };
+    let (committer, drain) = start(&sink, &limits);
+    let mut waiting = Vec::new();
+    for _ in 0..20 {
+        let committer = committer.clone();
+        waiting.push(tokio::spawn(async move { committer.submit(vec![read()]).await }));
+    }
+    for job in waiting {
+        assert!(job.await.unwrap().is_ok());
+    }
+    drain.finish(Duration::from_secs(5)).await.unwrap();
+    assert_eq!(sink.entries().len(), 20, "once each");
+    assert_linked(&sink.0.log.lock().unwrap());
+    assert_eq!(committer.submit(vec![read()]).await.err(), Some(CommitError::Stopped));
 }
 
 #[tokio::test]
