@@ -52,7 +52,7 @@ pub(super) async fn run(command: AuditCommand) -> Result<()> {
 async fn tail(args: TailArgs) -> Result<()> {
     let config = config::load(&args.config.config)?;
     let query = query(&args)?;
-    let reader = AuditReader::new(Database::open(&config.database.audit_export)?);
+    let reader = AuditReader::new(Database::open_for_searches(&config.database.audit_export)?);
     let mut position = reader.position().await.context("cannot read the audit log")?;
     let page = reader.page(&query).await.context("cannot read the audit log")?;
     note_reading(&config, page.entries.len()).await?;

@@ -166,7 +166,8 @@ fn assemble(
 ) -> Result<(Arc<Service>, Drain)> {
     let data = Database::open(&config.database.data).context("database.data")?;
     let keys = Database::open(&config.database.keys).context("database.keys")?;
-    let audit_reader = Database::open(&config.database.audit_export).context("database.audit_export")?;
+    let audit_reader =
+        Database::open_for_searches(&config.database.audit_export).context("database.audit_export")?;
     // The committer never waits for a connection behind the requests that wait for it.
     let committer_pool = DatabaseConfig { pool_connections: 2, ..config.database.data.clone() };
     let store = AuditStore::new(Database::open(&committer_pool).context("database.data")?);

@@ -5,6 +5,7 @@
 pub mod audit;
 mod fitness;
 pub mod key_store;
+mod lanes;
 pub mod migrate;
 pub mod pool;
 pub mod records;

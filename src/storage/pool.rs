@@ -13,7 +13,7 @@ use crate::telemetry::metrics;
 const ATTEMPTS: u32 = 10;
 
 /// What can go wrong with a database, without what PostgreSQL said: its messages can quote values.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StorageError {
     #[error("cannot read {0}")]
     Secret(&'static str),
@@ -64,6 +64,13 @@ impl From<deadpool_postgres::PoolError> for StorageError {
     }
 }
 
+// A commit that is acknowledged is durable, whatever the server's default says. Statements that take a few keys in an
+// array look cheaper when they are planned for just these, so PostgreSQL would plan every one anew: 102 µs instead of 21
+// for one record by its id, 22 instead of 10 for each of eight.
+const REQUEST_SESSION: &str =
+    "/* storage::pool */ SET synchronous_commit = on; SET plan_cache_mode = force_generic_plan";
+const SEARCH_SESSION: &str = "/* storage::pool */ SET synchronous_commit = on";
+
 /// A pool of connections to one database.
 #[derive(Clone)]
 pub struct Database {
@@ -74,6 +81,15 @@ pub struct Database {
 impl Database {
     /// Reads the password file and prepares the pool; connects on first use.
     pub fn open(config: &DatabaseConfig) -> Result<Self, StorageError> {
+        Self::open_with(config, REQUEST_SESSION)
+    }
+
+    /// As [`Self::open`], for searches whose best plan depends on what they look for.
+    pub fn open_for_searches(config: &DatabaseConfig) -> Result<Self, StorageError> {
+        Self::open_with(config, SEARCH_SESSION)
+    }
+
+    fn open_with(config: &DatabaseConfig, session: &'static str) -> Result<Self, StorageError> {
         let timeout = Duration::from_millis(config.timeout_ms);
         let mut postgres = tokio_postgres::Config::new();
         let password = read_secret(&config.password_file)?;
@@ -103,13 +119,9 @@ impl Database {
                 create: Some(timeout),
                 recycle: Some(timeout),
             })
-            .post_create(Hook::async_fn(|client, _| {
+            .post_create(Hook::async_fn(move |client, _| {
                 Box::pin(async move {
-                    // A commit that is acknowledged is durable, whatever the server's default says.
-                    client
-                        .batch_execute("/* storage::pool */ SET synchronous_commit = on")
-                        .await
-                        .map_err(deadpool_postgres::HookError::Backend)
+                    client.batch_execute(session).await.map_err(deadpool_postgres::HookError::Backend)
                 })
             }))
             .build()

@@ -60,6 +60,7 @@ mod refusals;
 mod reload;
 mod revocation;
 mod schema;
+mod shared_statements;
 mod smuggling;
 mod source;
 mod start;

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use tokio_postgres::Transaction;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
 use super::{Claim, FoundRecord, RecordStore, StorageError, SubjectRow, column, found, idempotency, instant};
@@ -12,6 +12,7 @@ use crate::audit::OutboxBytes;
 use crate::crypto::SealedRecord;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{CollectionName, RecordId, SubjectId, TenantId};
+use crate::storage::pool::Database;
 
 impl RecordStore {
     /// The current versions of those of `records` that there are, under the conditions of [`Self::find`]. One that does
@@ -22,26 +23,11 @@ impl RecordStore {
         collection: &CollectionName,
         records: &[RecordId],
     ) -> Result<HashMap<RecordId, Result<FoundRecord, StorageError>>, StorageError> {
-        const SQL: &str = concat!(
-            "/* storage::records::find_many */ SELECT ",
-            version_columns!(),
-            ", r.record_id FROM record r \
-             LEFT JOIN subject s ON s.tenant_id = r.tenant_id AND s.subject_id = r.subject_id \
-             WHERE r.tenant_id = $1 AND r.collection = $2 AND r.record_id = ANY ($3) AND NOT r.deleted \
-               AND (r.expires_at IS NULL OR r.expires_at > now()) \
-               AND (r.subject_id IS NULL OR s.state = 'active')"
-        );
         let ids: Vec<&str> = records.iter().map(RecordId::as_str).collect();
-        let rows = self
-            .database
-            .run("records::find_many", async |client| {
-                let statement = client.prepare_cached(SQL).await?;
-                Ok(client.query(&statement, &[tenant.as_uuid(), &collection.as_str(), &ids]).await?)
-            })
-            .await?;
-        let read = |row: &tokio_postgres::Row| {
-            let record =
-                RecordId::parse(column(row, 9, "record id")?).ok_or(StorageError::Malformed("record id"))?;
+        let rows = find_rows(&self.database, "records::find_many", tenant, collection, &ids).await?;
+        let read = |row: &Row| {
+            let record = RecordId::parse(column(row, RECORD_ID, "record id")?)
+                .ok_or(StorageError::Malformed("record id"))?;
             let version = found(row, tenant, collection, &record);
             Ok((record, version))
         };
@@ -94,6 +80,35 @@ impl RecordStore {
             })
             .await
     }
+}
+
+/// Where [`find_rows`] has the record's id; before it stands what [`found`] reads.
+pub(super) const RECORD_ID: usize = 9;
+
+/// The current versions of those of `ids` that there are, unless they are deleted, expired, or their subject is being
+/// erased.
+pub(super) async fn find_rows(
+    database: &Database,
+    name: &'static str,
+    tenant: TenantId,
+    collection: &CollectionName,
+    ids: &[&str],
+) -> Result<Vec<Row>, StorageError> {
+    const SQL: &str = concat!(
+        "/* storage::records::find */ SELECT ",
+        version_columns!(),
+        ", r.record_id FROM record r \
+         LEFT JOIN subject s ON s.tenant_id = r.tenant_id AND s.subject_id = r.subject_id \
+         WHERE r.tenant_id = $1 AND r.collection = $2 AND r.record_id = ANY ($3) AND NOT r.deleted \
+           AND (r.expires_at IS NULL OR r.expires_at > now()) \
+           AND (r.subject_id IS NULL OR s.state = 'active')"
+    );
+    database
+        .run(name, async |client| {
+            let statement = client.prepare_cached(SQL).await?;
+            Ok(client.query(&statement, &[tenant.as_uuid(), &collection.as_str(), &ids]).await?)
+        })
+        .await
 }
 
 const OUTBOX: &str = "/* storage::records::insert_together */ \

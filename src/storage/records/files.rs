@@ -1,8 +1,9 @@
 //! Files of records in sealed parts, and the uploads that bring them. A part is a row; nothing here ever holds a file whole.
 
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::{Columns, RecordStore, StorageError, column, instant, one_row, replace};
+use super::{RecordStore, StorageError, Version, column, instant, one_row, replace};
 use crate::audit::OutboxBytes;
 use crate::crypto::file::{FilePlace, SealedPart, StoredPart};
 use crate::crypto::{HEADER_BYTES, SealedRecord};
@@ -75,6 +76,7 @@ const APPEND: &str = append!("SELECT 1 FROM held");
 
 /// The last parts and the version of the record that has the file: both or neither.
 const COMPLETE: &str = replace!(
+    "false",
     " AND EXISTS (SELECT 1 FROM upload u WHERE u.tenant_id = $1 AND u.file_id = $11 AND u.parts = $12 \
                   AND u.completed_version IS NULL AND u.expires_at > now())",
     ", completed AS ( \
@@ -116,7 +118,7 @@ impl RecordStore {
             .database
             .run("records::start_upload", async |client| {
                 let statement = client.prepare_cached(SQL).await?;
-                let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 11] = [
+                let parameters: [&(dyn ToSql + Sync); 11] = [
                     place.tenant.as_uuid(),
                     place.file.as_uuid(),
                     &place.collection.as_str(),
@@ -155,7 +157,7 @@ impl RecordStore {
             .database
             .run("records::find_upload", async |client| {
                 let statement = client.prepare_cached(SQL).await?;
-                let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 5] = [
+                let parameters: [&(dyn ToSql + Sync); 5] = [
                     tenant.as_uuid(),
                     file.as_uuid(),
                     &collection.as_str(),
@@ -205,7 +207,7 @@ impl RecordStore {
                     Some(entry) => {
                         let statement = client.prepare_cached(APPEND_WITH_ENTRY).await?;
                         let (id, bytes) = (entry.entry_id(), entry.bytes());
-                        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 8] =
+                        let parameters: [&(dyn ToSql + Sync); 8] =
                             [tenant, file, &held, numbers, headers, sealed, id.as_uuid(), &bytes];
                         client.execute(&statement, &parameters).await?
                     }
@@ -224,31 +226,16 @@ impl RecordStore {
         entry: &OutboxBytes,
         now: Timestamp,
     ) -> Result<(), StorageError> {
-        let columns = Columns::of(sealed, now)?;
+        let version = Version::of(sealed, entry, now)?;
         let part_columns = PartColumns::of(parts)?;
         let held = i32::try_from(held).map_err(|_| too_many())?;
-        let (place, id) = (sealed.place(), entry.entry_id());
         let affected = self
             .database
             .run("records::complete_upload", async |client| {
                 let statement = client.prepare_cached(COMPLETE).await?;
-                let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 15] = [
-                    place.tenant.as_uuid(),
-                    &place.collection.as_str(),
-                    &place.record.as_str(),
-                    &i64::from(place.version.get()),
-                    &false,
-                    &columns.headers,
-                    &columns.values,
-                    &columns.now,
-                    id.as_uuid(),
-                    &entry.bytes(),
-                    file.as_uuid(),
-                    &held,
-                    &part_columns.numbers,
-                    &part_columns.headers,
-                    &part_columns.sealed,
-                ];
+                let mut parameters = version.parameters().to_vec();
+                let PartColumns { numbers, headers, sealed } = &part_columns;
+                parameters.extend([file.as_uuid() as &(dyn ToSql + Sync), &held, numbers, headers, sealed]);
                 Ok(client.execute(&statement, &parameters).await?)
             })
             .await?;

@@ -2,10 +2,12 @@
 
 mod batch;
 mod files;
+mod finder;
 mod history;
 mod idempotency;
 mod key_destruction;
 mod list;
+mod writer;
 
 pub use files::{ExpiredUpload, FoundUpload};
 pub use history::FoundVersion;
@@ -14,8 +16,11 @@ pub use key_destruction::PendingDestruction;
 pub use list::ListedRecord;
 
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+use self::finder::Finder;
+use self::writer::{Way, Writer};
 use super::fitness::Weakness;
 use super::pool::{Database, StorageError};
 use super::sealed_columns::{decode_fields, decode_seals, encode_fields, encode_seals};
@@ -38,6 +43,8 @@ use version_columns;
 #[derive(Clone)]
 pub struct RecordStore {
     database: Database,
+    finder: Finder,
+    writer: Writer,
 }
 
 /// A current version as stored: sealed, and not to be trusted before it opens.
@@ -82,8 +89,8 @@ pub enum Successor {
 }
 
 impl RecordStore {
-    pub const fn new(database: Database) -> Self {
-        Self { database }
+    pub fn new(database: Database) -> Self {
+        Self { finder: Finder::new(database.clone()), writer: Writer::new(database.clone()), database }
     }
 
     /// The current version of a record, unless it is deleted, expired, or its subject is being erased.
@@ -93,25 +100,7 @@ impl RecordStore {
         collection: &CollectionName,
         record: &RecordId,
     ) -> Result<Option<FoundRecord>, StorageError> {
-        const SQL: &str = concat!(
-            "/* storage::records::find */ SELECT ",
-            version_columns!(),
-            " FROM record r \
-             LEFT JOIN subject s ON s.tenant_id = r.tenant_id AND s.subject_id = r.subject_id \
-             WHERE r.tenant_id = $1 AND r.collection = $2 AND r.record_id = $3 AND NOT r.deleted \
-               AND (r.expires_at IS NULL OR r.expires_at > now()) \
-               AND (r.subject_id IS NULL OR s.state = 'active')"
-        );
-        let row = self
-            .database
-            .run("records::find", async |client| {
-                let statement = client.prepare_cached(SQL).await?;
-                let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
-                    [tenant.as_uuid(), &collection.as_str(), &record.as_str()];
-                Ok(client.query_opt(&statement, &parameters).await?)
-            })
-            .await?;
-        row.map(|row| found(&row, tenant, collection, record)).transpose()
+        self.finder.find(tenant, collection, record).await
     }
 
     /// Tells the metrics how full the pool is.
@@ -154,38 +143,19 @@ impl RecordStore {
         entry: &OutboxBytes,
         now: Timestamp,
     ) -> Result<(), StorageError> {
-        let columns = Columns::of(sealed, now)?;
-        let place = sealed.place();
-        let statement = match (place.subject.is_some(), subject) {
-            (true, SubjectRow::New) => INSERT_WITH_SUBJECT,
-            (true, SubjectRow::Existing) => INSERT_FOR_SUBJECT,
-            (false, _) => INSERT_WITHOUT_SUBJECT,
+        let version = Version::of(sealed, entry, now)?;
+        if version.subject.is_none() {
+            return self.store_alone("records::insert", INSERT_WITHOUT_SUBJECT, &version).await;
+        }
+        let way = Way::First(subject);
+        let Some(version) = self.writer.store(way, version).await? else {
+            return Ok(());
         };
-        let affected = self
-            .database
-            .run("records::insert", async |client| {
-                let statement = client.prepare_cached(statement).await?;
-                let subject_id = place.subject.map(|id| *id.as_uuid());
-                Ok(client
-                    .execute(
-                        &statement,
-                        &[
-                            place.tenant.as_uuid(),
-                            &place.collection.as_str(),
-                            &place.record.as_str(),
-                            &i64::from(place.version.get()),
-                            &subject_id,
-                            &columns.headers,
-                            &columns.values,
-                            &columns.now,
-                            entry.entry_id().as_uuid(),
-                            &entry.bytes(),
-                        ],
-                    )
-                    .await?)
-            })
-            .await?;
-        one_row(affected)
+        let statement = match subject {
+            SubjectRow::New => INSERT_WITH_SUBJECT,
+            SubjectRow::Existing => INSERT_FOR_SUBJECT,
+        };
+        self.store_alone("records::insert", statement, &version).await
     }
 
     /// Replaces version `sealed.version - 1` with `sealed`, keeping the old one in the history, with its audit entry:
@@ -198,31 +168,33 @@ impl RecordStore {
         entry: &OutboxBytes,
         now: Timestamp,
     ) -> Result<(), StorageError> {
-        let columns = Columns::of(sealed, now)?;
-        let place = sealed.place();
-        let deleted = successor != Successor::Version;
-        let statement = if successor == Successor::EndWithKeys { END_WITH_KEYS } else { REPLACE };
+        let mut version = Version::of(sealed, entry, now)?;
+        if successor == Successor::Version {
+            match self.writer.store(Way::Next, version).await? {
+                Some(passed_over) => version = passed_over,
+                None => return Ok(()),
+            }
+        }
+        let statement = match successor {
+            Successor::Version => REPLACE,
+            Successor::End => END,
+            Successor::EndWithKeys => END_WITH_KEYS,
+        };
+        self.store_alone("records::replace", statement, &version).await
+    }
+
+    /// One version in a statement of its own.
+    async fn store_alone(
+        &self,
+        name: &'static str,
+        statement: &str,
+        version: &Version,
+    ) -> Result<(), StorageError> {
         let affected = self
             .database
-            .run("records::replace", async |client| {
+            .run(name, async |client| {
                 let statement = client.prepare_cached(statement).await?;
-                Ok(client
-                    .execute(
-                        &statement,
-                        &[
-                            place.tenant.as_uuid(),
-                            &place.collection.as_str(),
-                            &place.record.as_str(),
-                            &i64::from(place.version.get()),
-                            &deleted,
-                            &columns.headers,
-                            &columns.values,
-                            &columns.now,
-                            entry.entry_id().as_uuid(),
-                            &entry.bytes(),
-                        ],
-                    )
-                    .await?)
+                Ok(client.execute(&statement, &version.parameters()).await?)
             })
             .await?;
         one_row(affected)
@@ -255,9 +227,9 @@ const INSERT_WITHOUT_SUBJECT: &str = "/* storage::records::insert */ \
         VALUES ($1, $2, $3, $4, $5, false, $6, $7, $8, $8, $9)) \
     INSERT INTO audit_outbox (tenant_id, entry_id, entry) VALUES ($1, $9, $10)";
 
-/// The statement that replaces a version, with what more it needs and what more it does.
+/// The statement that replaces a version: whether with the record's end, what more it needs and what more it does.
 macro_rules! replace {
-    ($guard:literal, $more:literal) => {
+    ($deleted:literal, $guard:literal, $more:literal) => {
         concat!(
             "/* storage::records::replace */ \
     WITH old AS ( \
@@ -269,7 +241,8 @@ macro_rules! replace {
         WHERE s.state = 'active' FOR KEY SHARE OF s), \
     current AS ( \
         SELECT old.* FROM old \
-        WHERE (old.subject_id IS NULL OR EXISTS (SELECT 1 FROM active_subject))",
+        WHERE old.subject_id IS NOT DISTINCT FROM $5::uuid \
+          AND (old.subject_id IS NULL OR EXISTS (SELECT 1 FROM active_subject))",
             $guard,
             "), \
     kept AS ( \
@@ -278,7 +251,9 @@ macro_rules! replace {
         SELECT tenant_id, collection, record_id, version, subject_id, deleted, seal_headers, sealed_values, created_at, \
                updated_at, expires_at, audit_entry_id FROM current), \
     replaced AS ( \
-        UPDATE record SET version = $4, deleted = $5, seal_headers = $6, sealed_values = $7, updated_at = $8, \
+        UPDATE record SET version = $4, deleted = ",
+            $deleted,
+            ", seal_headers = $6, sealed_values = $7, updated_at = $8, \
                           audit_entry_id = $9 \
         FROM current \
         WHERE record.tenant_id = current.tenant_id AND record.collection = current.collection \
@@ -291,29 +266,63 @@ macro_rules! replace {
 }
 use replace;
 
-const REPLACE: &str = replace!("", "");
+const REPLACE: &str = replace!("false", "", "");
+
+const END: &str = replace!("true", "", "");
 
 const END_WITH_KEYS: &str = replace!(
+    "true",
     "",
     ", destruction AS ( \
         INSERT INTO key_destruction (tenant_id, record_id, collection, subject_id, requested_at) \
         SELECT tenant_id, record_id, collection, subject_id, $8 FROM current)"
 );
 
-/// The columns of a version.
-struct Columns {
+/// The columns of a version and of its audit entry.
+struct Version {
+    tenant: Uuid,
+    collection: String,
+    record: String,
+    number: i64,
+    subject: Option<Uuid>,
     headers: Vec<u8>,
     values: Vec<u8>,
     now: jiff::Timestamp,
+    entry_id: Uuid,
+    entry: Vec<u8>,
 }
 
-impl Columns {
-    fn of(sealed: &SealedRecord, now: Timestamp) -> Result<Self, StorageError> {
+impl Version {
+    fn of(sealed: &SealedRecord, entry: &OutboxBytes, now: Timestamp) -> Result<Self, StorageError> {
+        let place = sealed.place();
         Ok(Self {
+            tenant: *place.tenant.as_uuid(),
+            collection: place.collection.as_str().to_owned(),
+            record: place.record.as_str().to_owned(),
+            number: i64::from(place.version.get()),
+            subject: place.subject.map(|id| *id.as_uuid()),
             headers: encode_seals(sealed.seals()),
             values: encode_fields(sealed.fields())?,
             now: instant(now)?,
+            entry_id: *entry.entry_id().as_uuid(),
+            entry: entry.bytes().to_vec(),
         })
+    }
+
+    /// $1 to $10 of every statement that stores one version.
+    fn parameters(&self) -> [&(dyn ToSql + Sync); 10] {
+        [
+            &self.tenant,
+            &self.collection,
+            &self.record,
+            &self.number,
+            &self.subject,
+            &self.headers,
+            &self.values,
+            &self.now,
+            &self.entry_id,
+            &self.entry,
+        ]
     }
 }
 
