@@ -7,11 +7,12 @@ use uuid::Uuid;
 
 use super::create_many::Together;
 use super::open::key_owner;
+use super::seal::classes_of;
 use super::{Created, Error, Service, Written};
 use crate::crypto::{PlainField, SealPlace, SealedRecord};
 use crate::domain::action::Action;
 use crate::domain::context::OperationContext;
-use crate::domain::id::{FieldId, FieldName, RecordId, RecordVersion, SubjectId, uuid_v7};
+use crate::domain::id::{FieldId, FieldName, KeyOwner, RecordId, RecordVersion, SubjectId, uuid_v7};
 use crate::domain::idempotency::IdempotencyKey;
 use crate::policy::{Collection, KeyScope, ParseMode, ParsedField, ParsedFields, Permit, SubjectRule, View};
 use crate::storage::SubjectRow;
@@ -62,7 +63,7 @@ impl Service {
     ) -> Result<Written, Error> {
         let Draft { subject, fields, written } = draft;
         let id = uuid_v7(self.clock(), self.random())?;
-        let (subject, row) = self.subject_of(permit, subject, id).await?;
+        let (subject, row) = self.subject_of(permit, subject, id, &fields).await?;
         let sealed = self.seal_new(permit, id, subject, row, &fields).await?;
         drop(fields);
         let at = self.clock.now();
@@ -124,9 +125,17 @@ impl Service {
         permit: &Permit,
         named: Option<SubjectId>,
         record: Uuid,
+        fields: &[PlainField],
     ) -> Result<(SubjectId, SubjectRow), Error> {
         let Some(subject) = named else { return Ok((SubjectId::from_uuid(record), SubjectRow::New)) };
-        // Asked before a key is made for it; the insert asks again under a lock.
+        // The insert asks under a lock, and it alone decides. Asked beforehand only where a key may have to be made, which
+        // must not be for somebody who is not there.
+        let is_sealed_by_subject = permit.collection().key_scope() == KeyScope::Subject;
+        let owner = KeyOwner::Subject(subject);
+        if is_sealed_by_subject && self.keys.holds_sealing_keys(permit.tenant(), &owner, &classes_of(fields))
+        {
+            return Ok((subject, SubjectRow::Existing));
+        }
         if self.records.subject_is_active(permit.tenant(), subject).await? {
             Ok((subject, SubjectRow::Existing))
         } else {

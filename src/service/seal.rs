@@ -13,6 +13,12 @@ use crate::policy::Permit;
 /// Keys for the classes of one record.
 pub(super) type SealingKeys = Vec<(DataClass, Arc<SubjectKey>)>;
 
+/// The classes that occur, in the order of their seals.
+pub(super) fn classes_of(fields: &[PlainField]) -> Vec<DataClass> {
+    let occurs = |class: &DataClass| fields.iter().any(|field| field.class == *class);
+    DataClass::ALL.into_iter().filter(occurs).collect()
+}
+
 impl Service {
     /// The active keys of `owner` for the classes of `fields`; made and committed first where there are none.
     pub(super) async fn sealing_keys(
@@ -23,10 +29,7 @@ impl Service {
         fields: &[PlainField],
     ) -> Result<SealingKeys, Error> {
         self.gate.pass_to_keys()?;
-        let classes: Vec<DataClass> = DataClass::ALL
-            .into_iter()
-            .filter(|class| fields.iter().any(|field| field.class == *class))
-            .collect();
+        let classes = classes_of(fields);
         let keys = self.keys.sealing_keys(permit.tenant(), owner, &classes, is_new).await?;
         Ok(classes.into_iter().zip(keys).collect())
     }

@@ -207,6 +207,15 @@ impl KeyRing {
         Ok(self.inner.tenant_keys.get(TenantKeyPlace { tenant, kind, key_id }).await?.value)
     }
 
+    /// Whether the active keys of an owner for all of `classes` are in memory.
+    pub fn holds_sealing_keys(&self, tenant: TenantId, owner: &KeyOwner, classes: &[DataClass]) -> bool {
+        let is_held = |class: &DataClass| {
+            let slot = self.inner.sealing_slot(tenant, owner, *class);
+            slot.is_some_and(|slot| self.inner.find_cached(&slot).is_some())
+        };
+        classes.iter().all(is_held)
+    }
+
     /// The active key of an owner for one class; see [`Self::sealing_keys`].
     pub async fn sealing_key(
         &self,
@@ -296,12 +305,15 @@ impl Inner {
         owner: &KeyOwner,
         class: DataClass,
     ) -> Option<Arc<SubjectKey>> {
+        self.cached(&self.sealing_slot(tenant, owner, class)?)
+    }
+
+    /// Which key seals, as far as that was read lately.
+    fn sealing_slot(&self, tenant: TenantId, owner: &KeyOwner, class: DataClass) -> Option<Slot> {
         let (id, read_at) = self.sealing.get(&(tenant, owner.clone(), class))?;
         let age = self.clock.now().as_micros().saturating_sub(read_at.as_micros());
-        if !(0..self.lives.soft_micros).contains(&age) {
-            return None;
-        }
-        self.cached(&Slot { tenant, owner: owner.clone(), class, id })
+        let is_fresh = (0..self.lives.soft_micros).contains(&age);
+        is_fresh.then(|| Slot { tenant, owner: owner.clone(), class, id })
     }
 
     async fn look_up(&self, tenant: TenantId, owner: &KeyOwner, found: &mut Found) -> Result<(), KeyError> {
