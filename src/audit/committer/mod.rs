@@ -62,7 +62,18 @@ impl From<NoRandomness> for CommitError {
 /// The handle that use cases hold; cheap to clone.
 #[derive(Clone)]
 pub struct Committer {
+    handle: Arc<Handle>,
+}
+
+/// What all clones of a [`Committer`] hold together; with the last of them no more entries come.
+struct Handle {
     shared: Arc<Shared>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
 }
 
 /// What handle and engine both see.
@@ -117,7 +128,8 @@ impl Committer {
         for chain in chains {
             engines.spawn(Engine::new(Arc::clone(&sink), Arc::clone(&shared), chain).run());
         }
-        Ok((Self { shared: Arc::clone(&shared) }, Drain { shared, engines }))
+        let handle = Arc::new(Handle { shared: Arc::clone(&shared) });
+        Ok((Self { handle }, Drain { shared, engines }))
     }
 
     /// Puts the entries of one request into the log, together and in order, and waits until they are durable.
@@ -126,7 +138,7 @@ impl Committer {
     /// waits. `Err` after acceptance means only that the caller must not answer.
     pub async fn submit(&self, drafts: Vec<EntryDraft>) -> Result<Receipt, CommitError> {
         let reply = self.accept(&drafts)?;
-        match tokio::time::timeout(self.shared.deadline, reply).await {
+        match tokio::time::timeout(self.handle.shared.deadline, reply).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(CommitError::Stopped),
             Err(_) => Err(CommitError::Late),
@@ -136,22 +148,22 @@ impl Committer {
     /// The entry of a write, to be committed with the data and not through the queue. A draft without a tenant has no
     /// place in the outbox; it is filed under the nil tenant, the service's own.
     pub fn outbox_entry(&self, draft: &EntryDraft) -> Result<OutboxEntry, CommitError> {
-        let encoded = self.shared.scribe.write(draft)?;
+        let encoded = self.handle.shared.scribe.write(draft)?;
         let tenant = encoded.tenant.unwrap_or(TenantId::from_uuid(uuid::Uuid::nil()));
         Ok(OutboxEntry::new(encoded.id, tenant, encoded.into_unchained()))
     }
 
     /// The most entries that one request may submit: a request is never split over two batches.
     pub fn largest_request(&self) -> usize {
-        self.shared.batch_entries
+        self.handle.shared.batch_entries
     }
 
     pub fn status(&self) -> CommitterStatus {
-        let failing = self.shared.failing_since.load(Ordering::Relaxed);
+        let failing = self.handle.shared.failing_since.load(Ordering::Relaxed);
         CommitterStatus {
-            waiting_entries: self.shared.waiting.load(Ordering::Relaxed),
-            committed_entries: self.shared.committed.load(Ordering::Relaxed),
-            committed_batches: self.shared.batches.load(Ordering::Relaxed),
+            waiting_entries: self.handle.shared.waiting.load(Ordering::Relaxed),
+            committed_entries: self.handle.shared.committed.load(Ordering::Relaxed),
+            committed_batches: self.handle.shared.batches.load(Ordering::Relaxed),
             failing_since: (failing != 0).then(|| Timestamp::from_micros(failing)),
         }
     }
@@ -164,18 +176,19 @@ impl Committer {
         if drafts.is_empty() {
             return Err(CommitError::Empty);
         }
-        if drafts.len() > self.shared.batch_entries {
+        if drafts.len() > self.handle.shared.batch_entries {
             return Err(CommitError::TooMany);
         }
-        self.shared.reserve(drafts.len())?;
-        let encoded = drafts.iter().map(|draft| self.shared.scribe.write(draft)).collect::<Result<_, _>>();
+        self.handle.shared.reserve(drafts.len())?;
+        let encoded =
+            drafts.iter().map(|draft| self.handle.shared.scribe.write(draft)).collect::<Result<_, _>>();
         let sent = encoded.map_err(CommitError::from).and_then(|entries| {
             let (reply, answer) = oneshot::channel();
-            self.shared.queue().put(Job { entries, reply: Some(reply) })?;
-            self.shared.wake.notify_one();
+            self.handle.shared.queue().put(Job { entries, reply: Some(reply) })?;
+            self.handle.shared.wake.notify_one();
             Ok(answer)
         });
-        sent.inspect_err(|_| self.shared.free(drafts.len()))
+        sent.inspect_err(|_| self.handle.shared.free(drafts.len()))
     }
 }
 
@@ -204,11 +217,17 @@ impl Shared {
     }
 }
 
-/// Ends the committer in order. Dropped instead, it ends at once.
+/// Ends the committer in order. Dropped instead, it goes on until every handle is gone and everything is confirmed.
 #[must_use = "without it a stop may lose entries that were accepted"]
 pub struct Drain {
     shared: Arc<Shared>,
     engines: JoinSet<()>,
+}
+
+impl Drop for Drain {
+    fn drop(&mut self) {
+        self.engines.detach_all();
+    }
 }
 
 impl Drain {
