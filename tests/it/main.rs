@@ -24,6 +24,7 @@ mod door_handshake;
 mod door_hostile;
 mod door_pki;
 mod door_reload;
+mod door_scan;
 mod door_slow;
 mod door_stand;
 mod faults_database;
