@@ -77,6 +77,19 @@ fn block(method: u8, path: &str, headers: &[(&str, &str)]) -> Vec<u8> {
     block
 }
 
+/// Fields as they are, each a literal that is not put into the table.
+pub fn literal_block(fields: &[(&[u8], &[u8])]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        block.push(0x00);
+        for text in [name, value] {
+            block.push(u8::try_from(text.len()).ok().filter(|length| *length < 127).unwrap());
+            block.extend_from_slice(text);
+        }
+    }
+    block
+}
+
 pub fn get(stream: u32, path: &str) -> Vec<u8> {
     frame(HEADERS, END_STREAM | END_HEADERS, stream, &get_block(path))
 }

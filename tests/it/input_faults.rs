@@ -180,6 +180,12 @@ impl Scene {
             case("PATCH UPLOAD", &[zero, octets], "Zq7MarkZq7Mark", large),
             case(
                 "PATCH UPLOAD",
+                &[zero, octets, ("content-encoding", "gzip")],
+                MARK,
+                (415, "encoding_unsupported"),
+            ),
+            case(
+                "PATCH UPLOAD",
                 &[zero, ("content-type", "text/zq7mark")],
                 MARK,
                 (415, "media_type_unsupported"),
