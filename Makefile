@@ -14,7 +14,7 @@ SEED ?= 1
 HERE := $(dir $(realpath $(lastword $(MAKEFILE_LIST))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test check bench chaos fuzz fmt tools
+.PHONY: help demo dev test check scan bench chaos fuzz fmt tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,10 @@ check: tools ## rustfmt, clippy, cargo-deny (bans, licences, sources), typos
 	PATH="$(CURDIR)/$(TOOLS)/check/bin:$$PATH" $(CARGO) deny --log-level error check bans licenses sources
 	PATH="$(CURDIR)/$(TOOLS)/check/bin:$$PATH" typos
 
+# Beside what the tests do with openssl (tests/it/door_scan.rs).
+scan: $(TOOLS)/scan/bin/sslyze ## a TLS scanner on the running service; fails on a finding (infra/README.md)
+	$(TOOLS)/scan/bin/python infra/scan.py $(CARGO) run --quiet -- dev --one-cluster --ephemeral
+
 bench: ## the benchmarks, in release mode
 	$(CARGO) bench --bench load -- $(ARGS)
 
@@ -46,6 +50,10 @@ fuzz: $(TOOLS)/fuzz/bin/cargo-fuzz ## one fuzz target under libFuzzer (TARGET=va
 	mkdir -p fuzz/corpus/$(TARGET)
 	RUSTC_BOOTSTRAP=1 PATH="$(CURDIR)/$(TOOLS)/fuzz/bin:$$PATH" $(CARGO) fuzz run --sanitizer none $(TARGET) \
 		fuzz/corpus/$(TARGET) fuzz/seeds/$(TARGET) -- -max_total_time=$(SECONDS) -max_len=65536
+
+$(TOOLS)/scan/bin/sslyze:
+	python3 -m venv $(TOOLS)/scan
+	$(TOOLS)/scan/bin/python -m pip install --quiet --disable-pip-version-check --no-input 'sslyze~=6.3'
 
 fmt: ## format the code
 	$(CARGO) fmt

@@ -67,6 +67,20 @@ async fn bodies_that_are_no_json_object_of_the_documented_form() {
     }
     let found = post(&portal, "/api/v1/patients", "application/json", deep.into_bytes()).await;
     assert_eq!((found.0, found.1.as_str(), found.2[0].as_str()), (422, "fields_invalid", "not_an_object"));
+    // As deep in the other envelopes, and in members that they do not have.
+    let nest =
+        |before: &str| format!("{before}{}{}}}", "[".repeat(200_000), "]".repeat(200_000)).into_bytes();
+    for (path, body) in [
+        ("/api/v1/patients/batch", nest("{\"records\":")),
+        ("/api/v1/messages/batch/read", nest("{\"ids\":")),
+        ("/api/v1/patients", nest("{\"subject\":")),
+        ("/api/v1/patients", nest("{\"Zq7Mark\":")),
+        ("/api/v1/patients", nest("")),
+    ] {
+        let found = post(&portal, path, "application/json", body).await;
+        assert_eq!((found.0, found.2), (400, vec![]), "{path}: {}", found.1);
+        assert!(["body_shape", "body_not_json"].contains(&found.1.as_str()), "{path}: {}", found.1);
+    }
     assert_unmarked(&strongroom).await;
 }
 
@@ -247,6 +261,18 @@ async fn paths_and_methods_that_are_none() {
         ("GET /api/v1/patients/ID%2F", 404, "record_not_found"),
         ("GET /api/v1/patients/Zq7Mark'%20OR%201=1", 404, "record_not_found"),
         ("GET /api/v1/patients/%2561", 404, "record_not_found"),
+        ("GET /api/v1/patients/ID%0d%0aZq7Mark:1", 404, "record_not_found"),
+        ("GET /api/v1/patients/ID;Zq7Mark", 404, "record_not_found"),
+        ("GET /api/v1/patients/ID%3Fview=Zq7Mark", 404, "record_not_found"),
+        ("GET /api/v1/patients/%c0%ae%c0%ae", 404, "collection_unknown"),
+        ("GET /api/v1/patients/./ID", 404, "route_unknown"),
+        ("GET /api/v1//patients/ID", 404, "route_unknown"),
+        ("GET /api/v1\\patients\\ID", 404, "route_unknown"),
+        ("GET /%61pi/v1/patients/ID", 404, "route_unknown"),
+        ("GET /API/v1/patients/ID", 404, "route_unknown"),
+        ("GET http://Zq7Mark/api/v1/patients/%00", 404, "record_not_found"),
+        ("CONNECT zq7mark:443", 404, "route_unknown"),
+        ("OPTIONS *", 404, "route_unknown"),
         ("GET /api/v1/patients/LONG", 404, "record_not_found"),
         ("GET /api/v1/patients/ID?fields=Zq7Mark", 400, "query_invalid"),
         ("GET /api/v1/patients/ID?Zq7Mark=%ff", 400, "query_invalid"),

@@ -1,6 +1,7 @@
 //! No plaintext at rest and no secret in sight: marked values go through every way in and every failure, and then all
 //! that is on disk, all that was logged and all that was answered is searched for them, in every usual spelling.
 
+mod core;
 mod keys;
 mod memory;
 mod search;
@@ -300,6 +301,11 @@ impl Scene {
         let log = self.strongroom.log().join("\n");
         assert!(log.contains("storage.failed") && log.contains("record.integrity_failed"));
         search.none_in(&format!("{what} in the service's log"), log.as_bytes());
+        let metrics = self.strongroom.client("operator").await.get("/metrics").await.text().await.unwrap();
+        assert!(
+            metrics.contains("code=\"fields_invalid\"") && metrics.contains("code=\"record_unreadable\"")
+        );
+        search.none_in(&format!("{what} in the metrics"), metrics.as_bytes());
     }
 
     /// A key is in the process's memory while it lives, and gone after; of values, nothing is left when their connections

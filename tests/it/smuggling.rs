@@ -3,6 +3,10 @@
 
 use serde_json::json;
 
+use crate::door_frames::{
+    DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PATIENCE, Peer, RST_STREAM, frame, literal_block,
+    post_block,
+};
 use crate::support::samples::small_patient;
 use crate::support::{Raw, Strongroom};
 
@@ -92,4 +96,99 @@ async fn what_hides_behind_an_ambiguous_request_is_never_read() {
         "all on record"
     );
     assert!(strongroom.entries_of("record.read").await.is_empty());
+}
+
+/// A name, and what is added to the fields of a good request, or put in the place of some.
+type Twist = (&'static str, &'static [(&'static str, &'static str)]);
+
+/// What HTTP/2 must not carry (RFC 9113 section 8), because a proxy that hands it on as HTTP/1.1 makes two requests of it, or
+/// another one. A value of "-" takes the field away.
+const TWISTS: &[Twist] = &[
+    ("a transfer coding", &[("transfer-encoding", "chunked")]),
+    ("a header of the connection", &[("connection", "keep-alive")]),
+    ("another one", &[("proxy-connection", "close")]),
+    ("an upgrade", &[("upgrade", "h2c")]),
+    ("a coding that is not trailers", &[("te", "gzip")]),
+    ("a name in capitals", &[("X-A", "b")]),
+    ("a name with a space", &[("x a", "b")]),
+    ("a name with a colon", &[("x-a: b\r\nx-c", "d")]),
+    ("a value with a line", &[("x-a", "b\r\nx-purpose-of-use: HPAYMT")]),
+    ("a value with a bare LF", &[("x-a", "b\nx-c: d")]),
+    ("a value with a NUL", &[("x-a", "b\0c")]),
+    ("no method", &[(":method", "-")]),
+    ("no path", &[(":path", "-")]),
+    ("an empty path", &[(":path", "")]),
+    ("a path without a slash", &[(":path", "api/v1/patients")]),
+    ("a path with a request line", &[(":path", "/livez HTTP/1.1\r\nhost: y\r\n\r\nGET /livez")]),
+    ("a method with a request line", &[(":method", "GET /livez HTTP/1.1\r\n\r\nGET")]),
+    ("an authority with a line", &[(":authority", "x\r\nx-a: b")]),
+    ("a pseudo-field that there is not", &[(":x", "y")]),
+    ("a status", &[(":status", "200")]),
+    ("a length without a body", &[("content-length", "5")]),
+    ("two lengths", &[("content-length", "0"), ("content-length", "5")]),
+    ("a length that is none", &[("content-length", "+0")]),
+];
+
+#[tokio::test]
+async fn what_http_2_must_not_carry_is_never_carried_out() {
+    let strongroom = Strongroom::start().await;
+    let portal = strongroom.client("portal").await.with_purpose("TREAT");
+    let path = format!("/api/v1/patients/{}", portal.create_patient(small_patient()).await);
+    let raw: Raw = strongroom.raw_client("portal").await;
+    let good = [
+        (":method", "GET"),
+        (":scheme", "https"),
+        (":path", &path),
+        (":authority", "localhost"),
+        ("x-purpose-of-use", "TREAT"),
+    ];
+    let send = async |fields: &[(&str, &str)]| {
+        let fields: Vec<(&[u8], &[u8])> =
+            fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
+        let mut peer = Peer::over(raw.open_for(b"h2").await).await;
+        peer.say(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &literal_block(&fields))).await;
+        peer
+    };
+    assert_eq!(send(&good).await.answer(1).await.0, 200, "the request without a twist");
+    for (name, twist) in TWISTS {
+        let mut fields: Vec<(&str, &str)> =
+            good.into_iter().filter(|(field, _)| twist.iter().all(|(other, _)| field != other)).collect();
+        let twist = twist.iter().filter(|(_, value)| *value != "-");
+        // Pseudo-fields come first.
+        let (pseudo, plain): (Vec<(&str, &str)>, _) = twist.partition(|(field, _)| field.starts_with(':'));
+        fields.splice(..0, pseudo);
+        fields.extend(plain);
+        is_refused(name, &mut send(&fields).await).await;
+    }
+    let twice = [good[0], good[1], good[2], (":path", "/livez"), good[3], good[4]];
+    is_refused("two paths", &mut send(&twice).await).await;
+    let late = [good[0], good[1], good[3], good[4], good[2]];
+    is_refused("a path after the headers", &mut send(&late).await).await;
+    assert_eq!(strongroom.entries_of("record.read").await.len(), 1, "only the good one was carried out");
+
+    // A body that is shorter or longer than it says.
+    for (name, body) in [("too short", &b"{}"[..]), ("too long", b"{\"fields\":{}}")] {
+        let mut peer = Peer::over(raw.open_for(b"h2").await).await;
+        let headers =
+            [("content-type", "application/json"), ("x-purpose-of-use", "TREAT"), ("content-length", "5")];
+        let head = frame(HEADERS, END_HEADERS, 1, &post_block("/api/v1/patients", &headers));
+        peer.say(&[head, frame(DATA, END_STREAM, 1, body)].concat()).await;
+        is_refused(name, &mut peer).await;
+    }
+    let stored = strongroom.data().await.query_one("SELECT count(*) FROM record", &[]).await.unwrap();
+    assert_eq!(stored.get::<_, i64>(0), 1);
+}
+
+/// The stream or the connection ends with an error of the protocol, or the answer is 400.
+async fn is_refused(name: &str, peer: &mut Peer) {
+    loop {
+        let heard = tokio::time::timeout(PATIENCE, peer.frame()).await.expect(name);
+        let Some(heard) = heard else { panic!("{name}: closed without a word") };
+        match heard.kind {
+            RST_STREAM | GOAWAY => return assert_ne!(heard.error(), 0, "{name}"),
+            // :status 400 in the static table (RFC 7541 appendix A).
+            HEADERS => return assert_eq!(heard.payload[0], 0x8c, "{name}: {:?}", heard.payload),
+            _ => {}
+        }
+    }
 }

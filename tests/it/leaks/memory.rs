@@ -1,4 +1,5 @@
-//! A live process's memory: what a core of it would hold.
+//! A live process's memory. What is searched is all that it could write to or read and that is in memory, code left out: whatever a core
+//! would hold (`core(5)`: mappings that are anonymous, or private and changed), and more.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -9,7 +10,7 @@ use super::search::Search;
 
 const PAGE: u64 = 4096;
 
-/// What is found in everything that the process can write to and that is in memory, and where. What goes under the search
+/// What is found in everything that the process can read and that is in memory, its code left out, and where. What goes under the search
 /// is searched as far as it can be read.
 pub fn found(process_id: u32, search: &Search) -> Vec<String> {
     let proc = PathBuf::from(format!("/proc/{process_id}"));
@@ -20,7 +21,7 @@ pub fn found(process_id: u32, search: &Search) -> Vec<String> {
     for line in maps.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         let (range, rights) = (words[0], words[1]);
-        if !rights.starts_with("rw") {
+        if !rights.starts_with('r') || rights.contains('x') {
             continue;
         }
         let (start, end) = range.split_once('-').unwrap();

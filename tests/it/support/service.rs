@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -26,6 +26,8 @@ pub struct ServiceOptions {
     pub databases: Option<Databases>,
     /// Parts to run on; default: the shared ones.
     pub rig: Option<Arc<Rig>>,
+    /// Where it runs, with cores allowed that are as large as they like.
+    pub core_directory: Option<PathBuf>,
 }
 
 /// A service that ends with this value.
@@ -38,6 +40,7 @@ pub struct Strongroom {
     rig: Option<Arc<Rig>>,
     directory: PathBuf,
     environment: Vec<(String, String)>,
+    core_directory: Option<PathBuf>,
     log: Arc<Mutex<Vec<String>>>,
 }
 
@@ -78,9 +81,10 @@ impl Strongroom {
         ];
         environment.extend(options.settings);
         let log = Arc::new(Mutex::new(Vec::new()));
-        let (child, address) = launch(&site.config_file, &environment, &log).await;
+        let core_directory = options.core_directory;
+        let (child, address) = launch(&site.config_file, &environment, core_directory.as_deref(), &log).await;
         let child = Mutex::new(child);
-        Self { child, address, policy_directory, databases, rig, directory, environment, log }
+        Self { child, address, policy_directory, databases, rig, directory, environment, core_directory, log }
     }
 
     /// Waits until `/readyz` says so.
@@ -189,6 +193,18 @@ impl Strongroom {
         child.wait().unwrap();
     }
 
+    /// SIGABRT, as of a defect that aborts; how it ended.
+    pub async fn crash(&self) -> ExitStatus {
+        signal(self.process_id(), rustix::process::Signal::ABORT);
+        let mut status = None;
+        eventually("the service crashes", async || {
+            status = self.child.lock().unwrap().try_wait().unwrap();
+            status.is_some()
+        })
+        .await;
+        status.unwrap()
+    }
+
     /// SIGSTOP: connections stay open and nothing answers.
     pub fn freeze(&self) {
         signal(self.process_id(), rustix::process::Signal::STOP);
@@ -209,7 +225,8 @@ impl Strongroom {
     pub async fn relaunch(&mut self) {
         let mut environment = self.environment.clone();
         environment.push(("STRONGROOM__SERVER__LISTEN".into(), self.address.to_string()));
-        let (child, address) = launch(&self.site().await.config_file, &environment, &self.log).await;
+        let cores = self.core_directory.as_deref();
+        let (child, address) = launch(&self.site().await.config_file, &environment, cores, &self.log).await;
         assert_eq!(address, self.address);
         *self.child.lock().unwrap() = child;
     }
@@ -313,10 +330,16 @@ async fn site_of(rig: Option<&Rig>) -> &Site {
 async fn launch(
     config_file: &Path,
     environment: &[(String, String)],
+    core_directory: Option<&Path>,
     log: &Arc<Mutex<Vec<String>>>,
 ) -> (Child, SocketAddr) {
     let variables: HashMap<_, _> = environment.iter().cloned().collect();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_strongroom"))
+    let program = env!("CARGO_BIN_EXE_strongroom");
+    let mut command = match core_directory {
+        None => Command::new(program),
+        Some(directory) => with_cores(directory, &[program]),
+    };
+    let mut child = command
         .arg("serve")
         .arg("--config")
         .arg(config_file)
@@ -345,6 +368,14 @@ async fn launch(
         Ok(Ok(address)) => (child, address),
         _ => panic!("the service did not listen: {}", log.lock().unwrap().join("\n")),
     }
+}
+
+/// A program that may leave a core in `directory`, as far as this user may allow it.
+pub fn with_cores(directory: &Path, program: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -c unlimited || ulimit -c \"$(ulimit -H -c)\"; exec \"$@\"", "sh"]);
+    command.args(program).current_dir(directory);
+    command
 }
 
 fn listening(line: &str) -> Option<SocketAddr> {
