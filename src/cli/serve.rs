@@ -67,6 +67,7 @@ pub async fn serve(path: &Path) -> Result<()> {
         document_bytes: config.limits.document_bytes,
         request_timeout: Duration::from_millis(config.limits.request_timeout_ms),
         metrics,
+        openapi: http::openapi::OpenApiCache::default(),
     };
     let ended = run_door(&config, listener, &tls, app, &mut workers, clock, unfit).await;
     workers.shutdown().await;

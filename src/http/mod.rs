@@ -10,6 +10,7 @@ mod files;
 mod framing;
 mod health;
 mod idempotency;
+pub mod openapi;
 mod operation;
 mod pages;
 mod place;
@@ -44,6 +45,7 @@ pub struct App {
     /// After this long a request is answered 503, whatever it waits for.
     pub request_timeout: Duration,
     pub metrics: Renderer,
+    pub openapi: openapi::OpenApiCache,
 }
 
 /// The whole interface. Every route, the fallbacks included, is behind [`caller::enter`], and whatever becomes of a request

@@ -5,7 +5,7 @@ use axum::http::Method;
 use axum::routing::{MethodRouter, on};
 use std::sync::Arc;
 
-use super::{App, audit, batch, files, health, pages, records};
+use super::{App, audit, batch, files, health, openapi, pages, records};
 
 macro_rules! operations {
     ($($(#[$doc:meta])* $name:ident = $method:ident $route:literal => $handler:path;)+) => {
@@ -35,6 +35,8 @@ macro_rules! operations {
 operations! {
     /// A page of the audit log.
     ReadEvents = GET "/api/v1/audit/events" => audit::events;
+    /// The interface, as a document for programs.
+    OpenApi = GET "/api/v1/openapi.json" => openapi::read;
     /// Whether the process answers.
     Live = GET "/livez" => health::live;
     /// Whether every part answers.

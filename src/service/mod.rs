@@ -41,7 +41,7 @@ use crate::audit::Committer;
 use crate::domain::clock::{Clock, SharedClock};
 use crate::domain::random::{Random, SharedRandom};
 use crate::keys::{KeyRing, Transit};
-use crate::policy::{Authoriser, Collection};
+use crate::policy::{Authoriser, Collection, PolicySet};
 use crate::storage::{AuditReader, RecordStore};
 
 /// What use cases work with. Made once at start; only the policy is ever swapped, whole.
@@ -93,6 +93,11 @@ impl Service {
     /// The collection of this name in the policy in force.
     pub fn collection(&self, name: &str) -> Option<Arc<Collection>> {
         self.policy.load().policy_set().collection(name).cloned()
+    }
+
+    /// The policy in force.
+    pub fn policy_set(&self) -> Arc<PolicySet> {
+        Arc::clone(self.policy.load().policy_set())
     }
 
     pub fn clock(&self) -> &dyn Clock {

@@ -41,6 +41,8 @@ mod local;
 mod logs;
 mod metrics;
 mod migrations;
+mod openapi;
+mod openapi_fields;
 mod parts;
 mod policy_fields;
 mod policy_load;

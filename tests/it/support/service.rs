@@ -113,6 +113,12 @@ impl Strongroom {
         self.client_with(role, san).await.0
     }
 
+    /// A tenant's id, by its name in `identities.toml`.
+    pub fn tenant(&self, name: &str) -> uuid::Uuid {
+        let identities = Identities::load(&self.policy_directory.join("identities.toml")).unwrap();
+        *identities.tenant(name).unwrap().as_uuid()
+    }
+
     /// A client with a fresh certificate for any URI, and the certificate's files.
     pub async fn client_with(&self, role: &'static str, uri: &str) -> (Client, ClientFiles) {
         self.client_for(role, uri, 3_600).await

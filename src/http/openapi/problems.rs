@@ -1,0 +1,200 @@
+//! Which problem documents an operation answers with. The match is by problem and exhaustive, so a new problem does not
+//! compile until somebody says where a client meets it; every refusal that a test sees is looked up in the document
+//! (`tests/it/support/contract.rs`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value, json};
+
+use super::super::problem_kind::ProblemKind;
+use super::reference;
+use crate::domain::value::ValueError;
+use crate::http::Operation;
+use crate::policy::FieldFaultCode;
+
+/// What the answers of one operation have in common with those of others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Traits {
+    is_of_a_collection: bool,
+    is_of_a_record: bool,
+    /// The body is JSON.
+    takes_json: bool,
+    is_tus: bool,
+    /// Values are opened or sealed.
+    uses_keys: bool,
+    /// A role may lack it.
+    is_decided: bool,
+}
+
+impl Traits {
+    const fn of(operation: Operation) -> Self {
+        use Operation::{
+            AppendUpload, CancelUpload, Create, CreateMany, Live, Metrics, OpenApi, Read, ReadEvents,
+            ReadFile, ReadMany, Ready, StartUpload, Update, UploadState,
+        };
+        let is_open = matches!(operation, Live | Ready | OpenApi);
+        let is_of_a_collection = !is_open && !matches!(operation, ReadEvents | Metrics);
+        let is_tus = matches!(operation, StartUpload | UploadState | AppendUpload | CancelUpload);
+        let takes_json = matches!(operation, Create | CreateMany | ReadMany | Update);
+        Self {
+            is_of_a_collection,
+            is_of_a_record: is_of_a_collection
+                && !matches!(operation, Create | CreateMany | ReadMany | Operation::List),
+            takes_json,
+            is_tus,
+            uses_keys: is_tus || takes_json || matches!(operation, Read | ReadFile),
+            is_decided: !is_open,
+        }
+    }
+}
+
+/// Whether a client may meet the problem at the operation.
+fn applies(kind: ProblemKind, operation: Operation) -> bool {
+    use Operation::{
+        AppendUpload, CancelUpload, Create, CreateMany, Delete, History, List, Read, ReadEvents, ReadFile,
+        ReadMany, StartUpload, Update, UploadState,
+    };
+    let traits = Traits::of(operation);
+    let is_one_of = |those: &[Operation]| those.contains(&operation);
+    match kind {
+        ProblemKind::AuditUnavailable
+        | ProblemKind::CertificateExpired
+        | ProblemKind::CertificateRequired
+        | ProblemKind::CertificateRevoked
+        | ProblemKind::IdentityUnlisted
+        | ProblemKind::Internal
+        | ProblemKind::PurposeUnknown
+        | ProblemKind::RandomnessUnavailable
+        | ProblemKind::RequestAmbiguous
+        | ProblemKind::RevocationUnknown => true,
+        // Paths and methods that are not in this document.
+        ProblemKind::MethodNotAllowed | ProblemKind::RouteUnknown => false,
+        ProblemKind::ActionNotAllowed
+        | ProblemKind::DataUnavailable
+        | ProblemKind::PurposeNotAllowed
+        | ProblemKind::PurposeRequired => traits.is_decided,
+        ProblemKind::CollectionUnknown => traits.is_of_a_collection,
+        ProblemKind::RecordNotFound => traits.is_of_a_record,
+        ProblemKind::KeysUnavailable => traits.uses_keys,
+        ProblemKind::DeadlineExceeded => operation != AppendUpload,
+        ProblemKind::BodyIncomplete
+        | ProblemKind::EncodingUnsupported
+        | ProblemKind::MediaTypeUnsupported => traits.takes_json || operation == AppendUpload,
+        ProblemKind::BodyNotJson
+        | ProblemKind::BodyNotUtf8
+        | ProblemKind::BodyShape
+        | ProblemKind::BodyTooLarge => traits.takes_json,
+        ProblemKind::BatchSize => is_one_of(&[CreateMany, ReadMany]),
+        ProblemKind::IdempotencyKeyInvalid
+        | ProblemKind::IdempotencyKeyReused
+        | ProblemKind::SubjectRule
+        | ProblemKind::SubjectUnknown => is_one_of(&[Create, CreateMany]),
+        ProblemKind::FieldsInvalid => is_one_of(&[Create, CreateMany, Update]),
+        ProblemKind::FieldNotAllowed => traits.takes_json || traits.is_tus || is_one_of(&[Read, ReadFile]),
+        ProblemKind::IfMatchInvalid => is_one_of(&[Update, Delete]),
+        ProblemKind::VersionStale => is_one_of(&[Update, Delete]),
+        ProblemKind::IfMatchRequired => operation == Update,
+        ProblemKind::RecordQueryInvalid => operation == Read,
+        ProblemKind::PageQueryInvalid => is_one_of(&[List, History]),
+        ProblemKind::FileQueryInvalid => operation == ReadFile,
+        ProblemKind::EventsQueryInvalid => operation == ReadEvents,
+        ProblemKind::RecordUnreadable => {
+            traits.is_tus || is_one_of(&[Create, CreateMany, Read, Update, ReadFile])
+        }
+        ProblemKind::TusVersion => traits.is_tus,
+        ProblemKind::DocumentNotFound => traits.is_tus || operation == ReadFile,
+        ProblemKind::UploadNotFound => is_one_of(&[UploadState, AppendUpload, CancelUpload]),
+        ProblemKind::UploadHeadersInvalid => is_one_of(&[StartUpload, AppendUpload]),
+        ProblemKind::DocumentTooLarge => is_one_of(&[StartUpload, AppendUpload]),
+        ProblemKind::UploadOffset | ProblemKind::UploadTooLittle => operation == AppendUpload,
+    }
+}
+
+/// Status → codes.
+fn codes(operation: Operation) -> BTreeMap<u16, BTreeSet<&'static str>> {
+    let mut codes: BTreeMap<u16, BTreeSet<&'static str>> = BTreeMap::new();
+    for kind in ProblemKind::ALL.iter().filter(|kind| applies(**kind, operation)) {
+        codes.entry(kind.status().as_u16()).or_default().insert(kind.code());
+    }
+    codes
+}
+
+/// Adds an operation's refusals to the answers that the document's operations share.
+pub(super) fn add_responses(operation: Operation, responses: &mut Map<String, Value>) {
+    for (status, codes) in codes(operation) {
+        responses.insert(name(operation, status), response(operation, status, &codes));
+    }
+}
+
+/// The refusals of an operation, as its `responses`.
+pub(super) fn responses(operation: Operation) -> impl Iterator<Item = (String, Value)> {
+    codes(operation)
+        .into_keys()
+        .map(move |status| (status.to_string(), reference("responses", &name(operation, status))))
+}
+
+fn name(operation: Operation, status: u16) -> String {
+    format!("{operation:?}.{status}")
+}
+
+fn response(operation: Operation, status: u16, codes: &BTreeSet<&'static str>) -> Value {
+    let mut headers = Map::new();
+    headers.insert("X-Request-Id".to_owned(), reference("headers", "RequestId"));
+    if matches!(status, 429 | 503) {
+        headers.insert("Retry-After".to_owned(), reference("headers", "RetryAfter"));
+    }
+    let about: Vec<String> = codes.iter().map(|code| format!("`{code}`")).collect();
+    let mut response = json!({ "description": about.join(", "), "headers": headers });
+    let schema = json!({
+        "allOf": [
+            reference("schemas", "Problem"),
+            { "properties": { "status": { "const": status }, "code": { "enum": codes } } },
+        ],
+    });
+    // The answer to a HEAD has no body to say why.
+    let has_body = operation.method() != axum::http::Method::HEAD;
+    if let Some(members) = response.as_object_mut().filter(|_| has_body) {
+        members.insert("content".to_owned(), json!({ "application/problem+json": { "schema": schema } }));
+    }
+    response
+}
+
+/// RFC 9457; `type` is "about:blank", so `title` is the status phrase.
+pub(super) fn schema() -> Value {
+    json!({
+        "type": "object", "additionalProperties": false,
+        "description": "A refusal (RFC 9457). Programs act on `code`; nothing in it repeats what was sent.",
+        "required": ["type", "title", "status", "code", "detail"],
+        "properties": {
+            "type": { "const": "about:blank" },
+            "title": { "type": "string", "description": "The phrase of the status." },
+            "status": { "type": "integer" },
+            "code": { "type": "string", "pattern": "^[a-z0-9_]+$" },
+            "detail": { "type": "string", "description": "For people: what to do about it." },
+            "errors": {
+                "type": "array", "minItems": 1, "maxItems": 256, "items": reference("schemas", "ProblemField"),
+            },
+        },
+    })
+}
+
+/// One field's part of a problem.
+pub(super) fn field_schema() -> Value {
+    use FieldFaultCode::{DuplicateField, NotAnObject, NothingToChange, Required, UnknownField};
+    let own =
+        [NotAnObject, UnknownField, DuplicateField, Required, NothingToChange].map(FieldFaultCode::code);
+    let codes: BTreeSet<&str> =
+        own.into_iter().chain(ValueError::ALL.map(ValueError::code)).chain(["not_allowed"]).collect();
+    json!({
+        "type": "object", "additionalProperties": false, "required": ["code"],
+        "properties": {
+            "record": {
+                "type": "integer", "minimum": 0, "description": "The place of the record in a batch, from 0.",
+            },
+            "field": {
+                "type": "string", "description": "Absent where the body named a field that does not exist.",
+            },
+            "code": { "enum": codes },
+        },
+    })
+}
