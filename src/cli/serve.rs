@@ -144,6 +144,7 @@ fn spawn_workers(
     workers.spawn(jobs::key_destruction::keep(Arc::clone(service)));
     workers.spawn(jobs::uploads::keep(Arc::clone(service)));
     workers.spawn(jobs::parts::watch(Arc::clone(service)));
+    workers.spawn(jobs::limits::keep(Arc::clone(service)));
     Ok(())
 }
 

@@ -126,6 +126,9 @@ async fn admit(app: &App, presented: Presented, id: RequestId) -> Result<Caller,
     };
     let actor = Actor { identity, certificate, source, person: None };
     let caller = Caller { actor, id, trace: presented.trace, purpose: None };
+    let context = caller.clone().operation(presented.route);
+    app.service.charge_client(&context).await?;
+    app.service.charge_person(&context).await?;
     if presented.is_ambiguous {
         return Err(deny(app, caller, presented.route, ProblemKind::RequestAmbiguous).await.closing());
     }

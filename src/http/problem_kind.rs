@@ -101,6 +101,10 @@ kinds! {
         "send at least 65536 bytes in one request, or all that is left of the document";
     IfMatchRequired = PRECONDITION_REQUIRED, "if_match_required",
         "send If-Match with the ETag of the version you changed";
+    RateLimited = TOO_MANY_REQUESTS, "rate_limited",
+        "you, or the person you act for, ask too often; wait as many seconds as Retry-After says";
+    VolumeLimited = TOO_MANY_REQUESTS, "volume_limited",
+        "you, or the person you act for, have read as many records as the limit gives; wait as many seconds as Retry-After says";
 
     Internal = INTERNAL_SERVER_ERROR, "internal", "the service failed; nothing was revealed";
     RecordUnreadable = INTERNAL_SERVER_ERROR, "record_unreadable",

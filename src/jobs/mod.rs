@@ -1,9 +1,10 @@
 //! Background workers: revocation lists, changed files, the check of the databases and of Vault's keys, expired idempotency keys, keys of deleted
-//! records, abandoned uploads, which parts are down, the size of the metrics. Each ends with the task set that holds it.
+//! records, abandoned uploads, which parts are down, refusals that were only counted, the size of the metrics. Each ends with the task set that holds it.
 
 pub mod fitness;
 pub mod idempotency;
 pub mod key_destruction;
+pub mod limits;
 pub mod metrics;
 pub mod parts;
 pub mod policy_reload;

@@ -13,6 +13,7 @@ mod error;
 mod gate;
 mod history;
 mod key_destruction;
+mod limits;
 mod list;
 mod metrics;
 mod open;
@@ -32,6 +33,7 @@ pub use audit_read::{EventsAnswer, EventsRequest};
 pub use create_many::NewItem;
 pub use documents::{Append, DocumentAnswer, DocumentField, DocumentStream, UploadState};
 pub use error::{Error, Part};
+pub use limits::Limit;
 pub use parts::PartDown;
 pub use read::{ReadRequest, RequestedView};
 pub use read_many::ManyAnswer;
@@ -55,6 +57,7 @@ pub struct Service {
     clock: SharedClock,
     random: SharedRandom,
     gate: gate::Gate,
+    uses: limits::Uses,
     parts_seen: parts::Seen,
     key_destruction: key_destruction::Wanted,
     uploads_ended: documents::Ended,
@@ -84,6 +87,7 @@ impl Service {
             clock: parts.clock,
             random: parts.random,
             gate: gate::Gate::default(),
+            uses: limits::Uses::default(),
             parts_seen: parts::Seen::default(),
             key_destruction: key_destruction::Wanted::default(),
             uploads_ended: documents::Ended::default(),

@@ -126,6 +126,7 @@ impl Service {
 
     /// Records an orderly stop.
     pub async fn note_stop(&self) {
+        self.report_refusals(true).await;
         self.note(EntryDraft::of_service(Act::ServiceStop, Outcome::SUCCESS)).await;
     }
 

@@ -36,6 +36,7 @@ names! {
     REQUEST = Histogram "strongroom_request_duration_seconds" ["route" "method" "status"] "Requests, from their head to the head of their answer";
     PROBLEM = Counter "strongroom_problems_total" ["code"] "Answers that were problem documents";
     IN_FLIGHT = Gauge "strongroom_requests_in_flight" [] "Requests being worked on";
+    LIMITED = Counter "strongroom_limited_total" ["limit" "whose"] "Requests refused by a limit: of requests or records, of a client or a person";
     CONNECTIONS = Gauge "strongroom_connections_open" [] "Connections open, handshakes not counted";
     ACCEPTED = Counter "strongroom_connections_accepted_total" [] "TCP connections taken";
     TURNED_AWAY = Counter "strongroom_connections_turned_away_total" [] "Connections closed because there were too many";
@@ -82,6 +83,12 @@ pub fn install() -> Result<Renderer, BuildError> {
         }
     }
     metrics_process::Collector::default().describe();
+    // There from the start, so that the first refusal is an increase.
+    for limit in ["requests", "records"] {
+        for whose in ["client", "person"] {
+            counter!(LIMITED, "limit" => limit, "whose" => whose).absolute(0);
+        }
+    }
     gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     Ok(renderer)
 }
@@ -106,6 +113,11 @@ pub fn request(route: &'static str, method: &'static str, status: u16, took: Dur
 
 pub fn problem(code: &'static str) {
     counter!(PROBLEM, "code" => code).increment(1);
+}
+
+/// A refusal by a limit; both words are program text.
+pub fn limited(limit: &'static str, whose: &'static str) {
+    counter!(LIMITED, "limit" => limit, "whose" => whose).increment(1);
 }
 
 /// Counts a request as being worked on for as long as it lives.

@@ -37,6 +37,7 @@ mod keys_transit;
 mod keys_vault;
 mod layout;
 mod leaks;
+mod limits;
 mod local;
 mod logs;
 mod metrics;

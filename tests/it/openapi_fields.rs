@@ -69,7 +69,8 @@ fn values(field_type: FieldType) -> BoxedStrategy<Value> {
         FieldType::Mrn => text("[A-Za-z0-9-]{0,70}"),
         FieldType::Code => text("[ -~|]{0,12}"),
         FieldType::Integer => {
-            prop_oneof![any::<i64>().prop_map(Value::from), any::<f64>().prop_map(Value::from)].boxed()
+            let near = ((-1_i64 << 54)..(1 << 54)).prop_map(Value::from);
+            prop_oneof![near, any::<f64>().prop_map(Value::from)].boxed()
         }
         FieldType::Decimal => prop_oneof![
             text("-?[0-9]{0,40}\\.?[0-9]{0,5}([eE]-?[0-9]{1,2})?"),

@@ -65,6 +65,7 @@ fn applies(kind: ProblemKind, operation: Operation) -> bool {
         | ProblemKind::Internal
         | ProblemKind::PurposeUnknown
         | ProblemKind::RandomnessUnavailable
+        | ProblemKind::RateLimited
         | ProblemKind::RequestAmbiguous
         | ProblemKind::RevocationUnknown => true,
         // Paths and methods that are not in this document.
@@ -101,6 +102,7 @@ fn applies(kind: ProblemKind, operation: Operation) -> bool {
         ProblemKind::RecordUnreadable => {
             traits.is_tus || is_one_of(&[Create, CreateMany, Read, Update, ReadFile])
         }
+        ProblemKind::VolumeLimited => is_one_of(&[Read, ReadMany, ReadFile]),
         ProblemKind::TusVersion => traits.is_tus,
         ProblemKind::DocumentNotFound => traits.is_tus || operation == ReadFile,
         ProblemKind::UploadNotFound => is_one_of(&[UploadState, AppendUpload, CancelUpload]),
