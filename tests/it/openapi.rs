@@ -152,11 +152,11 @@ async fn answers_about_files_are_what_the_document_says() {
     let subject = made(&portal, "patients", &json!({ "fields": patient() })).await;
     let id = made(&portal, "documents", &document(&subject)).await;
     let path = format!("/api/v1/documents/{id}/files/content");
-    let begin = async || {
+    let start = async || {
         let request = portal.request(Method::POST, &path).header("upload-length", "10");
         request.header("upload-metadata", "filetype YXBwbGljYXRpb24vcGRm").send().await.unwrap()
     };
-    let begun = begin().await;
+    let begun = start().await;
     let upload = begun.headers()["location"].to_str().unwrap().to_owned();
     check_answer(&Method::POST, begun).await;
     check_answer(&Method::HEAD, portal.request(Method::HEAD, &upload).send().await.unwrap()).await;
@@ -165,7 +165,7 @@ async fn answers_about_files_are_what_the_document_says() {
     check_answer(&Method::GET, portal.get(&path).await).await;
     let shown = check_answer(&Method::GET, portal.get(&format!("/api/v1/documents/{id}")).await).await;
     assert_eq!(shown["fields"]["content"], json!({ "bytes": 10, "media_type": "application/pdf" }));
-    let second = begin().await.headers()["location"].to_str().unwrap().to_owned();
+    let second = start().await.headers()["location"].to_str().unwrap().to_owned();
     check_answer(&Method::DELETE, portal.delete(&second).await).await;
     check_answer(&Method::DELETE, portal.delete(&second).await).await;
     let other = portal.request(Method::HEAD, &upload).header("tus-resumable", "0.2.2").send().await.unwrap();

@@ -169,12 +169,14 @@ impl Scene {
             (Caller::Expired, _) => Some((0, "not_in_date")),
             (Caller::Unlisted, _) => Some((403, "identity_unlisted")),
             (_, Live | Ready | OpenApi) => None,
-            (Caller::WithoutPermission, _) => Some((403, "action_not_allowed")),
-            // What policy gives to nobody, or an operator's: the service is of all tenants.
+            // Metrics are an operator's, of whatever tenant: they are of all tenants together.
+            (Caller::WithoutPermission, _) | (Caller::OtherTenant, Metrics) => {
+                Some((403, "action_not_allowed"))
+            }
+            // What policy gives to nobody.
             (Caller::WrongPurpose | Caller::OtherTenant, _) if !self.is_for_somebody(place) => {
                 Some((403, "action_not_allowed"))
             }
-            (Caller::OtherTenant, Metrics) => Some((403, "action_not_allowed")),
             (Caller::WrongPurpose, _) => Some((403, "purpose_not_allowed")),
             (Caller::OtherTenant, ReadEvents | ReadMany | List) => None,
             // A record would be about somebody of another tenant.

@@ -139,7 +139,12 @@ fn reference(kind: &str, name: &str) -> Value {
 }
 
 fn object(properties: Map<String, Value>, required: &[&str]) -> Value {
-    json!({ "type": "object", "additionalProperties": false, "properties": properties, "required": required })
+    let mut schema = Map::new();
+    schema.insert("type".to_owned(), json!("object"));
+    schema.insert("additionalProperties".to_owned(), json!(false));
+    schema.insert("properties".to_owned(), properties.into());
+    schema.insert("required".to_owned(), json!(required));
+    schema.into()
 }
 
 /// The document of the policy that was last asked about.
@@ -159,8 +164,9 @@ impl OpenApiCache {
         }
         let body = Bytes::from(document(policy).to_string());
         let digest = ring::digest::digest(&ring::digest::SHA256, &body);
-        let tag: String = digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        let etag = HeaderValue::from_str(&format!("\"{tag}\"")).unwrap_or(HeaderValue::from_static("\"\""));
+        let tag = digest.as_ref().first_chunk().map_or(0, |bytes| u128::from_be_bytes(*bytes));
+        let etag =
+            HeaderValue::from_str(&format!("\"{tag:032x}\"")).unwrap_or(HeaderValue::from_static("\"\""));
         let served = Arc::new(Served { policy: policy.hash().to_owned(), body, etag });
         self.0.store(Some(Arc::clone(&served)));
         served

@@ -12,40 +12,34 @@ use crate::domain::value::ValueError;
 use crate::http::Operation;
 use crate::policy::FieldFaultCode;
 
-/// What the answers of one operation have in common with those of others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Traits {
-    is_of_a_collection: bool,
-    is_of_a_record: bool,
-    /// The body is JSON.
-    takes_json: bool,
-    is_tus: bool,
-    /// Values are opened or sealed.
-    uses_keys: bool,
-    /// A role may lack it.
-    is_decided: bool,
+/// Everybody who is listed may.
+const fn is_open(operation: Operation) -> bool {
+    matches!(operation, Operation::Live | Operation::Ready | Operation::OpenApi)
 }
 
-impl Traits {
-    const fn of(operation: Operation) -> Self {
-        use Operation::{
-            AppendUpload, CancelUpload, Create, CreateMany, Live, Metrics, OpenApi, Read, ReadEvents,
-            ReadFile, ReadMany, Ready, StartUpload, Update, UploadState,
-        };
-        let is_open = matches!(operation, Live | Ready | OpenApi);
-        let is_of_a_collection = !is_open && !matches!(operation, ReadEvents | Metrics);
-        let is_tus = matches!(operation, StartUpload | UploadState | AppendUpload | CancelUpload);
-        let takes_json = matches!(operation, Create | CreateMany | ReadMany | Update);
-        Self {
-            is_of_a_collection,
-            is_of_a_record: is_of_a_collection
-                && !matches!(operation, Create | CreateMany | ReadMany | Operation::List),
-            takes_json,
-            is_tus,
-            uses_keys: is_tus || takes_json || matches!(operation, Read | ReadFile),
-            is_decided: !is_open,
-        }
-    }
+const fn is_of_a_collection(operation: Operation) -> bool {
+    !is_open(operation) && !matches!(operation, Operation::ReadEvents | Operation::Metrics)
+}
+
+const fn is_of_a_record(operation: Operation) -> bool {
+    use Operation::{Create, CreateMany, List, ReadMany};
+    is_of_a_collection(operation) && !matches!(operation, Create | CreateMany | ReadMany | List)
+}
+
+/// The body is JSON.
+const fn takes_json(operation: Operation) -> bool {
+    use Operation::{Create, CreateMany, ReadMany, Update};
+    matches!(operation, Create | CreateMany | ReadMany | Update)
+}
+
+const fn is_tus(operation: Operation) -> bool {
+    use Operation::{AppendUpload, CancelUpload, StartUpload, UploadState};
+    matches!(operation, StartUpload | UploadState | AppendUpload | CancelUpload)
+}
+
+/// Values are opened or sealed.
+const fn uses_keys(operation: Operation) -> bool {
+    is_tus(operation) || takes_json(operation) || matches!(operation, Operation::Read | Operation::ReadFile)
 }
 
 /// Whether a client may meet the problem at the operation.
@@ -54,7 +48,6 @@ fn applies(kind: ProblemKind, operation: Operation) -> bool {
         AppendUpload, CancelUpload, Create, CreateMany, Delete, History, List, Read, ReadEvents, ReadFile,
         ReadMany, StartUpload, Update, UploadState,
     };
-    let traits = Traits::of(operation);
     let is_one_of = |those: &[Operation]| those.contains(&operation);
     match kind {
         ProblemKind::AuditUnavailable
@@ -73,41 +66,43 @@ fn applies(kind: ProblemKind, operation: Operation) -> bool {
         ProblemKind::ActionNotAllowed
         | ProblemKind::DataUnavailable
         | ProblemKind::PurposeNotAllowed
-        | ProblemKind::PurposeRequired => traits.is_decided,
-        ProblemKind::CollectionUnknown => traits.is_of_a_collection,
-        ProblemKind::RecordNotFound => traits.is_of_a_record,
-        ProblemKind::KeysUnavailable => traits.uses_keys,
+        | ProblemKind::PurposeRequired => !is_open(operation),
+        ProblemKind::CollectionUnknown => is_of_a_collection(operation),
+        ProblemKind::RecordNotFound => is_of_a_record(operation),
+        ProblemKind::KeysUnavailable => uses_keys(operation),
         ProblemKind::DeadlineExceeded => operation != AppendUpload,
         ProblemKind::BodyIncomplete
         | ProblemKind::EncodingUnsupported
-        | ProblemKind::MediaTypeUnsupported => traits.takes_json || operation == AppendUpload,
+        | ProblemKind::MediaTypeUnsupported => takes_json(operation) || operation == AppendUpload,
         ProblemKind::BodyNotJson
         | ProblemKind::BodyNotUtf8
         | ProblemKind::BodyShape
-        | ProblemKind::BodyTooLarge => traits.takes_json,
+        | ProblemKind::BodyTooLarge => takes_json(operation),
         ProblemKind::BatchSize => is_one_of(&[CreateMany, ReadMany]),
         ProblemKind::IdempotencyKeyInvalid
         | ProblemKind::IdempotencyKeyReused
         | ProblemKind::SubjectRule
         | ProblemKind::SubjectUnknown => is_one_of(&[Create, CreateMany]),
         ProblemKind::FieldsInvalid => is_one_of(&[Create, CreateMany, Update]),
-        ProblemKind::FieldNotAllowed => traits.takes_json || traits.is_tus || is_one_of(&[Read, ReadFile]),
-        ProblemKind::IfMatchInvalid => is_one_of(&[Update, Delete]),
-        ProblemKind::VersionStale => is_one_of(&[Update, Delete]),
+        ProblemKind::FieldNotAllowed => {
+            takes_json(operation) || is_tus(operation) || is_one_of(&[Read, ReadFile])
+        }
+        ProblemKind::IfMatchInvalid | ProblemKind::VersionStale => is_one_of(&[Update, Delete]),
         ProblemKind::IfMatchRequired => operation == Update,
         ProblemKind::RecordQueryInvalid => operation == Read,
         ProblemKind::PageQueryInvalid => is_one_of(&[List, History]),
         ProblemKind::FileQueryInvalid => operation == ReadFile,
         ProblemKind::EventsQueryInvalid => operation == ReadEvents,
         ProblemKind::RecordUnreadable => {
-            traits.is_tus || is_one_of(&[Create, CreateMany, Read, Update, ReadFile])
+            is_tus(operation) || is_one_of(&[Create, CreateMany, Read, Update, ReadFile])
         }
         ProblemKind::VolumeLimited => is_one_of(&[Read, ReadMany, ReadFile]),
-        ProblemKind::TusVersion => traits.is_tus,
-        ProblemKind::DocumentNotFound => traits.is_tus || operation == ReadFile,
+        ProblemKind::TusVersion => is_tus(operation),
+        ProblemKind::DocumentNotFound => is_tus(operation) || operation == ReadFile,
         ProblemKind::UploadNotFound => is_one_of(&[UploadState, AppendUpload, CancelUpload]),
-        ProblemKind::UploadHeadersInvalid => is_one_of(&[StartUpload, AppendUpload]),
-        ProblemKind::DocumentTooLarge => is_one_of(&[StartUpload, AppendUpload]),
+        ProblemKind::UploadHeadersInvalid | ProblemKind::DocumentTooLarge => {
+            is_one_of(&[StartUpload, AppendUpload])
+        }
         ProblemKind::UploadOffset | ProblemKind::UploadTooLittle => operation == AppendUpload,
     }
 }

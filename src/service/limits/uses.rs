@@ -58,12 +58,16 @@ impl Whose {
     }
 }
 
+/// Tenant and name.
+type ClientKey = (TenantId, Arc<str>);
+/// Tenant, issuer and id.
+type PersonKey = (TenantId, Arc<str>, Arc<str>);
+
 /// Everybody's use.
 pub(in crate::service) struct Uses {
     /// One for each listed client that has ever asked.
-    clients: RwLock<HashMap<(TenantId, Arc<str>), Arc<Use>>>,
-    /// By tenant, issuer and id.
-    persons: Cache<(TenantId, Arc<str>, Arc<str>), Arc<Use>>,
+    clients: RwLock<HashMap<ClientKey, Arc<Use>>>,
+    persons: Cache<PersonKey, Arc<Use>>,
     /// Those who have refusals that no entry tells of yet.
     unreported: Mutex<Vec<(Arc<Use>, Limit)>>,
 }

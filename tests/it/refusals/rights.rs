@@ -132,8 +132,8 @@ fn fields(collection: &str) -> Vec<String> {
 /// A field that a PATCH changes, and its value: the last of the sample, as the file declares them.
 pub fn change(collection: &Collection) -> (String, Value) {
     let sample = sample(collection.name().as_str(), "");
-    let name = collection.fields().iter().rev().map(|field| field.name.as_str());
-    let name = name.filter(|name| !sample["fields"][name].is_null()).next().unwrap();
+    let mut names = collection.fields().iter().rev().map(|field| field.name.as_str());
+    let name = names.find(|name| !sample["fields"][name].is_null()).unwrap();
     (name.to_owned(), sample["fields"][name].clone())
 }
 

@@ -197,7 +197,7 @@ async fn clients(strongroom: &Strongroom) -> (BTreeMap<String, Client>, BTreeMap
     let mut twinned = text.clone();
     for block in text.split("[[client]]").skip(1).filter(|block| block.contains(&listed)) {
         if !block.contains("name = \"portal\"") {
-            twinned.push_str(&format!("\n[[client]]{}", block.replace(NORTH, SOUTH)));
+            twinned.extend(["\n[[client]]", &block.replace(NORTH, SOUTH)]);
         }
     }
     assert!(text.contains(&twins));
