@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::collections::{members, schema_of};
 use super::parameters::{self, parameter};
-use super::problems::responses;
+use super::problems::{not_let_in, responses};
 use super::{object, reference};
 use crate::http::Operation;
 use crate::policy::Collection;
@@ -101,11 +101,8 @@ fn body(operation: Operation, collection: Option<&Collection>) -> Option<Value> 
 }
 
 fn answers(operation: Operation, collection: Option<&Collection>) -> Map<String, Value> {
-    let mut answers: Map<String, Value> = responses(operation).collect();
-    for (status, answer) in successes(operation, collection) {
-        answers.insert(status.to_owned(), answer);
-    }
-    answers
+    let successes = successes(operation, collection).into_iter();
+    successes.map(|(status, answer)| (status.to_owned(), answer)).chain(responses(operation)).collect()
 }
 
 fn successes(operation: Operation, collection: Option<&Collection>) -> Vec<(&'static str, Value)> {
@@ -169,9 +166,8 @@ fn file_success(operation: Operation) -> (&'static str, Value) {
 
 /// `/readyz` tells of parts that are down in a document of its own; everything else that ends in a 503 is a problem.
 fn not_ready() -> Value {
-    let problem = json!({ "schema": reference("schemas", "Problem") });
     let readiness = json!({ "schema": reference("schemas", "Readiness") });
-    let content = json!({ "application/json": readiness, "application/problem+json": problem });
+    let content = json!({ "application/json": readiness, "application/problem+json": not_let_in() });
     with_content(answer("They do not, or nobody can be let in.", &[]), content)
 }
 

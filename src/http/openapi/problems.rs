@@ -118,7 +118,8 @@ fn codes(operation: Operation) -> BTreeMap<u16, BTreeSet<&'static str>> {
 
 /// Adds an operation's refusals to the answers that the document's operations share.
 pub(super) fn add_responses(operation: Operation, responses: &mut Map<String, Value>) {
-    for (status, codes) in codes(operation) {
+    let all = codes(operation).into_iter();
+    for (status, codes) in all.filter(|(status, _)| !is_mixed(operation, *status)) {
         responses.insert(name(operation, status), response(operation, status, &codes));
     }
 }
@@ -127,7 +128,13 @@ pub(super) fn add_responses(operation: Operation, responses: &mut Map<String, Va
 pub(super) fn responses(operation: Operation) -> impl Iterator<Item = (String, Value)> {
     codes(operation)
         .into_keys()
+        .filter(move |status| !is_mixed(operation, *status))
         .map(move |status| (status.to_string(), reference("responses", &name(operation, status))))
+}
+
+/// `/readyz` tells of parts that are down with 503, in a document of its own.
+fn is_mixed(operation: Operation, status: u16) -> bool {
+    operation == Operation::Ready && status == 503
 }
 
 fn name(operation: Operation, status: u16) -> String {
@@ -142,18 +149,28 @@ fn response(operation: Operation, status: u16, codes: &BTreeSet<&'static str>) -
     }
     let about: Vec<String> = codes.iter().map(|code| format!("`{code}`")).collect();
     let mut response = json!({ "description": about.join(", "), "headers": headers });
-    let schema = json!({
-        "allOf": [
-            reference("schemas", "Problem"),
-            { "properties": { "status": { "const": status }, "code": { "enum": codes } } },
-        ],
-    });
+    let schema = schema_of(status, codes);
     // The answer to a HEAD has no body to say why.
     let has_body = operation.method() != axum::http::Method::HEAD;
     if let Some(members) = response.as_object_mut().filter(|_| has_body) {
         members.insert("content".to_owned(), json!({ "application/problem+json": { "schema": schema } }));
     }
     response
+}
+
+fn schema_of(status: u16, codes: &BTreeSet<&'static str>) -> Value {
+    json!({
+        "allOf": [
+            reference("schemas", "Problem"),
+            { "properties": { "status": { "const": status }, "code": { "enum": codes } } },
+        ],
+    })
+}
+
+/// The content of an answer of `/readyz` with 503 that is no readiness.
+pub(super) fn not_let_in() -> Value {
+    let codes = codes(Operation::Ready).remove(&503).unwrap_or_default();
+    json!({ "schema": schema_of(503, &codes) })
 }
 
 /// RFC 9457; `type` is "about:blank", so `title` is the status phrase.
