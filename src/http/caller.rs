@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use tracing::Instrument;
 
 use super::App;
+use super::attempt::Attempt;
 use super::door::PeerAddress;
 use super::framing::is_ambiguous;
 use super::operation::template;
@@ -80,8 +81,10 @@ async fn serve(app: &App, mut request: Request, next: Next, id: RequestId, trace
     let route = presented.route;
     let response = match admit(app, presented, id).await {
         Ok(caller) => {
+            let attempt = Attempt::of(&mut request, caller.clone()).await;
             request.extensions_mut().insert(caller);
-            next.run(request).await
+            let response = next.run(request).await;
+            attempt.settle(app, response).await
         }
         Err(problem) => problem.into_response(),
     };
@@ -139,7 +142,7 @@ async fn admit(app: &App, presented: Presented, id: RequestId) -> Result<Caller,
 pub async fn deny(app: &App, caller: Caller, route: &'static str, kind: ProblemKind) -> Problem {
     let context = caller.operation(route);
     match app.service.note_access_denied(&context, kind.code()).await {
-        Ok(()) => Problem::of(kind),
+        Ok(()) => Problem::of(kind).on_record(),
         Err(error) => Problem::from(error),
     }
 }

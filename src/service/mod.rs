@@ -29,6 +29,7 @@ use arc_swap::ArcSwap;
 
 pub use answer::{Created, RecordAnswer, Written};
 pub use audit_read::{EventsAnswer, EventsRequest};
+pub use authorise::Attempted;
 pub use create_many::NewItem;
 pub use documents::{Append, DocumentAnswer, DocumentField, DocumentStream, UploadState};
 pub use error::{Error, Part};

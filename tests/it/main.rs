@@ -31,6 +31,7 @@ mod fitness;
 mod frontends;
 mod fuzz;
 mod idempotency;
+mod input_faults;
 mod keys_bootstrap;
 mod keys_ring;
 mod keys_transit;
