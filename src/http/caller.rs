@@ -22,6 +22,7 @@ use crate::domain::actor::{Actor, CertificateFacts};
 use crate::domain::context::{OperationContext, RequestFacts};
 use crate::domain::id::{RequestId, uuid_v7};
 use crate::domain::purpose::Purpose;
+use crate::service::Error;
 use crate::tls::Refusal;
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -52,7 +53,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        parts.extensions.get::<Self>().cloned().ok_or_else(no_certificate)
+        parts.extensions.get::<Self>().cloned().ok_or_else(not_through_the_door)
     }
 }
 
@@ -117,8 +118,8 @@ impl Presented {
 }
 
 async fn admit(app: &App, presented: Presented, id: RequestId) -> Result<Caller, Problem> {
-    let certificate = presented.certificate.ok_or_else(no_certificate)?;
-    let source = presented.source.ok_or_else(no_certificate)?.0;
+    let certificate = presented.certificate.ok_or_else(not_through_the_door)?;
+    let source = presented.source.ok_or_else(not_through_the_door)?.0;
     let identity = match app.admission.admit(&certificate, app.service.clock().now()) {
         Ok(identity) => identity,
         Err(refusal) => {
@@ -154,7 +155,7 @@ fn request_id(app: &App, headers: &HeaderMap) -> Result<RequestId, Problem> {
         Some(id) => Ok(id),
         None => uuid_v7(app.service.clock(), app.service.random())
             .map(RequestId::from_uuid)
-            .map_err(|error| Problem::from(crate::service::Error::from(error))),
+            .map_err(|error| Problem::from(Error::from(error))),
     }
 }
 
@@ -188,8 +189,9 @@ impl Trace {
     }
 }
 
-fn no_certificate() -> Problem {
-    Problem::of(ProblemKind::CertificateRequired).closing()
+/// The door gives each request its certificate's facts and its address; one without them is refused.
+fn not_through_the_door() -> Problem {
+    Problem::from(Error::Internal("a request did not come through the door")).closing()
 }
 
 const fn kind_of(refusal: Refusal) -> ProblemKind {

@@ -144,7 +144,10 @@ impl Problem {
                 Part::Randomness => ProblemKind::RandomnessUnavailable,
             }),
             Error::Tampered => Self::of(ProblemKind::RecordUnreadable),
-            Error::Internal(_) => Self::of(ProblemKind::Internal),
+            Error::Internal(defect) => {
+                tracing::error!(defect, "request.failed");
+                Self::of(ProblemKind::Internal)
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Error, Part, Service};
-use crate::audit::{Act, EntryDraft, Outcome, Receipt, RecordObject};
+use crate::audit::{Act, CommitError, EntryDraft, Outcome, Receipt, RecordObject};
 use crate::domain::action::Action;
 use crate::domain::context::OperationContext;
 use crate::domain::id::{FieldName, RecordId};
@@ -160,7 +160,10 @@ impl Service {
     pub(super) async fn commit_all(&self, drafts: Vec<EntryDraft>) -> Result<Receipt, Error> {
         self.audit.submit(drafts).await.map_err(|error| {
             tracing::warn!(error = %error, "audit.commit_failed");
-            Error::Unavailable(Part::Audit)
+            Error::Unavailable(match error {
+                CommitError::NoRandomness => Part::Randomness,
+                _ => Part::Audit,
+            })
         })
     }
 }

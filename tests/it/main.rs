@@ -49,6 +49,7 @@ mod policy_rules;
 mod policy_table;
 mod problems;
 mod purposes;
+mod randomness;
 mod record_keys;
 mod records_batch;
 mod records_create;

@@ -153,3 +153,45 @@ async fn a_hangup_signal_has_the_policy_read_again() {
     eventually("the change is taken up", async || portal.get(&path).await.status() == 403).await;
     assert_eq!(loads(&strongroom, "policy.load").await, [("success".into(), true)]);
 }
+
+/// A field that is dropped under its records is nobody's to change: it cannot be sealed again, since its type is unknown, and
+/// must not be lost, so a change of such a record fails as a whole and says nothing of why. Given back, all is as before.
+#[tokio::test]
+async fn a_record_with_a_field_that_was_dropped_is_not_changed() {
+    let strongroom = Strongroom::start().await;
+    let portal = strongroom.client("portal").await.with_purpose("TREAT");
+    let path =
+        format!("/api/v1/patients/{}", portal.create_patient(crate::support::samples::patient()).await);
+    let file = strongroom.policy_directory.join("collections/patients.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let tables: Vec<&str> = text.split("[[field]]").collect();
+    let (dropped, kept): (Vec<&str>, Vec<&str>) =
+        tables.into_iter().partition(|table| table.contains("name = \"gender\""));
+    let id = dropped[0].lines().find_map(|line| line.strip_prefix("id = ")).unwrap();
+    let without = kept.join("[[field]]").replace("retired_ids = []", &format!("retired_ids = [{id}]"));
+    replace_file(&file, &without);
+    let change = json!({ "fields": { "given_name": "Kimifusa" } });
+    eventually("the field is gone", async || {
+        portal.get(&format!("{path}?fields=gender")).await.status() == 400
+    })
+    .await;
+    let answer = portal.patch(&path, "\"1\"", &change).await;
+    assert_eq!(problem(answer).await, (500, "internal".into()));
+    let lines = strongroom.log();
+    assert!(
+        lines.iter().any(|line| line.contains("request.failed") && line.contains("a stored field is not in"))
+    );
+    let (record, etag) = portal.read(&path).await;
+    assert_eq!((etag.as_str(), record["fields"].get("gender")), ("\"1\"", None));
+    replace_file(&file, &text);
+    eventually("the field is back", async || {
+        portal.get(&format!("{path}?fields=gender")).await.status() == 200
+    })
+    .await;
+    assert_eq!(portal.patch(&path, "\"1\"", &change).await.status(), 200);
+    let (record, _) = portal.read(&path).await;
+    assert_eq!(
+        (&record["fields"]["gender"], &record["fields"]["given_name"]),
+        (&json!("female"), &json!("Kimifusa"))
+    );
+}
