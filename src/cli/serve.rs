@@ -66,6 +66,7 @@ pub async fn serve(path: &Path) -> Result<()> {
         batch_body_bytes: config.limits.batch_body_bytes,
         document_bytes: config.limits.document_bytes,
         request_timeout: Duration::from_millis(config.limits.request_timeout_ms),
+        stall_timeout: Duration::from_millis(config.limits.stall_timeout_ms),
         metrics,
     };
     let ended = run_door(&config, listener, &tls, app, &mut workers, clock, unfit).await;

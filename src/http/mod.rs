@@ -44,6 +44,8 @@ pub struct App {
     pub document_bytes: u64,
     /// After this long a request is answered 503, whatever it waits for.
     pub request_timeout: Duration,
+    /// An upload that goes on by less than [`door::PROGRESS_BYTES`] in this long is cut.
+    pub stall_timeout: Duration,
     pub metrics: Renderer,
 }
 

@@ -109,6 +109,7 @@ async fn open(databases: &Databases, random: SharedRandom) -> SocketAddr {
         batch_body_bytes: limits.batch_body_bytes,
         document_bytes: limits.document_bytes,
         request_timeout: Duration::from_millis(limits.request_timeout_ms),
+        stall_timeout: Duration::from_millis(limits.stall_timeout_ms),
         metrics: strongroom::telemetry::metrics::install().unwrap(),
     };
     let door = door::Door::new(tls, limits, clock);

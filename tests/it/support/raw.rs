@@ -11,6 +11,7 @@ use strongroom::devstack::ClientFiles;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// Opens a new HTTP/1.1 connection for each exchange.
 pub struct Raw {
@@ -48,11 +49,15 @@ impl Raw {
         self.send_bytes(&request).await
     }
 
-    pub async fn send_bytes(&self, request: &[u8]) -> RawAnswer {
+    /// A connection, for what is sent piece by piece or not read.
+    pub async fn open(&self) -> TlsStream<TcpStream> {
         let socket = TcpStream::connect(self.address).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
-        let stream = self.connector.connect(name, socket).await.unwrap();
-        let (mut reader, mut writer) = tokio::io::split(stream);
+        self.connector.connect(name, socket).await.unwrap()
+    }
+
+    pub async fn send_bytes(&self, request: &[u8]) -> RawAnswer {
+        let (mut reader, mut writer) = tokio::io::split(self.open().await);
         let mut bytes = Vec::new();
         // The server may answer and close before it has heard everything.
         let (_, _) = tokio::join!(writer.write_all(request), reader.read_to_end(&mut bytes));
@@ -61,7 +66,7 @@ impl Raw {
 }
 
 impl RawAnswer {
-    fn parse(bytes: &[u8]) -> Self {
+    pub fn parse(bytes: &[u8]) -> Self {
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("an answer with a head");
         let head = String::from_utf8(bytes[..end].to_vec()).unwrap().to_ascii_lowercase();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
