@@ -214,7 +214,11 @@ async fn run_door(
             }
         });
     let mut fault = None;
-    let end = end(unfit, &mut fault)?;
+    let (end, service) = (end(unfit, &mut fault)?, Arc::clone(&app.service));
+    let end = async move {
+        end.await;
+        service.begin_drain();
+    };
     tracing::info!(listen = %listener.local_addr()?, "service.listening");
     let drained = door::serve(door, listener, http::router(Arc::new(app)), end).await;
     if drained.cut > 0 {
@@ -254,6 +258,5 @@ fn end(
             _ = interrupt.recv() => {}
             Some(why) = unfit => *fault = Some(why),
         }
-        tracing::info!("service.stopping");
     })
 }

@@ -24,6 +24,7 @@ mod system;
 mod update;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
 
@@ -56,6 +57,7 @@ pub struct Service {
     clock: SharedClock,
     random: SharedRandom,
     gate: gate::Gate,
+    is_draining: AtomicBool,
     parts_seen: parts::Seen,
     key_destruction: key_destruction::Wanted,
     uploads_ended: documents::Ended,
@@ -85,6 +87,7 @@ impl Service {
             clock: parts.clock,
             random: parts.random,
             gate: gate::Gate::default(),
+            is_draining: AtomicBool::new(false),
             parts_seen: parts::Seen::default(),
             key_destruction: key_destruction::Wanted::default(),
             uploads_ended: documents::Ended::default(),

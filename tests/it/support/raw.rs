@@ -16,7 +16,7 @@ use tokio_rustls::client::TlsStream;
 /// Opens a new HTTP/1.1 connection for each exchange.
 pub struct Raw {
     address: SocketAddr,
-    connector: TlsConnector,
+    config: ClientConfig,
 }
 
 /// An answer, taken apart.
@@ -34,10 +34,9 @@ impl Raw {
         store.add_parsable_certificates(CertificateDer::pem_file_iter(roots).unwrap().map(Result::unwrap));
         let chain = CertificateDer::pem_file_iter(&files.certificate).unwrap().map(Result::unwrap).collect();
         let key = PrivateKeyDer::from_pem_file(&files.private_key).unwrap();
-        let mut config =
+        let config =
             ClientConfig::builder().with_root_certificates(store).with_client_auth_cert(chain, key).unwrap();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Self { address, connector: TlsConnector::from(Arc::new(config)) }
+        Self { address, config }
     }
 
     /// Sends `head` (its lines by LF, without the last empty one), then `body`, and reads until the server closes.
@@ -49,11 +48,17 @@ impl Raw {
         self.send_bytes(&request).await
     }
 
-    /// A connection, for what is sent piece by piece or not read.
+    /// A connection over HTTP/1.1, for what is sent piece by piece or not read.
     pub async fn open(&self) -> TlsStream<TcpStream> {
+        self.open_for(b"http/1.1").await
+    }
+
+    pub async fn open_for(&self, protocol: &[u8]) -> TlsStream<TcpStream> {
         let socket = TcpStream::connect(self.address).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
-        self.connector.connect(name, socket).await.unwrap()
+        let mut config = self.config.clone();
+        config.alpn_protocols = vec![protocol.to_vec()];
+        TlsConnector::from(Arc::new(config)).connect(name, socket).await.unwrap()
     }
 
     pub async fn send_bytes(&self, request: &[u8]) -> RawAnswer {
