@@ -68,9 +68,9 @@ acts! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Status {
     Success,
-    /// Policy, admission or a limit said no.
+    /// Policy, admission, a limit or a check of the input said no.
     Refused,
-    /// Allowed, but it did not happen: no such record, a part was down, the input did not fit.
+    /// Allowed, but it did not happen: no such record, another version, a part was down.
     Failed,
 }
 

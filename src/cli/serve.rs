@@ -66,6 +66,7 @@ pub async fn serve(path: &Path) -> Result<()> {
         batch_body_bytes: config.limits.batch_body_bytes,
         document_bytes: config.limits.document_bytes,
         request_timeout: Duration::from_millis(config.limits.request_timeout_ms),
+        stall_timeout: Duration::from_millis(config.limits.stall_timeout_ms),
         metrics,
         openapi: http::openapi::OpenApiCache::default(),
     };
@@ -216,7 +217,11 @@ async fn run_door(
             }
         });
     let mut fault = None;
-    let end = end(unfit, &mut fault)?;
+    let (end, service) = (end(unfit, &mut fault)?, Arc::clone(&app.service));
+    let end = async move {
+        end.await;
+        service.begin_drain();
+    };
     tracing::info!(listen = %listener.local_addr()?, "service.listening");
     let drained = door::serve(door, listener, http::router(Arc::new(app)), end).await;
     if drained.cut > 0 {
@@ -256,6 +261,5 @@ fn end(
             _ = interrupt.recv() => {}
             Some(why) = unfit => *fault = Some(why),
         }
-        tracing::info!("service.stopping");
     })
 }

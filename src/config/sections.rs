@@ -111,6 +111,10 @@ pub struct LimitsConfig {
     pub handshakes: usize,
     pub handshake_timeout_ms: u64,
     pub header_timeout_ms: u64,
+    /// How long a connection may ask nothing.
+    pub idle_timeout_ms: u64,
+    /// How long a client may take to go on with an answer or an upload by 32 KiB.
+    pub stall_timeout_ms: u64,
     pub request_timeout_ms: u64,
     pub body_bytes: usize,
     pub batch_body_bytes: usize,
@@ -130,6 +134,8 @@ impl Default for LimitsConfig {
             handshakes: 64,
             handshake_timeout_ms: 5_000,
             header_timeout_ms: 5_000,
+            idle_timeout_ms: 120_000,
+            stall_timeout_ms: 30_000,
             request_timeout_ms: 10_000,
             body_bytes: 1_048_576,
             batch_body_bytes: 8_388_608,

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use tracing::Instrument;
 
 use super::App;
+use super::attempt::Attempt;
 use super::door::PeerAddress;
 use super::framing::is_ambiguous;
 use super::operation::template;
@@ -21,6 +22,7 @@ use crate::domain::actor::{Actor, CertificateFacts};
 use crate::domain::context::{OperationContext, RequestFacts};
 use crate::domain::id::{RequestId, uuid_v7};
 use crate::domain::purpose::Purpose;
+use crate::service::Error;
 use crate::tls::Refusal;
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -51,7 +53,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        parts.extensions.get::<Self>().cloned().ok_or_else(no_certificate)
+        parts.extensions.get::<Self>().cloned().ok_or_else(not_through_the_door)
     }
 }
 
@@ -80,8 +82,10 @@ async fn serve(app: &App, mut request: Request, next: Next, id: RequestId, trace
     let route = presented.route;
     let response = match admit(app, presented, id).await {
         Ok(caller) => {
+            let attempt = Attempt::of(&mut request, caller.clone()).await;
             request.extensions_mut().insert(caller);
-            next.run(request).await
+            let response = next.run(request).await;
+            attempt.settle(app, response).await
         }
         Err(problem) => problem.into_response(),
     };
@@ -114,8 +118,8 @@ impl Presented {
 }
 
 async fn admit(app: &App, presented: Presented, id: RequestId) -> Result<Caller, Problem> {
-    let certificate = presented.certificate.ok_or_else(no_certificate)?;
-    let source = presented.source.ok_or_else(no_certificate)?.0;
+    let certificate = presented.certificate.ok_or_else(not_through_the_door)?;
+    let source = presented.source.ok_or_else(not_through_the_door)?.0;
     let identity = match app.admission.admit(&certificate, app.service.clock().now()) {
         Ok(identity) => identity,
         Err(refusal) => {
@@ -142,7 +146,7 @@ async fn admit(app: &App, presented: Presented, id: RequestId) -> Result<Caller,
 pub async fn deny(app: &App, caller: Caller, route: &'static str, kind: ProblemKind) -> Problem {
     let context = caller.operation(route);
     match app.service.note_access_denied(&context, kind.code()).await {
-        Ok(()) => Problem::of(kind),
+        Ok(()) => Problem::of(kind).on_record(),
         Err(error) => Problem::from(error),
     }
 }
@@ -154,7 +158,7 @@ fn request_id(app: &App, headers: &HeaderMap) -> Result<RequestId, Problem> {
         Some(id) => Ok(id),
         None => uuid_v7(app.service.clock(), app.service.random())
             .map(RequestId::from_uuid)
-            .map_err(|error| Problem::from(crate::service::Error::from(error))),
+            .map_err(|error| Problem::from(Error::from(error))),
     }
 }
 
@@ -188,8 +192,9 @@ impl Trace {
     }
 }
 
-fn no_certificate() -> Problem {
-    Problem::of(ProblemKind::CertificateRequired).closing()
+/// The door gives each request its certificate's facts and its address; one without them is refused.
+fn not_through_the_door() -> Problem {
+    Problem::from(Error::Internal("a request did not come through the door")).closing()
 }
 
 const fn kind_of(refusal: Refusal) -> ProblemKind {

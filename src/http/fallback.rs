@@ -23,6 +23,5 @@ pub async fn no_method(State(app): State<Arc<App>>, path: Option<MatchedPath>, c
 
 /// What a panic becomes. Its message stays out of the log and the answer: it may quote a value.
 pub fn panicked(_: Box<dyn Any + Send>) -> Response {
-    tracing::error!("http.handler_panicked");
-    Problem::from(crate::service::Error::Internal("panic")).into_response()
+    Problem::from(crate::service::Error::Internal("a handler panicked")).into_response()
 }

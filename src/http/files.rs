@@ -12,11 +12,13 @@ use axum::response::{IntoResponse, Response};
 use base64ct::{Base64, Encoding};
 use http_body_util::BodyExt;
 use serde::Deserialize;
+use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
 use super::App;
 use super::body::check_headers;
 use super::caller::Caller;
+use super::door::PROGRESS_BYTES;
 use super::operation::Operation;
 use super::place::Place;
 use super::problem::Problem;
@@ -139,24 +141,29 @@ pub async fn append(
     check_headers(&headers, &["application/offset+octet-stream"])?;
     let context = &upload.place.context;
     let mut append = app.service.append_upload(context, upload.named(), upload.file, offset).await?;
-    let whole = tokio::time::timeout(LONGEST, take(&mut append, body, app.request_timeout)).await;
+    let whole = tokio::time::timeout(LONGEST, take(&mut append, body, app.stall_timeout)).await;
     let is_clean = whole.unwrap_or(Ok(false))?;
     // It goes into the record whole or not at all, whatever becomes of this connection.
     let state = append.finish(is_clean).await?;
     Ok(tus_state(StatusCode::NO_CONTENT, state))
 }
 
-/// Takes a body in, at the client's pace but never pausing longer than `pause`; whether it came to its end.
-async fn take(append: &mut Append<'_>, mut body: Body, pause: Duration) -> Result<bool, Problem> {
+/// Takes a body in, at the client's pace but by [`PROGRESS_BYTES`] in each `stall` at least; whether it came to its end.
+async fn take(append: &mut Append<'_>, mut body: Body, stall: Duration) -> Result<bool, Problem> {
     loop {
-        match tokio::time::timeout(pause, body.frame()).await {
-            Ok(None) => return Ok(true),
-            Ok(Some(Ok(frame))) => {
-                if let Ok(data) = frame.into_data() {
-                    append.write(&data).await?;
+        let deadline = Instant::now() + stall;
+        let mut bytes = 0;
+        while bytes < PROGRESS_BYTES {
+            match timeout_at(deadline, body.frame()).await {
+                Ok(None) => return Ok(true),
+                Ok(Some(Ok(frame))) => {
+                    if let Ok(data) = frame.into_data() {
+                        append.write(&data).await?;
+                        bytes += data.len();
+                    }
                 }
+                Ok(Some(Err(_))) | Err(_) => return Ok(false),
             }
-            Ok(Some(Err(_))) | Err(_) => return Ok(false),
         }
     }
 }

@@ -20,13 +20,17 @@ pub async fn live(_: Caller) -> Json<serde_json::Value> {
 }
 
 /// `GET /readyz`: 200 when every part answers, else 503 with the parts that do not, each with the time (RFC 3339) at
-/// which it was first seen so.
+/// which it was first seen so. 503 as well while the service drains: connections that are open still get their answers, and
+/// nobody should be sent here any more.
 pub async fn ready(State(app): State<Arc<App>>, _: Caller) -> Response {
     let down = app.service.parts_down().await;
     let each = |part: &PartDown| json!({ "part": part.name, "since": part.since.to_rfc3339() });
     let parts: Vec<_> = down.iter().map(each).collect();
-    let status = if down.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let word = if down.is_empty() { "ready" } else { "not ready" };
+    let (status, word) = match (app.service.is_draining(), down.is_empty()) {
+        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+        (false, true) => (StatusCode::OK, "ready"),
+    };
     (status, Json(json!({ "status": word, "down": parts }))).into_response()
 }
 

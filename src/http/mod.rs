@@ -1,5 +1,6 @@
 //! Routes, extractors and answers. Talks to `service` and `tls` only; never to storage, keys or crypto.
 
+mod attempt;
 mod audit;
 mod batch;
 mod body;
@@ -44,6 +45,8 @@ pub struct App {
     pub document_bytes: u64,
     /// After this long a request is answered 503, whatever it waits for.
     pub request_timeout: Duration,
+    /// An upload that goes on by less than [`door::PROGRESS_BYTES`] in this long is cut.
+    pub stall_timeout: Duration,
     pub metrics: Renderer,
     pub openapi: openapi::OpenApiCache,
 }

@@ -6,6 +6,8 @@ use axum::routing::{MethodRouter, on};
 use std::sync::Arc;
 
 use super::{App, audit, batch, files, health, openapi, pages, records};
+use crate::audit::Act;
+use crate::domain::action::Action;
 
 macro_rules! operations {
     ($($(#[$doc:meta])* $name:ident = $method:ident $route:literal => $handler:path;)+) => {
@@ -64,6 +66,37 @@ operations! {
     CancelUpload = DELETE "/api/v1/{collection}/{id}/files/{field}/{upload}" => files::cancel;
     /// Which versions a record has had.
     History = GET "/api/v1/{collection}/{id}/history" => pages::history;
+}
+
+impl Operation {
+    /// The operation that a request is routed to; a GET's route takes HEAD as well.
+    pub(super) fn of(method: &Method, matched: Option<&str>) -> Option<Self> {
+        let is_it = |operation: &Self| {
+            let own = operation.method();
+            matched == Some(operation.route())
+                && (own == *method || (own == Method::GET && *method == Method::HEAD))
+        };
+        Self::ALL.iter().copied().find(is_it)
+    }
+
+    /// What a request for it tries to do, in the words of policy and of the log; `None` where nobody needs a permit.
+    pub(super) const fn attempt(self) -> Option<(Action, Act)> {
+        Some(match self {
+            Self::ReadEvents => (Action::ReadAudit, Act::AuditRead),
+            Self::List => (Action::List, Act::RecordList),
+            Self::Create | Self::CreateMany => (Action::Create, Act::RecordCreate),
+            Self::ReadMany => (Action::ReadMany, Act::RecordRead),
+            Self::Read => (Action::Read, Act::RecordRead),
+            Self::Update => (Action::Update, Act::RecordUpdate),
+            Self::Delete => (Action::Delete, Act::RecordDelete),
+            Self::ReadFile => (Action::Read, Act::DocumentRead),
+            Self::StartUpload | Self::UploadState | Self::AppendUpload | Self::CancelUpload => {
+                (Action::Update, Act::DocumentUpload)
+            }
+            Self::History => (Action::History, Act::RecordHistory),
+            Self::Live | Self::Ready | Self::Metrics | Self::OpenApi => return None,
+        })
+    }
 }
 
 /// Whether a request takes as long as the client sends, and keeps its own time.

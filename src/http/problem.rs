@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::problem_kind::ProblemKind;
-use super::watch::ProblemCode;
+use super::watch::Told;
 use crate::domain::id::FieldName;
 use crate::policy::{DenialCode, FieldFaults};
 use crate::service::{Error, Limit, Part};
@@ -23,6 +23,7 @@ pub struct Problem {
     errors: Vec<ProblemField>,
     retry_after_seconds: Option<u64>,
     close: bool,
+    is_on_record: bool,
 }
 
 /// One field's part of a problem. `field` is absent when the body named a field that does not exist.
@@ -49,7 +50,14 @@ struct Document<'a> {
 
 impl Problem {
     pub const fn of(kind: ProblemKind) -> Self {
-        Self { kind, errors: Vec::new(), retry_after_seconds: None, close: false }
+        Self { kind, errors: Vec::new(), retry_after_seconds: None, close: false, is_on_record: false }
+    }
+
+    /// The log has an entry about it. One of a known caller that is not marked so gets one (`super::attempt`).
+    #[must_use]
+    pub const fn on_record(mut self) -> Self {
+        self.is_on_record = true;
+        self
     }
 
     /// The connection is closed after this answer.
@@ -77,7 +85,8 @@ impl IntoResponse for Problem {
             errors: &self.errors,
         };
         let mut response = (status, Json(document)).into_response();
-        response.extensions_mut().insert(ProblemCode(self.kind.code()));
+        let told = Told { code: self.kind.code(), is_on_record: self.is_on_record };
+        response.extensions_mut().insert(told);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -94,6 +103,14 @@ impl IntoResponse for Problem {
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
+        let is_on_record = error.is_on_record();
+        let problem = Self::untold(error);
+        Self { is_on_record, ..problem }
+    }
+}
+
+impl Problem {
+    fn untold(error: Error) -> Self {
         match error {
             Error::Denied(denial) => Self::of(match denial.code {
                 DenialCode::PurposeRequired => ProblemKind::PurposeRequired,
@@ -136,7 +153,10 @@ impl From<Error> for Problem {
                 Part::Randomness => ProblemKind::RandomnessUnavailable,
             }),
             Error::Tampered => Self::of(ProblemKind::RecordUnreadable),
-            Error::Internal(_) => Self::of(ProblemKind::Internal),
+            Error::Internal(defect) => {
+                tracing::error!(defect, "request.failed");
+                Self::of(ProblemKind::Internal)
+            }
         }
     }
 }

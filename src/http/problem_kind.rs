@@ -57,7 +57,6 @@ kinds! {
 
     ActionNotAllowed = FORBIDDEN, "action_not_allowed", "policy does not allow this to your role";
     CertificateExpired = FORBIDDEN, "certificate_expired", "the certificate has expired; ask for a new one";
-    CertificateRequired = FORBIDDEN, "certificate_required", "connect with a client certificate";
     CertificateRevoked = FORBIDDEN, "certificate_revoked", "the certificate is revoked; ask for a new one";
     FieldNotAllowed = FORBIDDEN, "field_not_allowed",
         "policy does not give these fields in the view asked for; ask for fewer or for view=masked";

@@ -15,7 +15,11 @@ use crate::telemetry::metrics;
 
 /// Put into an answer by whoever makes a problem document of it.
 #[derive(Clone, Copy)]
-pub struct ProblemCode(pub &'static str);
+pub struct Told {
+    pub code: &'static str,
+    /// The audit log has an entry about it.
+    pub is_on_record: bool,
+}
 
 /// Middleware around everything else.
 pub async fn watch(request: Request, next: Next) -> Response {
@@ -26,7 +30,7 @@ pub async fn watch(request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     let took = started.elapsed();
     metrics::request(route, method, response.status().as_u16(), took);
-    if let Some(ProblemCode(code)) = response.extensions().get() {
+    if let Some(Told { code, .. }) = response.extensions().get() {
         metrics::problem(code);
     }
     drop(in_flight);
@@ -36,7 +40,7 @@ pub async fn watch(request: Request, next: Next) -> Response {
 /// The line of a request that has an answer. Called within the request's span, which says which request it is.
 pub fn log(route: &'static str, response: &Response, took: std::time::Duration) {
     let status = response.status();
-    let code = response.extensions().get().map(|ProblemCode(code)| *code);
+    let code = response.extensions().get().map(|told: &Told| told.code);
     let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE {
         tracing::error!(route, status = status.as_u16(), code, micros, "request.answered");

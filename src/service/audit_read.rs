@@ -39,18 +39,7 @@ impl Service {
         context: &OperationContext,
         request: EventsRequest,
     ) -> Result<EventsAnswer, Error> {
-        self.gate.pass()?;
-        let decision = self.policy.load().permit_audit(context);
-        let permit = match decision {
-            Ok(permit) => permit,
-            Err(denial) => {
-                let outcome = Outcome::refused(denial.code.as_str());
-                let draft =
-                    EntryDraft::of_request(context, Act::AuditRead, outcome).policies(&denial.policies);
-                self.put_on_record(draft).await?;
-                return Err(Error::Denied(denial));
-            }
-        };
+        let permit = self.authorise_audit(context).await?;
         let EventsRequest { filter, from, until, order, after, size } = request;
         let scope = Scope::TenantAndService(permit.tenant());
         let query = AuditQuery { scope, filter, from, until, order, after, size };

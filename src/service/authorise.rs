@@ -3,11 +3,24 @@
 use std::sync::Arc;
 
 use super::{Error, Part, Service};
-use crate::audit::{Act, EntryDraft, Outcome, Receipt, RecordObject};
+use crate::audit::{Act, CommitError, EntryDraft, Outcome, Receipt, RecordObject};
 use crate::domain::action::Action;
 use crate::domain::context::OperationContext;
 use crate::domain::id::{FieldName, RecordId};
-use crate::policy::{Collection, Permit};
+use crate::policy::{AuditPermit, Collection, Permit};
+
+/// What a request would have done, had its input been good.
+#[derive(Clone, Copy)]
+pub enum Attempted<'a> {
+    ReadLog,
+    Touch {
+        action: Action,
+        act: Act,
+        collection: &'a Arc<Collection>,
+        /// As far as the path names one that can exist.
+        record: Option<&'a RecordId>,
+    },
+}
 
 impl Service {
     /// Asks policy. A denial is in the log before this returns it.
@@ -31,6 +44,44 @@ impl Service {
                 Err(Error::Denied(denial))
             }
         }
+    }
+
+    /// Asks policy whether the caller may read the log. A denial is in the log before this returns it.
+    pub(super) async fn authorise_audit(&self, context: &OperationContext) -> Result<AuditPermit, Error> {
+        self.gate.pass()?;
+        let decision = self.policy.load().permit_audit(context);
+        match decision {
+            Ok(permit) => Ok(permit),
+            Err(denial) => {
+                let outcome = Outcome::refused(denial.code.as_str());
+                let draft =
+                    EntryDraft::of_request(context, Act::AuditRead, outcome).policies(&denial.policies);
+                self.put_on_record(draft).await?;
+                Err(Error::Denied(denial))
+            }
+        }
+    }
+
+    /// Puts on record that a request was refused for what stood in it, with the problem's code and nothing of the request.
+    /// Policy is asked first: whoever may not do this at all hears that instead, whatever else is wrong.
+    pub async fn refuse_input(
+        &self,
+        context: &OperationContext,
+        attempt: Attempted<'_>,
+        code: &'static str,
+    ) -> Result<(), Error> {
+        let draft = |act| EntryDraft::of_request(context, act, Outcome::refused(code));
+        let draft = match attempt {
+            Attempted::ReadLog => {
+                let permit = self.authorise_audit(context).await?;
+                draft(Act::AuditRead).policies(permit.policies())
+            }
+            Attempted::Touch { action, act, collection, record } => {
+                let permit = self.authorise(context, collection, action, record).await?;
+                draft(act).policies(permit.policies()).record(object(collection, record))
+            }
+        };
+        self.put_on_record(draft).await
     }
 
     /// Refuses fields that the caller named and policy does not give; in the log before this returns the error.
@@ -109,7 +160,10 @@ impl Service {
     pub(super) async fn commit_all(&self, drafts: Vec<EntryDraft>) -> Result<Receipt, Error> {
         self.audit.submit(drafts).await.map_err(|error| {
             tracing::warn!(error = %error, "audit.commit_failed");
-            Error::Unavailable(Part::Audit)
+            Error::Unavailable(match error {
+                CommitError::NoRandomness => Part::Randomness,
+                _ => Part::Audit,
+            })
         })
     }
 }

@@ -69,6 +69,37 @@ pub enum Error {
     Internal(&'static str),
 }
 
+impl Error {
+    /// Whether the log has an entry about it when it is returned. What is refused for its input is put on record by
+    /// [`super::Service::refuse_input`], wherever the fault was found; of a part that is down, or of a defect, there may be
+    /// none.
+    pub const fn is_on_record(&self) -> bool {
+        match self {
+            Self::Denied(_)
+            // Or counted for an entry.
+            | Self::Limited { .. }
+            | Self::FieldsRefused(_)
+            | Self::NotFound
+            | Self::DocumentNotFound
+            | Self::UploadNotFound
+            | Self::UploadOffset
+            | Self::UploadTooLittle
+            | Self::BodyIncomplete
+            | Self::Stale
+            | Self::KeyReused
+            | Self::SubjectUnknown
+            | Self::Tampered => true,
+            Self::DocumentTooLarge
+            | Self::Invalid(_)
+            | Self::InvalidRecords(_)
+            | Self::BatchSize
+            | Self::SubjectRule
+            | Self::Unavailable(_)
+            | Self::Internal(_) => false,
+        }
+    }
+}
+
 /// The parts that can be down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {

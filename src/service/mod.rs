@@ -25,11 +25,13 @@ mod system;
 mod update;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
 
 pub use answer::{Created, RecordAnswer, Written};
 pub use audit_read::{EventsAnswer, EventsRequest};
+pub use authorise::Attempted;
 pub use create_many::NewItem;
 pub use documents::{Append, DocumentAnswer, DocumentField, DocumentStream, UploadState};
 pub use error::{Error, Part};
@@ -58,6 +60,7 @@ pub struct Service {
     random: SharedRandom,
     gate: gate::Gate,
     uses: limits::Uses,
+    is_draining: AtomicBool,
     parts_seen: parts::Seen,
     key_destruction: key_destruction::Wanted,
     uploads_ended: documents::Ended,
@@ -88,6 +91,7 @@ impl Service {
             random: parts.random,
             gate: gate::Gate::default(),
             uses: limits::Uses::default(),
+            is_draining: AtomicBool::new(false),
             parts_seen: parts::Seen::default(),
             key_destruction: key_destruction::Wanted::default(),
             uploads_ended: documents::Ended::default(),

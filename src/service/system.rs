@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Service;
@@ -122,6 +123,16 @@ impl Service {
     /// Whether the policy in force knows the role.
     pub fn has_role(&self, role: &str) -> bool {
         self.policy.load().policy_set().has_role(role)
+    }
+
+    /// The door is about to close: whoever asks whether the service is ready hears so from now on. What was accepted goes on.
+    pub fn begin_drain(&self) {
+        self.is_draining.store(true, Ordering::Release);
+        tracing::info!("service.stopping");
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Acquire)
     }
 
     /// Records an orderly stop.

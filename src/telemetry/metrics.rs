@@ -41,6 +41,7 @@ names! {
     ACCEPTED = Counter "strongroom_connections_accepted_total" [] "TCP connections taken";
     TURNED_AWAY = Counter "strongroom_connections_turned_away_total" [] "Connections closed because there were too many";
     SWEPT = Counter "strongroom_connections_swept_total" [] "Connections closed because their certificate no longer passed";
+    STALLED = Counter "strongroom_connections_stalled_total" [] "Connections closed because their client asked nothing, or did not go on with what it asked";
     HANDSHAKE_FAILURE = Counter "strongroom_handshake_failures_total" ["reason"] "TLS handshakes that let nobody in";
     POOL = Gauge "strongroom_pool_connections" ["database" "state"] "Connections to PostgreSQL: most, open, idle";
     POOL_WAITING = Gauge "strongroom_pool_waiting" ["database"] "Callers that wait for a connection to PostgreSQL";
@@ -143,6 +144,7 @@ pub struct DoorCounts {
     pub accepted: u64,
     pub turned_away: u64,
     pub swept: u64,
+    pub stalled: u64,
     pub open: u64,
     /// When the first certificate of the open connections ends, in seconds since 1970; 0 without any.
     pub first_expiry: i64,
@@ -152,6 +154,7 @@ pub fn door(counts: DoorCounts) {
     counter!(ACCEPTED).absolute(counts.accepted);
     counter!(TURNED_AWAY).absolute(counts.turned_away);
     counter!(SWEPT).absolute(counts.swept);
+    counter!(STALLED).absolute(counts.stalled);
     gauge!(CONNECTIONS).set(number(counts.open));
     gauge!(CLIENT_CERTIFICATE).set(number(counts.first_expiry));
 }

@@ -4,109 +4,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use strongroom::config::LimitsConfig;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
+use tokio::io::AsyncWriteExt;
 
-use crate::door_stand::{MOBILE, PORTAL, Stand, eventually, get_request, limits, text};
+use crate::door_frames::{
+    CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PATIENCE, PING, Peer,
+    REFUSED_STREAM, RST_STREAM, SETTINGS, WINDOW_UPDATE, frame, get, get_block,
+};
+use crate::door_stand::{MOBILE, Stand, eventually, get_request, limits, text};
 
-/// RFC 9113 section 6 and 7.
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-const REFUSED_STREAM: u32 = 7;
-const CANCEL: u32 = 8;
-
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const PATIENCE: Duration = Duration::from_secs(5);
 /// Far more than any buffer on the way holds.
 const FLOOD_BYTES: usize = 64 << 20;
-
-struct Frame {
-    kind: u8,
-    stream: u32,
-    payload: Vec<u8>,
-}
-
-impl Frame {
-    /// The error of a `GOAWAY` or `RST_STREAM`.
-    fn error(&self) -> u32 {
-        let at = if self.kind == GOAWAY { 4 } else { 0 };
-        u32::from_be_bytes(self.payload[at..at + 4].try_into().unwrap())
-    }
-}
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    let mut bytes = length[1..].to_vec();
-    bytes.extend_from_slice(&[kind, flags]);
-    bytes.extend_from_slice(&stream.to_be_bytes());
-    bytes.extend_from_slice(payload);
-    bytes
-}
-
-/// RFC 7541: indexed method and scheme, literal path and authority, nothing put into the table.
-fn get_block(path: &str) -> Vec<u8> {
-    let mut block = vec![0x82, 0x87];
-    for (name, value) in [(0x04, path), (0x01, "localhost")] {
-        block.extend_from_slice(&[name, u8::try_from(value.len()).unwrap()]);
-        block.extend_from_slice(value.as_bytes());
-    }
-    block
-}
-
-fn get(stream: u32, path: &str) -> Vec<u8> {
-    frame(HEADERS, END_STREAM | END_HEADERS, stream, &get_block(path))
-}
-
-/// One connection after preface and settings.
-struct Peer {
-    reader: ReadHalf<TlsStream<TcpStream>>,
-    writer: WriteHalf<TlsStream<TcpStream>>,
-}
-
-impl Peer {
-    async fn connect(stand: &Stand) -> Self {
-        let stream = stand.connect(Some(&stand.client(PORTAL)), b"h2").await.unwrap();
-        let (reader, mut writer) = tokio::io::split(stream);
-        writer.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await.unwrap();
-        Self { reader, writer }
-    }
-
-    async fn frame(&mut self) -> Option<Frame> {
-        let mut head = [0; 9];
-        self.reader.read_exact(&mut head).await.ok()?;
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-        let mut payload = vec![0; usize::try_from(length).unwrap()];
-        self.reader.read_exact(&mut payload).await.ok()?;
-        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-        Some(Frame { kind: head[3], stream, payload })
-    }
-
-    /// Everything until the server closes, which it must.
-    async fn until_closed(&mut self, what: &str) -> Vec<Frame> {
-        let mut frames = Vec::new();
-        let all = async {
-            while let Some(frame) = self.frame().await {
-                frames.push(frame);
-            }
-        };
-        tokio::time::timeout(PATIENCE, all).await.unwrap_or_else(|_| panic!("{what}: it is closed"));
-        frames
-    }
-
-    async fn say(&mut self, bytes: &[u8]) {
-        // The server may have closed already.
-        let _ = self.writer.write_all(bytes).await;
-    }
-}
 
 async fn others_are_served(stand: &Stand) {
     let mut other = stand.http2(&stand.client(MOBILE)).await;
@@ -205,10 +112,10 @@ async fn streams_beyond_the_limit_are_refused_and_the_others_answered() {
     assert_eq!(done, [1, 3, 5, 7]);
 }
 
-/// Each frame wants an answer, and the client reads none: the server stops reading and keeps nothing.
+/// Each frame wants an answer, and the client reads none: the server stops reading, keeps nothing, and ends it.
 #[tokio::test]
 async fn floods_that_want_answers_stop_at_what_the_network_holds() {
-    let stand = Stand::open().await;
+    let stand = Stand::open_with(LimitsConfig { stall_timeout_ms: 500, ..limits() }).await;
     for (what, one) in [("settings", frame(SETTINGS, 0, 0, &[])), ("ping", frame(PING, 0, 0, &[7; 8]))] {
         let mut peer = Peer::connect(&stand).await;
         let part = one.repeat(4_096);
@@ -221,6 +128,8 @@ async fn floods_that_want_answers_stop_at_what_the_network_holds() {
         let ended = tokio::time::timeout(Duration::from_secs(2), flood).await;
         assert!(!matches!(ended, Ok(Ok(()))), "{what}: the server took all of it");
         others_are_served(&stand).await;
+        eventually("it is cut", || stand.counters.stalled.load(Ordering::SeqCst) == 1).await;
+        stand.counters.stalled.store(0, Ordering::SeqCst);
     }
 }
 

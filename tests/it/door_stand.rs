@@ -81,6 +81,9 @@ pub struct Stand {
     served: Option<JoinHandle<Drained>>,
 }
 
+/// Of `/long`.
+pub const LONG_BYTES: usize = 512 * 1024;
+
 /// Limits for tests: a sweep every 20 ms, nothing that runs out on its own.
 pub fn limits() -> LimitsConfig {
     LimitsConfig { sweep_interval_ms: 20, ..LimitsConfig::default() }
@@ -270,6 +273,8 @@ fn router(tls: Arc<LiveTls>, clock: Arc<TestClock>, doings: Arc<Doings>) -> Rout
         .route("/who", get(who))
         .route("/slow", get(slow))
         .route("/stream", get(stream))
+        .route("/long", get(|| async { Body::from(vec![b'x'; LONG_BYTES]) }))
+        .route("/flood", get(flood))
         .with_state(doings)
 }
 
@@ -277,6 +282,12 @@ async fn slow(State(doings): State<Arc<Doings>>) -> &'static str {
     doings.asked.fetch_add(1, Ordering::SeqCst);
     doings.go_on.notified().await;
     "done"
+}
+
+/// An answer that never ends, as fast as it is taken.
+async fn flood() -> Body {
+    let piece = Bytes::from(vec![b'x'; 65_536]);
+    Body::from_stream(futures_util::stream::repeat_with(move || Ok::<_, Infallible>(piece.clone())))
 }
 
 /// An answer that never ends: one byte, then nothing.

@@ -321,7 +321,7 @@ async fn an_upload_that_is_not_finished_leaves_nothing() {
 /// A slow line is no reason to cut an upload, a silent one is: what came is kept.
 #[tokio::test]
 async fn an_upload_takes_its_time_but_makes_no_pause() {
-    let settings = vec![("STRONGROOM__LIMITS__REQUEST_TIMEOUT_MS".into(), "1000".into())];
+    let settings = vec![("STRONGROOM__LIMITS__STALL_TIMEOUT_MS".into(), "1000".into())];
     let scene = Scene::set_with(ServiceOptions { settings, ..Default::default() }).await;
     let sent = file(6 * CHUNK);
     let pieces: Vec<Bytes> = sent.chunks(CHUNK).map(Bytes::copy_from_slice).collect();

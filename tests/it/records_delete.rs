@@ -64,6 +64,7 @@ async fn a_delete_may_name_the_version_it_means() {
         outcomes,
         [
             json!({ "status": "failed", "code": "version_stale" }),
+            json!({ "status": "refused", "code": "if_match_invalid" }),
             json!({ "status": "success" }),
             json!({ "status": "failed", "code": "record_not_found" })
         ]

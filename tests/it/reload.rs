@@ -4,8 +4,13 @@ use std::fs::{File, FileTimes};
 use std::path::Path;
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Client, Strongroom, eventually, problem, replace_file, signal_hangup};
+use crate::parts::Folder;
+use crate::support::line::Line;
+use crate::support::{
+    Client, RawAnswer, ServiceOptions, Strongroom, eventually, problem, replace_file, signal_hangup,
+};
 
 /// Changes a file, and gives what it was.
 fn replace(path: &Path, from: &str, to: &str) -> String {
@@ -152,4 +157,96 @@ async fn a_hangup_signal_has_the_policy_read_again() {
     signal_hangup(strongroom.process_id());
     eventually("the change is taken up", async || portal.get(&path).await.status() == 403).await;
     assert_eq!(loads(&strongroom, "policy.load").await, [("success".into(), true)]);
+}
+
+/// A field that is dropped under its records is nobody's to change: it cannot be sealed again, since its type is unknown, and
+/// must not be lost, so a change of such a record fails as a whole and says nothing of why. Given back, all is as before.
+#[tokio::test]
+async fn a_record_with_a_field_that_was_dropped_is_not_changed() {
+    let strongroom = Strongroom::start().await;
+    let portal = strongroom.client("portal").await.with_purpose("TREAT");
+    let path =
+        format!("/api/v1/patients/{}", portal.create_patient(crate::support::samples::patient()).await);
+    let file = strongroom.policy_directory.join("collections/patients.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let tables: Vec<&str> = text.split("[[field]]").collect();
+    let (dropped, kept): (Vec<&str>, Vec<&str>) =
+        tables.into_iter().partition(|table| table.contains("name = \"gender\""));
+    let id = dropped[0].lines().find_map(|line| line.strip_prefix("id = ")).unwrap();
+    let without = kept.join("[[field]]").replace("retired_ids = []", &format!("retired_ids = [{id}]"));
+    replace_file(&file, &without);
+    let change = json!({ "fields": { "given_name": "Kimifusa" } });
+    eventually("the field is gone", async || {
+        portal.get(&format!("{path}?fields=gender")).await.status() == 400
+    })
+    .await;
+    let answer = portal.patch(&path, "\"1\"", &change).await;
+    assert_eq!(problem(answer).await, (500, "internal".into()));
+    let lines = strongroom.log();
+    assert!(
+        lines.iter().any(|line| line.contains("request.failed") && line.contains("a stored field is not in"))
+    );
+    let (record, etag) = portal.read(&path).await;
+    assert_eq!((etag.as_str(), record["fields"].get("gender")), ("\"1\"", None));
+    replace_file(&file, &text);
+    eventually("the field is back", async || {
+        portal.get(&format!("{path}?fields=gender")).await.status() == 200
+    })
+    .await;
+    assert_eq!(portal.patch(&path, "\"1\"", &change).await.status(), 200);
+    let (record, _) = portal.read(&path).await;
+    assert_eq!(
+        (&record["fields"]["gender"], &record["fields"]["given_name"]),
+        (&json!("female"), &json!("Kimifusa"))
+    );
+}
+
+/// A new certificate of the server, issued as an operator does, is shown within a second; connections that are open stay, and
+/// go on with what they were doing.
+#[tokio::test]
+async fn a_new_server_certificate_drops_no_connection() {
+    let site = crate::support::site().await;
+    let folder = Folder::new("server-certificate");
+    let (pem, key) = (folder.path().join("server.pem"), folder.path().join("server.key"));
+    std::fs::copy(&site.config.server.certificate_file, &pem).unwrap();
+    std::fs::copy(&site.config.server.private_key_file, &key).unwrap();
+    let setting = |key: &str, path: &Path| (format!("STRONGROOM__SERVER__{key}"), path.display().to_string());
+    let settings = vec![setting("CERTIFICATE_FILE", &pem), setting("PRIVATE_KEY_FILE", &key)];
+    let strongroom = Strongroom::start_with(ServiceOptions { settings, ..Default::default() }).await;
+    let (path, portal) = patient(&strongroom).await;
+    let raw = strongroom.raw_client("portal").await;
+    let uri = "spiffe://strongroom.internal/client/clinic-north/portal";
+    let (_, files) = strongroom.client_with("client", uri).await;
+    let mut lines = [
+        Line::http1(strongroom.address, site.roots_file(), &files).await,
+        Line::http2(strongroom.address, site.roots_file(), &files).await,
+    ];
+    for line in &mut lines {
+        assert_eq!(line.get(&path).await.unwrap().0, 200);
+    }
+    let shown = async || raw.open().await.get_ref().1.peer_certificates().unwrap()[0].to_vec();
+    let before = shown().await;
+    let body = json!({ "fields": { "given_name": "Kimifusa" } }).to_string();
+    let mut under_way = raw.open().await;
+    let head = format!(
+        "PATCH {path} HTTP/1.1\r\nhost: localhost\r\nx-purpose-of-use: TREAT\r\nif-match: \"1\"\r\n\
+         content-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    under_way.write_all(head.as_bytes()).await.unwrap();
+
+    let directory = folder.path().display().to_string();
+    let issue = ["cert", "issue", "--token-file", crate::support::parts().text("/vault/token_file")];
+    let server = ["--role", "server", "--dns", "localhost", "--name", "server", "--directory", &directory];
+    let (code, _, said) = strongroom.command(&[&issue[..], &server[..]].concat()).await;
+    assert_eq!(code, Some(0), "{said}");
+    eventually("the new one is shown", async || shown().await != before).await;
+    for line in &mut lines {
+        assert_eq!(line.get(&path).await.unwrap().0, 200);
+    }
+    under_way.write_all(body.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    under_way.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(RawAnswer::parse(&answer).status, 200);
+    assert_eq!(portal.read(&path).await.1, "\"2\"");
 }

@@ -4,8 +4,12 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Client, Rig, ServiceOptions, Strongroom, administrator, eventually, problem};
+use crate::door_frames::{DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Peer, frame, get, post_block};
+use crate::support::{
+    Client, RawAnswer, Rig, ServiceOptions, Strongroom, administrator, eventually, problem,
+};
 
 fn patient() -> Value {
     json!({ "fields": {
@@ -157,4 +161,66 @@ async fn a_stop_drains_and_is_on_record() {
     let acts: Vec<Value> = strongroom.entries().await.iter().map(|entry| entry["act"].clone()).collect();
     assert_eq!(acts, ["service.start", "record.create", "record.read", "service.stop"]);
     assert!(strongroom.log().last().unwrap().contains("service.stopped"));
+}
+
+/// What was accepted before a stop is finished after it, over both protocols: a write whose body comes late is answered and
+/// stored. Meanwhile no connection is taken, and on one that is open the service says that it drains.
+#[tokio::test]
+async fn a_write_that_was_accepted_is_finished_after_the_stop_began() {
+    let strongroom = Strongroom::start().await;
+    let raw = strongroom.raw_client("portal").await;
+    let body = patient().to_string();
+    let (early, late) = body.split_at(20);
+
+    let (mut reader, mut writer) = tokio::io::split(raw.open().await);
+    let head = format!(
+        "POST /api/v1/patients HTTP/1.1\r\nhost: localhost\r\nx-purpose-of-use: TREAT\r\n\
+         content-type: application/json\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    writer.write_all(head.as_bytes()).await.unwrap();
+    // Said when the body is asked for, so the request is authorised.
+    let mut go_on = [0; 25];
+    reader.read_exact(&mut go_on).await.unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    writer.write_all(early.as_bytes()).await.unwrap();
+
+    let mut peer = Peer::over(raw.open_for(b"h2").await).await;
+    let headers = [("x-purpose-of-use", "TREAT"), ("content-type", "application/json")];
+    let asked = frame(HEADERS, END_HEADERS, 1, &post_block("/api/v1/patients", &headers));
+    peer.say(&[asked, frame(DATA, 0, 1, early.as_bytes())].concat()).await;
+
+    let http1 = async {
+        eventually("the door is shut", async || {
+            tokio::net::TcpStream::connect(strongroom.address).await.is_err()
+        })
+        .await;
+        writer.write_all(late.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        // Closed by the service, and not by a reset.
+        reader.read_to_end(&mut answer).await.unwrap();
+        RawAnswer::parse(&answer)
+    };
+    let http2 = async {
+        while peer.frame().await.unwrap().kind != GOAWAY {}
+        // Its ping is not answered, so it still takes a request.
+        peer.say(&get(3, "/readyz")).await;
+        let ready = peer.answer(3).await;
+        peer.say(&frame(DATA, END_STREAM, 1, late.as_bytes())).await;
+        (ready, peer.answer(1).await)
+    };
+    let (stopped, http1, (ready, http2)) = tokio::join!(strongroom.stop(), http1, http2);
+    assert!(stopped);
+    assert_eq!(ready, (503, json!({ "status": "draining", "down": [] })));
+    assert!(http1.status == 201 && http1.head.contains("connection: close"), "{}", http1.head);
+    let http1: Value = serde_json::from_slice(&http1.body).unwrap();
+    let mut answered = [&http1["id"], &http2.1["id"]].map(|id| id.as_str().unwrap().to_owned());
+    assert_eq!(http2.0, 201);
+    answered.sort();
+    let rows =
+        strongroom.data().await.query("SELECT record_id FROM record ORDER BY record_id", &[]).await.unwrap();
+    let stored: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    assert_eq!(stored, answered);
+    let acts: Vec<Value> = strongroom.entries().await.iter().map(|entry| entry["act"].clone()).collect();
+    assert_eq!(acts, ["service.start", "record.create", "record.create", "service.stop"]);
 }

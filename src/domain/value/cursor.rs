@@ -1,7 +1,8 @@
 //! A cursor over JSON text (RFC 8259) that decodes strings into buffers that are wiped.
 //!
 //! `serde_json` decodes escapes into `String`s that it frees unwiped, and takes the last of two equal members; so the
-//! text of a value is read here. The cursor trusts nothing: it is safe on text that is not JSON at all.
+//! text of a value is read here. The cursor trusts nothing: it is safe on text that is not JSON at all, which is
+//! [`ValueError::Malformed`].
 
 use zeroize::Zeroizing;
 
@@ -50,12 +51,12 @@ impl<'a> Cursor<'a> {
 
     /// As [`Cursor::take`], where JSON allows nothing else.
     pub(super) fn require(&mut self, wanted: u8) -> Result<(), ValueError> {
-        if self.take(wanted) { Ok(()) } else { Err(ValueError::NotJson) }
+        if self.take(wanted) { Ok(()) } else { Err(ValueError::Malformed) }
     }
 
     /// Nothing but white space is left.
     pub(super) fn end(&mut self) -> Result<(), ValueError> {
-        if self.peek().is_none() { Ok(()) } else { Err(ValueError::NotJson) }
+        if self.peek().is_none() { Ok(()) } else { Err(ValueError::Malformed) }
     }
 
     /// A letter word (`true`, `null`) or a number, as it stands.
@@ -94,7 +95,7 @@ impl<'a> Cursor<'a> {
                 Some(b'"') => return Ok(Plain(out)),
                 Some(b'\\') => append_char(&mut out, self.escape()?),
                 Some(_) => return Err(ValueError::ControlCharacter),
-                None => return Err(ValueError::NotJson),
+                None => return Err(ValueError::Malformed),
             }
         }
     }
@@ -123,7 +124,7 @@ impl<'a> Cursor<'a> {
             Some(b'r') => '\r',
             Some(b't') => '\t',
             Some(b'u') => return self.unicode_escape(),
-            _ => return Err(ValueError::NotJson),
+            _ => return Err(ValueError::Malformed),
         })
     }
 
@@ -146,12 +147,12 @@ impl<'a> Cursor<'a> {
     }
 
     fn hex4(&mut self) -> Result<u32, ValueError> {
-        let digits = self.text.get(self.at..self.at + 4).ok_or(ValueError::NotJson)?;
+        let digits = self.text.get(self.at..self.at + 4).ok_or(ValueError::Malformed)?;
         if !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(ValueError::NotJson);
+            return Err(ValueError::Malformed);
         }
         self.at += 4;
-        u32::from_str_radix(digits, 16).map_err(|_| ValueError::NotJson)
+        u32::from_str_radix(digits, 16).map_err(|_| ValueError::Malformed)
     }
 
     fn byte(&self) -> Option<u8> {

@@ -52,8 +52,8 @@ pub(super) fn decimal(cursor: &mut Cursor<'_>) -> Canonical {
 /// Appends a JSON number in the spelling of ECMAScript (ECMA-262, `Number::toString`; RFC 8785 section 3.2.2.3). A number
 /// that would come back with other digits than were sent is refused: it is not ours to round.
 pub(super) fn append_double(out: &mut Vec<u8>, token: &str) -> Result<(), ValueError> {
-    let sent = Parts::of_number(token).ok_or(ValueError::NotJson)?;
-    let number: f64 = token.parse().map_err(|_| ValueError::NotJson)?;
+    let sent = Parts::of_number(token).ok_or(ValueError::Malformed)?;
+    let number: f64 = token.parse().map_err(|_| ValueError::Malformed)?;
     if !number.is_finite() {
         return Err(ValueError::Inexact);
     }

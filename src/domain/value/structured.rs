@@ -208,7 +208,7 @@ fn members<'a>(
     }
     loop {
         let name = cursor.string().map_err(|error| match error {
-            ValueError::WrongKind => ValueError::NotJson,
+            ValueError::WrongKind => ValueError::Malformed,
             other => other,
         })?;
         cursor.require(b':')?;

@@ -105,9 +105,9 @@ fn strings_are_decoded_strictly() {
             (r#""a\u007fb""#, E::ControlCharacter),
             (r#""a\u0085b""#, E::ControlCharacter),
             ("\"a\u{0}b\"", E::ControlCharacter),
-            (r#""\x""#, E::NotJson),
-            (r#""\u12""#, E::NotJson),
-            (r#""\u+123""#, E::NotJson),
+            (r#""\x""#, E::Malformed),
+            (r#""\u12""#, E::Malformed),
+            (r#""\u+123""#, E::Malformed),
         ],
     );
     assert_eq!(parse(FieldType::Name, &format!("\"{}\"", "é".repeat(128))).map(|v| v.len()), Ok(256));
@@ -339,7 +339,7 @@ fn lists_and_addresses() {
             ("[[]]", E::WrongKind),
             (r#"[""]"#, E::Empty),
             (r#"["a\nb"]"#, E::ControlCharacter),
-            (r#"["a" "b"]"#, E::NotJson),
+            (r#"["a" "b"]"#, E::Malformed),
             ("{}", E::WrongKind),
         ],
     );
@@ -400,9 +400,9 @@ fn json_values() {
             (r#""a\u0000""#, E::ControlCharacter),
             (r#"{"a\u0000":1}"#, E::ControlCharacter),
             (r#""\udead""#, E::LoneSurrogate),
-            ("{1:2}", E::NotJson),
-            ("[01]", E::NotJson),
-            ("[nul]", E::NotJson),
+            ("{1:2}", E::Malformed),
+            ("[01]", E::Malformed),
+            ("[nul]", E::Malformed),
         ],
     );
     let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);

@@ -134,8 +134,6 @@ impl FieldType {
 pub enum ValueError {
     #[error("send the kind of JSON value that the field's type asks for")]
     WrongKind,
-    #[error("send valid JSON")]
-    NotJson,
     #[error("leave the field out instead of sending it empty")]
     Empty,
     #[error("shorten the value")]
@@ -165,9 +163,8 @@ pub enum ValueError {
 }
 
 impl ValueError {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 14] = [
         Self::WrongKind,
-        Self::NotJson,
         Self::Empty,
         Self::TooLong,
         Self::TooManyItems,
@@ -186,7 +183,6 @@ impl ValueError {
     pub const fn code(self) -> &'static str {
         match self {
             Self::WrongKind => "wrong_kind",
-            Self::NotJson => "not_json",
             Self::Empty => "empty",
             Self::TooLong => "too_long",
             Self::TooManyItems => "too_many_items",

@@ -5,7 +5,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use axum::Router;
@@ -15,17 +14,17 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::sleep;
 use tokio_rustls::server::TlsStream;
 use tower::Service as _;
 
 use super::handshake::Guest;
+use super::pace::{Paced, UnderWay, Watched};
 use super::registry::{Entry, Open, Order};
 use super::{Hall, PeerAddress};
 
 /// A registered connection; it is taken off the registry when this is dropped.
 pub(super) struct Connection {
-    stream: TlsStream<TcpStream>,
+    stream: TlsStream<Watched<TcpStream>>,
     entry: Entry,
     speaks_http2: bool,
 }
@@ -44,13 +43,10 @@ impl Connection {
         // An order may have come before anybody listened.
         orders.mark_changed();
         let builder = if self.speaks_http2 { &hall.builders.http2 } else { &hall.builders.http1 };
-        let heard = Arc::new(AtomicUsize::new(0));
-        let io = TokioIo::new(Heard { stream: self.stream, bytes: Arc::clone(&heard) });
+        let preface_left = if self.speaks_http2 { PREFACE_BYTES } else { 0 };
+        let io = TokioIo::new(Heard { stream: self.stream, speaks_http2: self.speaks_http2, preface_left });
         let visit = Visit { router: hall.router.clone(), open: Arc::clone(open) };
         let mut serving = std::pin::pin!(builder.serve_connection(io, visit));
-        // hyper waits for the HTTP/2 preface without a deadline of its own.
-        let mut first_words = std::pin::pin!(sleep(hall.door.limits.header_timeout));
-        let mut is_awaited = true;
         loop {
             tokio::select! {
                 // How it ended is the client's affair: what it asked for was logged by the router.
@@ -60,18 +56,12 @@ impl Connection {
                     Order::Leave => serving.as_mut().graceful_shutdown(),
                     Order::Cut => return,
                 },
-                () = first_words.as_mut(), if is_awaited => {
-                    if heard.load(Ordering::Relaxed) < PREFACE_BYTES {
-                        return;
-                    }
-                    is_awaited = false;
-                }
             }
         }
     }
 }
 
-/// RFC 9113 section 3.4; an HTTP/1.1 request is no shorter, and has a deadline of its own.
+/// RFC 9113 section 3.4. hyper waits for it without a deadline of its own.
 const PREFACE_BYTES: usize = 24;
 
 /// Hands each request of a connection to the router, with who is asking and from where.
@@ -81,7 +71,7 @@ struct Visit {
 }
 
 impl hyper::service::Service<Request<Incoming>> for Visit {
-    type Response = Response<Body>;
+    type Response = Response<Paced>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
@@ -89,20 +79,36 @@ impl hyper::service::Service<Request<Incoming>> for Visit {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Arc::clone(&self.open.facts));
         request.extensions_mut().insert(PeerAddress(self.open.peer));
+        let under_way = UnderWay::begin(&self.open.pace);
         let answer = self.router.clone().call(request);
         let open = Arc::clone(&self.open);
         Box::pin(async move {
-            let answer = answer.await;
+            let answer = answer.await?;
             open.note_answer();
-            answer
+            Ok(answer.map(|body| Paced::new(body, under_way)))
         })
     }
 }
 
-/// Counts what the client has said.
+/// Notes when the client begins to say something.
 struct Heard {
-    stream: TlsStream<TcpStream>,
-    bytes: Arc<AtomicUsize>,
+    stream: TlsStream<Watched<TcpStream>>,
+    speaks_http2: bool,
+    preface_left: usize,
+}
+
+impl Heard {
+    fn note(&mut self, bytes: usize) {
+        let pace = self.stream.get_ref().0.pace();
+        if !self.speaks_http2 {
+            pace.note_head();
+        } else if self.preface_left > 0 {
+            self.preface_left = self.preface_left.saturating_sub(bytes);
+            if self.preface_left == 0 {
+                pace.note_head_done();
+            }
+        }
+    }
 }
 
 impl AsyncRead for Heard {
@@ -113,7 +119,10 @@ impl AsyncRead for Heard {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        self.bytes.fetch_add(buffer.filled().len() - before, Ordering::Relaxed);
+        let bytes = buffer.filled().len() - before;
+        if bytes > 0 {
+            self.note(bytes);
+        }
         Poll::Ready(Ok(()))
     }
 }

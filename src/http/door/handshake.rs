@@ -7,12 +7,14 @@ use std::time::Duration;
 use rustix::net::sockopt;
 use rustls::pki_types::CertificateDer;
 use rustls::{CertificateError, Error};
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::Door;
+use super::pace::{Pace, Watched};
 use crate::domain::actor::CertificateFacts;
 use crate::domain::clock::Timestamp;
 use crate::tls::{CertificateFault, Refusal, certificate_facts};
@@ -82,7 +84,7 @@ impl HandshakeFailure {
 
 /// A client that came through the handshake.
 pub(super) struct Guest {
-    pub stream: TlsStream<TcpStream>,
+    pub stream: TlsStream<Watched<TcpStream>>,
     pub facts: Arc<CertificateFacts>,
     /// Leaf first, as presented; for another look when roots or CRLs change.
     pub chain: Vec<CertificateDer<'static>>,
@@ -94,8 +96,11 @@ pub(super) struct Guest {
     pub speaks_http2: bool,
 }
 
-/// After this long without an acknowledgement, or with a reader that takes nothing, the kernel gives the connection up.
+/// After this long without an acknowledgement the kernel gives the connection up.
 const UNACKNOWLEDGED_MS: u32 = 30_000;
+/// What the kernel keeps for a client beyond what is on the way to it. There is room again when half of it has gone, so this
+/// is how finely the client's pace is seen: twice [`super::PROGRESS_BYTES`].
+const UNSENT_BYTES: u32 = 65_536;
 
 /// After an alert, this long is given to a client for closing its side.
 const FAREWELL: Duration = Duration::from_millis(200);
@@ -133,11 +138,15 @@ impl Refused {
 pub(super) async fn shake(door: &Door, socket: TcpStream) -> Result<Guest, Refused> {
     socket.set_nodelay(true).map_err(|_| HandshakeFailure::Disconnected)?;
     sockopt::set_tcp_user_timeout(&socket, UNACKNOWLEDGED_MS).map_err(|_| HandshakeFailure::Disconnected)?;
+    SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_BYTES).map_err(|_| HandshakeFailure::Disconnected)?;
     let verified_at = door.clock.now();
     let (config, generation) = door.tls.for_handshake();
+    let socket = Watched::new(socket, Arc::new(Pace::new(&door.limits)));
     let accepted = TlsAcceptor::from(config).accept(socket).into_fallible().await;
-    let stream =
-        accepted.map_err(|(error, socket)| Refused { failure: failure_of(&error), socket: Some(socket) })?;
+    let stream = accepted.map_err(|(error, socket)| Refused {
+        failure: failure_of(&error),
+        socket: Some(socket.into_inner()),
+    })?;
     let session = stream.get_ref().1;
     let speaks_http2 = session.alpn_protocol() == Some(b"h2");
     let chain = session.peer_certificates().unwrap_or_default().to_vec();

@@ -24,6 +24,8 @@ pub(super) struct Limits {
     pub handshakes: usize,
     pub handshake_timeout: Duration,
     pub header_timeout: Duration,
+    pub idle_timeout: Duration,
+    pub stall_timeout: Duration,
     pub sweep_interval: Duration,
     pub drain_timeout: Duration,
     headers: usize,
@@ -38,6 +40,8 @@ impl Limits {
             handshakes: config.handshakes.clamp(1, 1 << 16),
             handshake_timeout: Duration::from_millis(config.handshake_timeout_ms),
             header_timeout: Duration::from_millis(config.header_timeout_ms),
+            idle_timeout: Duration::from_millis(config.idle_timeout_ms),
+            stall_timeout: Duration::from_millis(config.stall_timeout_ms),
             sweep_interval: Duration::from_millis(config.sweep_interval_ms.max(1)),
             drain_timeout: Duration::from_millis(config.drain_timeout_ms),
             headers: config.headers,
@@ -66,7 +70,8 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
+        // hyper counts from the end of the request before; who is slow and who is idle is told apart by the sweep.
+        .header_read_timeout(limits.idle_timeout + limits.header_timeout)
         .max_headers(limits.headers)
         .max_buf_size(buffer_bytes.max(SMALLEST_BUFFER_BYTES))
         .half_close(false);

@@ -10,6 +10,7 @@
 mod connection;
 mod handshake;
 mod limits;
+mod pace;
 mod registry;
 mod sweep;
 
@@ -25,6 +26,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 pub use handshake::HandshakeFailure;
+pub use pace::PROGRESS_BYTES;
 
 use crate::config::LimitsConfig;
 use crate::domain::clock::SharedClock;
@@ -52,6 +54,9 @@ pub struct Counters {
     pub turned_away: AtomicU64,
     /// Connections that were closed because their certificate no longer passed.
     pub swept: AtomicU64,
+    /// Connections that were closed because their client did not go on: it asked nothing, did not finish asking, or did not
+    /// take its answers.
+    pub stalled: AtomicU64,
     /// Connections that are open now, handshakes not counted.
     pub open: AtomicU64,
 }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::Counters;
 use super::handshake::Guest;
+use super::pace::Pace;
 use crate::domain::actor::CertificateFacts;
 use crate::domain::clock::Timestamp;
 
@@ -31,6 +32,7 @@ pub(super) struct Open {
     pub peer: SocketAddr,
     pub opened: Instant,
     pub is_stranger: bool,
+    pub pace: Arc<Pace>,
     orders: watch::Sender<Order>,
     answered: AtomicBool,
     warned: AtomicBool,
@@ -114,6 +116,7 @@ impl Registry {
             peer,
             opened: Instant::now(),
             is_stranger: guest.is_stranger,
+            pace: Arc::clone(guest.stream.get_ref().0.pace()),
             orders: watch::Sender::new(Order::Stay),
             answered: AtomicBool::new(false),
             warned: AtomicBool::new(false),

@@ -3,7 +3,8 @@
 //! Every request is admitted anew by the router; the sweep is for connections that ask nothing, or stream an answer.
 //! Each round asks [`crate::tls::Admission`] about every open connection; after a change of roots or CRLs, and when a
 //! CRL has run out, the whole chain is verified again as in a handshake, which finds a revoked issuing CA as well. What
-//! no longer passes is told to leave, and is cut at the next round if it has not.
+//! no longer passes is told to leave, and is cut at the next round if it has not. So is, by its [`super::pace`], a
+//! connection whose client does not go on.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,6 +12,7 @@ use std::sync::atomic::Ordering;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Hall;
+use super::pace::Verdict;
 use super::registry::{Open, Order};
 use crate::domain::clock::Timestamp;
 use crate::telemetry::metrics;
@@ -43,6 +45,7 @@ fn report(hall: &Hall, all: &[Arc<Open>]) {
         accepted: counters.accepted.load(Ordering::Relaxed),
         turned_away: counters.turned_away.load(Ordering::Relaxed),
         swept: counters.swept.load(Ordering::Relaxed),
+        stalled: counters.stalled.load(Ordering::Relaxed),
         open: counters.open.load(Ordering::Relaxed),
         first_expiry: first_expiry.unwrap_or(0),
     });
@@ -50,7 +53,7 @@ fn report(hall: &Hall, all: &[Arc<Open>]) {
 
 fn check(hall: &Hall, open: &Open) {
     match verdict(hall, open, hall.door.clock.now()) {
-        Ok(()) => {}
+        Ok(()) => hurry(hall, open),
         Err(Refusal::Unlisted) if is_being_answered(hall, open) => {}
         Err(refusal) => send_away(hall, open, refusal),
     }
@@ -71,6 +74,26 @@ fn verdict(hall: &Hall, open: &Open, now: Timestamp) -> Result<(), Refusal> {
 /// A stranger is let in to hear the router's answer; it has as long as anybody to ask.
 fn is_being_answered(hall: &Hall, open: &Open) -> bool {
     open.is_stranger && !open.is_answered() && open.opened.elapsed() < hall.door.limits.header_timeout
+}
+
+/// Ends what does not get on: politely where nothing is under way.
+fn hurry(hall: &Hall, open: &Open) {
+    let verdict = open.pace.verdict(&hall.door.limits);
+    let order = match verdict {
+        Verdict::Fine => return,
+        Verdict::Idle => Order::Leave,
+        Verdict::Lingers | Verdict::SlowHead | Verdict::Stalled => Order::Cut,
+    };
+    if open.ordered() < order {
+        hall.door.counters.stalled.fetch_add(1, Ordering::Relaxed);
+        tracing::info!(
+            door.peer = %open.peer,
+            door.san = %open.facts.san,
+            door.why = verdict.code(),
+            "door.connection_stalled"
+        );
+        open.order(order);
+    }
 }
 
 fn send_away(hall: &Hall, open: &Open, refusal: Refusal) {

@@ -52,7 +52,6 @@ fn applies(kind: ProblemKind, operation: Operation) -> bool {
     match kind {
         ProblemKind::AuditUnavailable
         | ProblemKind::CertificateExpired
-        | ProblemKind::CertificateRequired
         | ProblemKind::CertificateRevoked
         | ProblemKind::IdentityUnlisted
         | ProblemKind::Internal

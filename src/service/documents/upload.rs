@@ -52,8 +52,7 @@ impl Service {
     ) -> Result<FileId, Error> {
         let permitted = self.permit_document(context, named, Action::Update).await?;
         if label.bytes() > most_bytes {
-            let (code, error) = ("document_too_large", Error::DocumentTooLarge);
-            return Err(self.note_upload_failed(context, &permitted, code, error).await);
+            return Err(Error::DocumentTooLarge);
         }
         let found = self.current(context, &permitted.permit, &permitted.record, None).await?;
         let subject = found.stored.place.subject;

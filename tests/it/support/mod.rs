@@ -24,7 +24,7 @@ use tokio::sync::OnceCell;
 use tokio_postgres::NoTls;
 
 pub use client::{Client, problem, request_id};
-pub use raw::Raw;
+pub use raw::{Raw, RawAnswer};
 pub use rig::Rig;
 pub use service::{ServiceOptions, Strongroom, copy_folder, signal_hangup};
 

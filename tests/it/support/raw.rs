@@ -11,11 +11,12 @@ use strongroom::devstack::ClientFiles;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// Opens a new HTTP/1.1 connection for each exchange.
 pub struct Raw {
     address: SocketAddr,
-    connector: TlsConnector,
+    config: ClientConfig,
 }
 
 /// An answer, taken apart.
@@ -33,10 +34,9 @@ impl Raw {
         store.add_parsable_certificates(CertificateDer::pem_file_iter(roots).unwrap().map(Result::unwrap));
         let chain = CertificateDer::pem_file_iter(&files.certificate).unwrap().map(Result::unwrap).collect();
         let key = PrivateKeyDer::from_pem_file(&files.private_key).unwrap();
-        let mut config =
+        let config =
             ClientConfig::builder().with_root_certificates(store).with_client_auth_cert(chain, key).unwrap();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Self { address, connector: TlsConnector::from(Arc::new(config)) }
+        Self { address, config }
     }
 
     /// Sends `head` (its lines by LF, without the last empty one), then `body`, and reads until the server closes.
@@ -48,11 +48,21 @@ impl Raw {
         self.send_bytes(&request).await
     }
 
-    pub async fn send_bytes(&self, request: &[u8]) -> RawAnswer {
+    /// A connection over HTTP/1.1, for what is sent piece by piece or not read.
+    pub async fn open(&self) -> TlsStream<TcpStream> {
+        self.open_for(b"http/1.1").await
+    }
+
+    pub async fn open_for(&self, protocol: &[u8]) -> TlsStream<TcpStream> {
         let socket = TcpStream::connect(self.address).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
-        let stream = self.connector.connect(name, socket).await.unwrap();
-        let (mut reader, mut writer) = tokio::io::split(stream);
+        let mut config = self.config.clone();
+        config.alpn_protocols = vec![protocol.to_vec()];
+        TlsConnector::from(Arc::new(config)).connect(name, socket).await.unwrap()
+    }
+
+    pub async fn send_bytes(&self, request: &[u8]) -> RawAnswer {
+        let (mut reader, mut writer) = tokio::io::split(self.open().await);
         let mut bytes = Vec::new();
         // The server may answer and close before it has heard everything.
         let (_, _) = tokio::join!(writer.write_all(request), reader.read_to_end(&mut bytes));
@@ -61,7 +71,7 @@ impl Raw {
 }
 
 impl RawAnswer {
-    fn parse(bytes: &[u8]) -> Self {
+    pub fn parse(bytes: &[u8]) -> Self {
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("an answer with a head");
         let head = String::from_utf8(bytes[..end].to_vec()).unwrap().to_ascii_lowercase();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
