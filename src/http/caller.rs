@@ -124,7 +124,7 @@ async fn admit(app: &App, presented: Presented, id: RequestId) -> Result<Caller,
             return Err(Problem::of(kind).closing());
         }
     };
-    let actor = Actor { identity, certificate, source, person: None };
+    let actor = Actor::new(identity, certificate, source);
     let caller = Caller { actor, id, trace: presented.trace, purpose: None };
     if presented.is_ambiguous {
         return Err(deny(app, caller, presented.route, ProblemKind::RequestAmbiguous).await.closing());
