@@ -77,14 +77,25 @@ pub struct Actor {
     acting: Option<Acting>,
 }
 
-/// For whom, and what comes of it.
+/// For whom, and what comes of it. Only [`Actor::for_person`] makes one.
 #[derive(Clone, Debug)]
-struct Acting {
+pub struct Acting {
     person: Arc<Person>,
     /// The person's roles that the client may act for.
     brought: Arc<[Arc<str>]>,
     /// These and the client's own.
     together: Arc<[Arc<str>]>,
+}
+
+impl Acting {
+    pub const fn person(&self) -> &Arc<Person> {
+        &self.person
+    }
+
+    /// The person's roles that the client may act for; they may be the client's own as well. Sorted, without duplicates.
+    pub fn brought(&self) -> &[Arc<str>] {
+        &self.brought
+    }
 }
 
 impl Actor {
@@ -123,9 +134,13 @@ impl Actor {
         self.acting.as_ref().map_or(&self.identity.roles, |acting| &acting.together)
     }
 
-    /// The roles among [`Self::roles`] that the person brought; they may be the client's own as well.
+    /// The roles among [`Self::roles`] that the person brought.
     pub fn person_roles(&self) -> &[Arc<str>] {
-        self.acting.as_ref().map_or(&[], |acting| &acting.brought)
+        self.acting.as_ref().map_or(&[], Acting::brought)
+    }
+
+    pub const fn acting(&self) -> Option<&Acting> {
+        self.acting.as_ref()
     }
 
     /// Whether more than a copied file stands behind this request: the client's key is in hardware, or the person's token

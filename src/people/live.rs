@@ -103,14 +103,17 @@ impl People {
         self.in_force.load().issuers.iter().map(|live| Arc::clone(&live.source)).collect()
     }
 
-    /// Takes up the file as it is now; on an error the table in force stays. An issuer whose keys come from where they
+    /// Takes up the file as it is now, where it is another; on an error the table in force stays. An issuer whose keys come from where they
     /// came from keeps them. Reads files: call it on a blocking thread.
-    pub fn reload(&self, known: &Known<'_>, now: Timestamp) -> Result<[u8; 32], PeopleError> {
+    pub fn reload(&self, known: &Known<'_>, now: Timestamp) -> Result<Option<[u8; 32]>, PeopleError> {
         let before = self.in_force.load_full();
         let next = InForce::load(&self.file, known, now, Some(&before))?;
         let sha256 = next.sha256;
+        if sha256 == before.sha256 {
+            return Ok(None);
+        }
         self.in_force.store(Arc::new(next));
-        Ok(sha256)
+        Ok(Some(sha256))
     }
 
     /// Fetches an issuer's keys and takes them into use. On an error those in use stay, until they are stale.

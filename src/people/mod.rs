@@ -10,6 +10,9 @@
 //! Not here: HTTP and its headers (`http`), which role may do what (`policy`), when key sets are fetched (`jobs`), and
 //! whether a client may act for a person at all ([`crate::domain::actor`]).
 
+/// Its name in the policy's folder.
+pub const FILE: &str = "people.toml";
+
 mod claims;
 mod factor;
 mod fetch;

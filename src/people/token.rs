@@ -7,9 +7,6 @@ use serde_json::Value;
 
 use super::file::Algorithm;
 
-/// The longest token that is looked at.
-pub const LONGEST_BYTES: usize = 8_192;
-
 /// What a signed token may be. Others (`logout+jwt`, `secevent+jwt`, `dpop+jwt` …) are signed by the same keys and are no
 /// word that their person is asking (RFC 8725 section 3.11).
 const TYPES: [&str; 4] = ["jwt", "application/jwt", "at+jwt", "application/at+jwt"];
@@ -36,10 +33,13 @@ struct Header {
 }
 
 impl<'a> Token<'a> {
+    /// The longest token that is looked at.
+    pub const LONGEST_BYTES: usize = 8_192;
+
     /// `None` for anything but a token in compact form, signed in one of the three algorithms, of a known type, without
     /// extensions that its reader must understand.
     pub fn parse(text: &'a str) -> Option<Self> {
-        if text.len() > LONGEST_BYTES {
+        if text.len() > Self::LONGEST_BYTES {
             return None;
         }
         let (signed, signature) = text.rsplit_once('.')?;

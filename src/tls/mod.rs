@@ -24,7 +24,7 @@ mod server_config;
 
 pub use admission::{Admission, Refusal};
 pub use certificate::{CertificateFault, certificate_facts};
-pub use files::{FileFault, Part};
+pub use files::{FileFault, Part, changed_at};
 pub use identity::{Identities, IdentityError};
 pub use outgoing::{OutgoingFault, outgoing_tls};
 pub use reload::{Change, IdentityCheck, LiveTls, ReloadError, TlsFiles};
