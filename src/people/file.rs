@@ -123,7 +123,8 @@ pub(super) fn load(path: &Path, known: &Known<'_>) -> Result<(Vec<Issuer>, [u8; 
     parse(&text, folder, known).map(|issuers| (issuers, super::jwk::sha256(text.as_bytes())))
 }
 
-pub(super) fn parse(text: &str, folder: &Path, known: &Known<'_>) -> Result<Vec<Issuer>, PeopleError> {
+/// Parses the text of a people file, whole or not at all; files that it names are in `folder`, and not looked at.
+pub fn parse(text: &str, folder: &Path, known: &Known<'_>) -> Result<Vec<Issuer>, PeopleError> {
     let file: File = toml::from_str(text).map_err(|error| PeopleError::Syntax(error.message().to_owned()))?;
     let (mut names, mut issuers) = (HashSet::new(), HashSet::new());
     let mut all = Vec::with_capacity(file.issuer.len());

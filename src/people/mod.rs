@@ -26,7 +26,7 @@ mod token;
 
 pub use claims::TokenFault;
 pub use fetch::FetchFault;
-pub use file::{Algorithm, Binding, Issuer, Known, PeopleError};
+pub use file::{Algorithm, Binding, Issuer, Known, PeopleError, parse};
 pub use jwk::{IgnoredKey, KeySet, KeySetFault};
 pub use live::{KeyChange, KeysTaken, People, Refusal};
 pub use source::Source;

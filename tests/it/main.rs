@@ -42,6 +42,8 @@ mod logs;
 mod metrics;
 mod migrations;
 mod parts;
+mod people;
+mod people_keys;
 mod policy_fields;
 mod policy_load;
 mod policy_rules;

@@ -265,6 +265,22 @@ proptest! {
         prop_assert_eq!(judged.err(), Some(INVALID));
     }
 
+    /// Whatever an issuer puts into its claims, they are read or refused, and what is read keeps its bounds.
+    #[test]
+    fn any_claims_are_read_or_refused(changes in proptest::collection::vec((claim_name(), any_json()), 0..4)) {
+        let (scene, _) = &*GOOD;
+        let changes: serde_json::Map<String, Value> = changes.into_iter().collect();
+        let token = ED25519.sign(&claims(&Value::Object(changes)));
+        let judged = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(scene.judge(&token));
+        if let Ok(person) = judged {
+            prop_assert!((1..=255).contains(&person.id.len()) && person.id.bytes().all(|byte| byte.is_ascii_graphic()));
+            prop_assert!(person.roles.iter().all(|role| ["clinician", "patient"].contains(&&**role)));
+            prop_assert!(person.roles.windows(2).all(|two| two[0] < two[1]));
+            prop_assert!(person.care_teams.len() <= 64 && person.care_teams.windows(2).all(|two| two[0] < two[1]));
+            prop_assert!(person.expires_at.as_seconds() > NOW - 30 && person.expires_at.as_seconds() <= NOW + 3_630);
+        }
+    }
+
     /// A token has one spelling: what can be taken apart is, put together again, the same text.
     #[test]
     fn a_token_has_one_spelling(text in "[A-Za-z0-9_-]{0,9}(\\.[A-Za-z0-9_.-]{0,12}){0,3}", claims in "\\{\"a\":\"[a-z]{0,4}\"\\}") {
@@ -276,6 +292,44 @@ proptest! {
             }
         }
     }
+}
+
+fn claim_name() -> impl Strategy<Value = String> {
+    const NAMES: [&str; 13] = [
+        "iss",
+        "aud",
+        "sub",
+        "iat",
+        "exp",
+        "nbf",
+        "roles",
+        "department",
+        "clinic",
+        "https://login.test/subject",
+        "amr",
+        "cnf",
+        "jti",
+    ];
+    prop::sample::select(&NAMES[..]).prop_map(str::to_owned)
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let number = prop_oneof![NOW - 4_000..NOW + 4_000, any::<i64>()];
+    let leaf = prop_oneof![
+        any::<bool>().prop_map(Value::from),
+        number.prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        "(doctor|patient|mfa|pwd|otp|strongroom|[ -~]{0,9})".prop_map(Value::from),
+        "\\PC{0,5}".prop_map(Value::from),
+        Just(Value::from(SUBJECT)),
+    ];
+    leaf.prop_recursive(2, 12, 4, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            proptest::collection::vec(("teams|x5t#S256|[a-z]{0,3}", inner), 0..3)
+                .prop_map(|members| Value::Object(members.into_iter().collect())),
+        ]
+    })
 }
 
 #[test]
