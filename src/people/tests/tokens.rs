@@ -246,7 +246,7 @@ async fn a_remembered_token_expires_in_its_time() {
 static GOOD: LazyLock<(Scene, String)> = LazyLock::new(|| (Scene::new(), P256.sign(&claims(&json!({})))));
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(512))]
 
     /// Whatever is changed in a good token, it is good no more, and nothing breaks.
     #[test]
