@@ -14,6 +14,7 @@ mod idempotency;
 pub mod openapi;
 mod operation;
 mod pages;
+mod person;
 mod place;
 mod problem;
 mod problem_kind;
@@ -30,6 +31,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 pub use operation::Operation;
 pub use problem_kind::ProblemKind;
 
+use crate::people::People;
 use crate::service::Service;
 use crate::telemetry::metrics::Renderer;
 use crate::tls::Admission;
@@ -38,6 +40,7 @@ use crate::tls::Admission;
 pub struct App {
     pub service: Arc<Service>,
     pub admission: Arc<Admission>,
+    pub people: Arc<People>,
     /// The largest request body, and the largest of a batch.
     pub body_bytes: usize,
     pub batch_body_bytes: usize,

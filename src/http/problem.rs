@@ -90,6 +90,11 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if status == StatusCode::UNAUTHORIZED {
+            // RFC 6750 section 3.1.
+            let challenge = HeaderValue::from_static("Bearer error=\"invalid_token\"");
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
         let is_down = status == StatusCode::SERVICE_UNAVAILABLE;
         if let Some(seconds) = self.retry_after_seconds.or(is_down.then_some(1)) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

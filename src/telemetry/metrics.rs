@@ -57,6 +57,8 @@ names! {
     SERVER_CERTIFICATE = Gauge "strongroom_server_certificate_expiry_timestamp_seconds" [] "When the server's certificate ends";
     CRL = Gauge "strongroom_crl_expiry_timestamp_seconds" [] "When the first of the revocation lists runs out; then nobody comes in";
     CLIENT_CERTIFICATE = Gauge "strongroom_client_certificate_expiry_timestamp_seconds" [] "When the first certificate of the open connections ends; 0 without any";
+    PEOPLE_KEYS_AGE = Gauge "strongroom_people_keys_age_seconds" [] "How long ago the keys of an identity provider were last fetched, of the one where it is longest; 0 without any";
+    PEOPLE_KEYS_FAILURE = Counter "strongroom_people_keys_failures_total" [] "Fetches of identity providers' keys that failed";
     PART_UP = Gauge "strongroom_part_up" ["part"] "1 while the part answers, else 0";
     BUILD = Gauge "strongroom_build_info" ["version"] "1";
 }
@@ -213,6 +215,17 @@ pub fn vault(operation: &'static str, status: Option<u16>, took: Duration) {
 pub fn server_expiries(certificate: i64, crl: i64) {
     gauge!(SERVER_CERTIFICATE).set(number(certificate));
     gauge!(CRL).set(number(crl));
+}
+
+/// The age of the oldest key set of an identity provider.
+pub fn people_keys_age(seconds: i64) {
+    gauge!(PEOPLE_KEYS_AGE).set(number(seconds));
+    // There from the start, so that the first failure is seen as growth.
+    counter!(PEOPLE_KEYS_FAILURE).increment(0);
+}
+
+pub fn people_keys_failure() {
+    counter!(PEOPLE_KEYS_FAILURE).increment(1);
 }
 
 pub fn part(part: &'static str, is_up: bool) {

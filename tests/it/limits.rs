@@ -5,8 +5,21 @@ use std::time::Duration;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
+use crate::support::people;
 use crate::support::samples::{NOBODY, document, message, small_patient};
+use crate::support::tokens::Signer;
 use crate::support::{Client, Strongroom, eventually, problem, replace_file, request_id};
+
+/// Limits of people; clients have plenty. Two of the four numbers come back one a second.
+fn limits_of_people(requests_at_once: u32, records_at_once: u32) -> String {
+    let person = format!(
+        "[default.person]\nrequests_per_minute = 60\nrequests_at_once = {requests_at_once}\nrecords_per_hour = 3600\nrecords_at_once = {records_at_once}\n"
+    );
+    let all = limits("portal", 100_000, 100_000);
+    let start = all.find("[default.person]").unwrap();
+    let end = all.find("[role.").unwrap();
+    all[..start].to_owned() + &person + &all[end..]
+}
 
 /// Limits of clients, by role; everybody else has plenty. The two numbers come back at about the same pace as they are
 /// written: one a second.
@@ -269,4 +282,82 @@ async fn limits_that_are_not_valid_keep_the_old_ones() {
     for _ in 0..20 {
         assert_eq!(operator.request(Method::GET, "/livez").send().await.unwrap().status(), 200);
     }
+}
+
+/// A person has an allowance of their own behind whatever client, of requests and of records; nobody else behind that
+/// client notices, and neither does the client.
+#[tokio::test]
+async fn a_person_is_limited_behind_every_client_and_the_client_is_not() {
+    let signer = Signer::new("ES256", "k1");
+    let scene = people::Scene::with_keys(&[&signer]).await;
+    let strongroom = &scene.strongroom;
+    let second = another_kiosk(strongroom).await;
+    let token = |person: &str| signer.sign(&people::claims(&json!({ "sub": person })));
+    let (ana, bo) = (token("ana"), token("bo"));
+
+    limit(strongroom, &limits_of_people(100_000, 3)).await;
+    let mut passed = 0;
+    let answer = loop {
+        let client = if passed % 2 == 0 { &scene.kiosk } else { &second };
+        let answer = people::read(client, &scene.path, &ana).await;
+        if answer.status() == 429 {
+            break answer;
+        }
+        assert_eq!(answer.status(), 200);
+        passed += 1;
+        assert!(passed < 20, "the limit is never reached");
+    };
+    assert!(passed >= 3, "only {passed} passed");
+    let request = request_id(&answer);
+    let entry = strongroom.entry_of(&request).await;
+    assert_eq!((&entry["out"]["code"], &entry["n"]), (&json!("volume_limited"), &json!(1)));
+    assert_eq!(entry["basis"], json!({ "policy": ["limits.toml:person:records"] }));
+    assert_eq!(entry["who"]["on_behalf_of"]["uid"], "ana");
+    refused(answer, "volume_limited").await;
+    for client in [&scene.kiosk, &second] {
+        assert_eq!(people::read(client, &scene.path, &bo).await.status(), 200, "somebody else");
+    }
+
+    limit(strongroom, &limits_of_people(3, 100_000)).await;
+    let mut codes = Vec::new();
+    for _ in 0..12 {
+        codes.push(people::read(&scene.kiosk, "/livez", &ana).await.status().as_u16());
+    }
+    assert!(codes.iter().filter(|code| **code == 429).count() >= 5, "{codes:?}");
+    assert_eq!(entries(strongroom, "rate_limited", "kiosk").await.len(), 1);
+    let entry = entries(strongroom, "rate_limited", "kiosk").await.remove(0);
+    assert_eq!(entry["basis"], json!({ "policy": ["limits.toml:person:requests"] }));
+    assert_eq!(people::read(&scene.kiosk, "/livez", &bo).await.status(), 200);
+    assert_eq!(scene.kiosk.get("/livez").await.status(), 200, "the client for itself");
+    assert!(metric(strongroom, "{limit=\"requests\",whose=\"person\"}").await >= 5);
+}
+
+/// Tokens that do not count are counted: whoever tries them out is held up as the client that sends them.
+#[tokio::test]
+async fn tokens_that_are_refused_count_for_the_client() {
+    let signer = Signer::new("ES256", "k1");
+    let scene = people::Scene::with_keys(&[&signer]).await;
+    limit(&scene.strongroom, &limits("doorway", 5, 1_000)).await;
+    let mut codes = Vec::new();
+    for _ in 0..20 {
+        codes.push(problem(scene.read("made.up.token").await).await.1);
+    }
+    let judged = codes.iter().filter(|code| *code == "token_invalid").count();
+    assert!((5..15).contains(&judged), "{codes:?}");
+    assert!(codes.iter().any(|code| code == "rate_limited"), "{codes:?}");
+}
+
+/// A second client that may act for the same people.
+async fn another_kiosk(strongroom: &Strongroom) -> Client {
+    let san = "spiffe://strongroom.internal/client/clinic-north/kiosk-two";
+    let file = strongroom.policy_directory.join("identities.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let client = format!(
+        "\n[[client]]\nname = \"kiosk-two\"\ntenant = \"clinic-north\"\nkind = \"app\"\nsan = \"{san}\"\n\
+         roles = [\"doorway\"]\nacts_for = [\"visitor\"]\n"
+    );
+    replace_file(&file, &(text + &client));
+    let client = strongroom.client_with("client", san).await.0.with_purpose("TREAT");
+    eventually("the second client is listed", async || client.get("/livez").await.status() == 200).await;
+    client
 }

@@ -48,6 +48,8 @@ mod migrations;
 mod openapi;
 mod openapi_fields;
 mod parts;
+mod people;
+mod people_keys;
 mod policy_fields;
 mod policy_load;
 mod policy_rules;

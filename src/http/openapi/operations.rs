@@ -213,7 +213,8 @@ pub(super) fn schemas() -> Map<String, Value> {
     let entries = members([("entries", list(shared("AuditEntry"))), ("next", cursor)]);
     let down = members([("part", json!({ "enum": ["data", "keys", "vault", "audit"] })), ("since", at())]);
     let down = object(down, &["part", "since"]);
-    let readiness = members([("status", json!({ "enum": ["ready", "not ready"] })), ("down", list(down))]);
+    let readiness =
+        members([("status", json!({ "enum": ["ready", "not ready", "draining"] })), ("down", list(down))]);
     members([
         ("Written", object(written, &["id", "collection", "version", "updated_at"])),
         ("WrittenMany", object(members([("records", list(shared("Written")))]), &["records"])),

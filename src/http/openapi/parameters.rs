@@ -46,6 +46,7 @@ pub(super) fn of_events() -> Vec<Value> {
         query("act", json!({ "enum": acts })),
         query("status", json!({ "enum": Status::ALL.map(Status::as_str) })),
         query("actor", json!({ "type": "string", "maxLength": 64 })),
+        query("person", json!({ "type": "string", "minLength": 1, "maxLength": 255 })),
         query("subject", reference("schemas", "Subject")),
         query("collection", word),
         query("record", reference("schemas", "Id")),
@@ -112,6 +113,7 @@ pub(super) fn answer_headers() -> Value {
         "ContentLength": header("Bytes of the document; fewer mean that it broke off.", bytes),
         "TusResumable": header("The version of tus.", json!({ "const": "1.0.0" })),
         "RetryAfter": header("Seconds after which it may be tried again.", json!({ "type": "integer", "minimum": 1 })),
+        "Challenge": header("RFC 6750.", json!({ "const": "Bearer error=\"invalid_token\"" })),
         "Replayed": {
             "description": "There, and `true`, where an earlier request under the same key is answered again.",
             "schema": { "const": "true" },

@@ -55,11 +55,16 @@ fn applies(kind: ProblemKind, operation: Operation) -> bool {
         | ProblemKind::CertificateRevoked
         | ProblemKind::IdentityUnlisted
         | ProblemKind::Internal
+        | ProblemKind::PeopleUnavailable
+        | ProblemKind::PersonNotAllowed
         | ProblemKind::PurposeUnknown
         | ProblemKind::RandomnessUnavailable
         | ProblemKind::RateLimited
         | ProblemKind::RequestAmbiguous
-        | ProblemKind::RevocationUnknown => true,
+        | ProblemKind::RevocationUnknown
+        | ProblemKind::TokenExpired
+        | ProblemKind::TokenInvalid
+        | ProblemKind::TokenNotBound => true,
         // Paths and methods that are not in this document.
         ProblemKind::MethodNotAllowed | ProblemKind::RouteUnknown => false,
         ProblemKind::ActionNotAllowed
@@ -143,6 +148,9 @@ fn name(operation: Operation, status: u16) -> String {
 fn response(operation: Operation, status: u16, codes: &BTreeSet<&'static str>) -> Value {
     let mut headers = Map::new();
     headers.insert("X-Request-Id".to_owned(), reference("headers", "RequestId"));
+    if status == 401 {
+        headers.insert("WWW-Authenticate".to_owned(), reference("headers", "Challenge"));
+    }
     if matches!(status, 429 | 503) {
         headers.insert("Retry-After".to_owned(), reference("headers", "RetryAfter"));
     }

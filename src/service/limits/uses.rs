@@ -100,7 +100,7 @@ impl Uses {
     }
 
     fn person(&self, actor: &Actor) -> Option<Arc<Use>> {
-        let person = actor.person.as_ref()?;
+        let person = actor.person()?;
         let tenant = actor.identity.tenant;
         let key = (tenant, Arc::clone(&person.issuer), Arc::clone(&person.id));
         let new = || Ok::<_, std::convert::Infallible>(Arc::new(Use::of(Whose::Person)));
@@ -117,10 +117,9 @@ impl Uses {
         amount: u32,
         now: Timestamp,
     ) -> Result<Option<Taken>, (Arc<Use>, Duration)> {
-        let (owner, allowance) = match (whose, &actor.person) {
-            (Whose::Client, _) => (Some(self.client(actor)), limits.of_client(&actor.identity.roles)),
-            (Whose::Person, Some(person)) => (self.person(actor), limits.of_person(&person.roles)),
-            (Whose::Person, None) => return Ok(None),
+        let (owner, allowance) = match whose {
+            Whose::Client => (Some(self.client(actor)), limits.of_client(&actor.identity.roles)),
+            Whose::Person => (self.person(actor), limits.of_person(actor.person_roles())),
         };
         let Some(owner) = owner else { return Ok(None) };
         let rate = match limit {
@@ -200,7 +199,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::domain::actor::{CertificateFacts, ClientKind, Identity};
+    use crate::domain::actor::{CertificateFacts, ClientKind, Identity, KeyKeeping};
     use crate::domain::person::Person;
 
     const FILE: &str = "
@@ -215,35 +214,34 @@ mod tests {
 
     fn actor(tenant: u128, client: &str, person: Option<(&str, &[&str])>) -> Actor {
         let roles = |names: &[&str]| names.iter().map(|name| Arc::from(*name)).collect();
-        let person = person.map(|(id, names)| {
-            Arc::new(Person {
-                issuer: "clinic".into(),
-                id: id.into(),
-                roles: roles(names),
-                department: None,
-                care_teams: Arc::from([]),
-                subject: None,
-                has_second_factor: false,
-                expires_at: Timestamp::from_micros(i64::MAX),
-            })
-        });
-        Actor {
-            identity: Arc::new(Identity {
-                client: client.into(),
-                kind: ClientKind::App,
-                tenant: TenantId::from_uuid(Uuid::from_u128(tenant)),
-                roles: roles(&["portal"]),
-            }),
-            certificate: Arc::new(CertificateFacts {
-                san: String::new(),
-                issuer_sha256: String::new(),
-                serial: String::new(),
-                not_after: Timestamp::from_micros(i64::MAX),
-                sha256: String::new(),
-            }),
-            source: SocketAddr::from(([127, 0, 0, 1], 1)),
-            person,
-        }
+        let identity = Identity {
+            client: client.into(),
+            kind: ClientKind::App,
+            tenant: TenantId::from_uuid(Uuid::from_u128(tenant)),
+            roles: roles(&["portal"]),
+            acts_for: roles(&["clinician"]),
+            key: KeyKeeping::File,
+        };
+        let certificate = CertificateFacts {
+            san: String::new(),
+            issuer_sha256: String::new(),
+            serial: String::new(),
+            not_after: Timestamp::from_micros(i64::MAX),
+            sha256: String::new(),
+        };
+        let source = SocketAddr::from(([127, 0, 0, 1], 1));
+        let actor = Actor::new(Arc::new(identity), Arc::new(certificate), source);
+        let Some((id, names)) = person else { return actor };
+        actor.for_person(Arc::new(Person {
+            issuer: "clinic".into(),
+            id: id.into(),
+            roles: roles(names),
+            department: None,
+            care_teams: Arc::from([]),
+            subject: None,
+            has_second_factor: false,
+            expires_at: Timestamp::from_micros(i64::MAX),
+        }))
     }
 
     const NOW: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);

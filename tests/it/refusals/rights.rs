@@ -146,12 +146,7 @@ fn context(identity: &Arc<Identity>, purpose: Option<Purpose>) -> OperationConte
         sha256: String::new(),
     };
     OperationContext {
-        actor: Actor {
-            identity: Arc::clone(identity),
-            certificate: Arc::new(certificate),
-            source: SocketAddr::from(([127, 0, 0, 1], 1)),
-            person: None,
-        },
+        actor: Actor::new(Arc::clone(identity), Arc::new(certificate), SocketAddr::from(([127, 0, 0, 1], 1))),
         request: RequestFacts { id: RequestId::from_uuid(Uuid::nil()), trace: None, route: "" },
         purpose,
     }

@@ -26,6 +26,8 @@ pub struct ServiceOptions {
     pub databases: Option<Databases>,
     /// Parts to run on; default: the shared ones.
     pub rig: Option<Arc<Rig>>,
+    /// Changes its copy of the policy before it starts.
+    pub policy: Option<Box<dyn FnOnce(&Path) + Send>>,
 }
 
 /// A service that ends with this value.
@@ -67,6 +69,9 @@ impl Strongroom {
         let directory = site.directory.join(format!("service-{number}"));
         let policy_directory = directory.join("policy");
         copy_folder(&super::policy_directory(), &policy_directory);
+        if let Some(change) = options.policy {
+            change(&policy_directory);
+        }
         std::fs::create_dir_all(directory.join("crl")).unwrap();
         let setting = |key: &str, value: String| (format!("STRONGROOM__{key}"), value);
         let mut environment = vec![
