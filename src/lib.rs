@@ -8,7 +8,7 @@
 //! | rank | modules | hold |
 //! |---|---|---|
 //! | 0 | [`domain`], [`config`], [`telemetry`] | ids, values, secrets, actor, clock; settings; logs. No I/O with other parts |
-//! | 1 | [`crypto`], [`policy`], [`audit`], [`tls`] | sealing; deciding; recording; who may speak |
+//! | 1 | [`crypto`], [`policy`], [`audit`], [`tls`], [`people`] | sealing; deciding; recording; who may speak, and for whom |
 //! | 2 | [`keys`], [`storage`] | the key hierarchy and Vault's client; the only SQL |
 //! | 3 | [`service`], [`jobs`] | one file per use case; background workers |
 //! | 4 | [`http`] | door, routes, the one error-to-problem match |
@@ -48,6 +48,7 @@ pub mod domain;
 pub mod http;
 pub mod jobs;
 pub mod keys;
+pub mod people;
 pub mod policy;
 pub mod service;
 pub mod storage;

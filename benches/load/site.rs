@@ -2,7 +2,7 @@
 //! needs: the generator's certificate, and the database administrator.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -39,7 +39,7 @@ impl Site {
         };
         let plan = SitePlan {
             directory: stack.directory().to_owned(),
-            policy_directory: std::env::current_dir()?.join("policy"),
+            policy_directory: policy_without_limits(&stack.directory().join("policy-of-the-bench"))?,
             data: address(&stack.data),
             keys: address(&stack.keys),
             databases: ["strongroom_data".to_owned(), "strongroom_keys".to_owned()],
@@ -87,4 +87,23 @@ impl Site {
         let keys = self.stack.keys.process_id().await.context("the key server has ended")?;
         Ok(Meter::Families(if data == keys { vec![data] } else { vec![data, keys] }))
     }
+}
+
+/// The shipped policy, with limits that no generator reaches: they are counted like any other.
+fn policy_without_limits(directory: &Path) -> Result<PathBuf> {
+    let shipped = std::env::current_dir()?.join("policy");
+    for folder in ["", "collections"] {
+        std::fs::create_dir_all(directory.join(folder))?;
+        for entry in std::fs::read_dir(shipped.join(folder))? {
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                std::fs::copy(entry.path(), directory.join(folder).join(entry.file_name()))?;
+            }
+        }
+    }
+    let numbers = "requests_per_minute = 60_000_000\nrequests_at_once = 60_000_000\n\
+                   records_per_hour = 1_000_000_000\nrecords_at_once = 1_000_000_000\n";
+    let limits = format!("[default.client]\n{numbers}[default.person]\n{numbers}");
+    std::fs::write(directory.join("limits.toml"), limits)?;
+    Ok(directory.to_owned())
 }

@@ -6,6 +6,7 @@
 pub mod certificates;
 pub mod documents;
 pub mod files;
+pub mod people;
 pub mod sealed;
 pub mod values;
 pub mod words;
@@ -25,5 +26,8 @@ pub const TARGETS: &[Target] = &[
     ("crls", certificates::crls),
     ("identities", files::identities),
     ("config", files::config),
+    ("people", people::people),
+    ("keysets", people::keysets),
+    ("tokens", people::tokens),
     ("words", words::words),
 ];

@@ -54,6 +54,10 @@ acts! {
     PolicyLoad = "policy.load",
     /// The table of identities was taken into use, or refused and the old one kept.
     IdentityLoad = "identity.load",
+    /// The table of identity providers was taken into use, or refused and the old one kept.
+    PeopleLoad = "people.load",
+    /// The keys of an identity provider were taken into use.
+    JwksLoad = "jwks.load",
     /// A certificate revocation list was taken into use, or refused and the old one kept.
     RevocationLoad = "revocation.load",
     /// A tenant key, subject key or index root was made.

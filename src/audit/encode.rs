@@ -10,6 +10,8 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::event::{EntryDraft, KeyObject, Object, RecordObject, Who};
+use super::label::label;
+use crate::domain::actor::Acting;
 use crate::domain::class::DataClass;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{EntryId, FieldName, TenantId};
@@ -140,7 +142,7 @@ fn client(json: &mut Json, draft: &EntryDraft) -> Comma {
         json.raw("\"client\":{\"cert_sha256\":");
         json.label(&certificate.sha256);
         // A stranger's name is the stranger's text; the digest leads to the certificate.
-        if matches!(draft.who, Who::Client(_)) {
+        if matches!(draft.who, Who::Client(..)) {
             json.raw(",\"san\":");
             json.label(&certificate.san);
         }
@@ -269,9 +271,12 @@ fn who(json: &mut Json, who: &Who) {
     match who {
         Who::Service => json.raw(",\"who\":{\"kind\":\"service\",\"uid\":\"strongroom\"}"),
         Who::Unknown => json.raw(",\"who\":{\"kind\":\"unknown\"}"),
-        Who::Client(identity) => {
+        Who::Client(identity, acting) => {
             json.raw(",\"who\":{\"kind\":");
             json.string(identity.kind.as_str());
+            if let Some(acting) = acting {
+                on_behalf_of(json, acting);
+            }
             json.raw(",\"roles\":");
             json.labels(&identity.roles);
             json.raw(",\"uid\":");
@@ -279,6 +284,17 @@ fn who(json: &mut Json, who: &Who) {
             json.raw("}");
         }
     }
+}
+
+fn on_behalf_of(json: &mut Json, acting: &Acting) {
+    let person = acting.person();
+    json.raw(",\"on_behalf_of\":{\"issuer\":");
+    json.label(&person.issuer);
+    json.raw(if person.has_second_factor { ",\"mfa\":true,\"roles\":" } else { ",\"mfa\":false,\"roles\":" });
+    json.labels(acting.brought());
+    json.raw(",\"uid\":");
+    json.label(&person.id);
+    json.raw("}");
 }
 
 /// W3C Trace Context section 3.2.2.3: 32 lower-case hexadecimal digits.
@@ -341,23 +357,10 @@ impl Json {
         }
     }
 
-    /// A name from reviewed configuration (client, role, policy, SAN). One that is not made of `[A-Za-z0-9._:/~+-]`, or
-    /// is longer than 256, is replaced by its digest: it still tells two apart, and carries no text.
     fn label(&mut self, text: &str) {
-        let plain =
-            |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'/' | b'~' | b'+' | b'-');
-        if (1..=256).contains(&text.len()) && text.bytes().all(plain) {
-            self.out.push(b'"');
-            self.raw(text);
-            self.out.push(b'"');
-        } else {
-            let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-            self.raw("\"sha256:");
-            for byte in digest.as_ref() {
-                self.hex_digits(*byte);
-            }
-            self.out.push(b'"');
-        }
+        self.out.push(b'"');
+        self.raw(&label(text));
+        self.out.push(b'"');
     }
 
     fn labels(&mut self, texts: &[Arc<str>]) {

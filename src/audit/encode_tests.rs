@@ -7,7 +7,9 @@ use super::super::act::{Act, Outcome};
 use super::super::event::{EntryDraft, KeyLevel, KeyObject, RecordObject};
 use super::super::fixtures::{context, names, patient, read, scribe, uuid};
 use super::*;
+use crate::domain::context::OperationContext;
 use crate::domain::id::{CollectionName, KeyId, RecordId, RecordVersion, SubjectId};
+use crate::domain::person::Person;
 
 const SCHEMA: &str = include_str!("../../audit/entry.schema.json");
 
@@ -31,6 +33,11 @@ fn examples() -> Vec<(&'static str, String)> {
         .seals([0x44; 32]);
     let refused = EntryDraft::of_request(&context, Act::RecordRead, Outcome::refused("purpose_not_allowed"))
         .record(patient());
+    let clinician =
+        EntryDraft::of_request(&for_person(&context, "p-4711"), Act::RecordRead, Outcome::SUCCESS)
+            .subject(SubjectId::from_uuid(uuid(0xd)))
+            .policies(&[Arc::from("clinician-reads-patients")])
+            .record(patient().fields(names(&["birth_date"])).class(DataClass::Phi));
     let stranger = EntryDraft::of_stranger(
         context.actor.source,
         Some(&context.actor.certificate),
@@ -50,6 +57,7 @@ fn examples() -> Vec<(&'static str, String)> {
     vec![
         ("record.create", text_of(&created)),
         ("record.read", chained_text_of(&read())),
+        ("record.read.person", chained_text_of(&clinician)),
         ("record.read.refused", chained_text_of(&refused)),
         ("authentication.failed", chained_text_of(&stranger)),
         ("audit.read", chained_text_of(&audit_read)),
@@ -154,12 +162,30 @@ fn names_that_do_not_fit_are_digests_and_strangers_have_none() {
     context.request.trace = Some("not a trace".into());
     let text = text_of(&EntryDraft::of_request(&context, Act::AccessDenied, Outcome::refused("no_route")));
     assert!(!text.contains("Jane") && !text.contains("not a trace") && text.contains("\"uid\":\"sha256:"));
+    let person = for_person(&context, "jane@example.org");
+    let text = text_of(&EntryDraft::of_request(&person, Act::RecordList, Outcome::SUCCESS));
+    assert!(!text.contains("jane") && text.contains("\"uid\":\"sha256:"), "{text}");
     let stranger = EntryDraft::of_stranger(
         context.actor.source,
         Some(&context.actor.certificate),
         Outcome::refused("client_not_listed"),
     );
     assert!(!text_of(&stranger).contains("spiffe"));
+}
+
+/// The same request, for a person with a role that the client may act for and one that it may not.
+fn for_person(context: &OperationContext, id: &str) -> OperationContext {
+    let person = Person {
+        issuer: "staff-login".into(),
+        id: id.into(),
+        roles: Arc::from([Arc::from("clinician"), Arc::from("owner")]),
+        department: Some("cardiology".into()),
+        care_teams: Arc::from([Arc::from("ward-3")]),
+        subject: None,
+        has_second_factor: true,
+        expires_at: Timestamp::from_micros(0),
+    };
+    OperationContext { actor: context.actor.clone().for_person(Arc::new(person)), ..context.clone() }
 }
 
 fn any_name() -> impl Strategy<Value = FieldName> {
@@ -195,6 +221,7 @@ prop_compose! {
         count in proptest::option::of(any::<u32>()), seals in proptest::option::of(any::<[u8; 32]>()),
         loaded in proptest::option::of(any::<[u8; 32]>()), trace in proptest::option::of("[0-9a-f]{30,33}|.{0,9}"),
         key in proptest::option::of((1..i64::MAX, any::<u64>())), source in any::<std::net::SocketAddr>(),
+        person in proptest::option::of(".{0,20}"),
     ) -> EntryDraft {
         let mut context = context();
         let mut identity = (*context.actor.identity).clone();
@@ -206,6 +233,9 @@ prop_compose! {
         context.actor.certificate = Arc::new(certificate);
         context.actor.source = source;
         context.request.trace = trace;
+        if let Some(id) = person {
+            context = for_person(&context, &id);
+        }
         let mut draft = match kind {
             0 => EntryDraft::of_request(&context, act, Outcome::SUCCESS),
             1 => EntryDraft::of_service(act, Outcome::failed("why")),

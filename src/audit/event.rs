@@ -7,7 +7,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::act::{Act, Outcome};
-use crate::domain::actor::{CertificateFacts, Identity};
+use crate::domain::actor::{Acting, CertificateFacts, Identity};
 use crate::domain::class::DataClass;
 use crate::domain::context::{OperationContext, RequestFacts};
 use crate::domain::id::{CollectionName, FieldName, KeyId, RecordId, RecordVersion, SubjectId, TenantId};
@@ -37,7 +37,8 @@ pub struct EntryDraft {
 /// Who acted.
 #[derive(Clone, Debug)]
 pub(super) enum Who {
-    Client(Arc<Identity>),
+    /// A client, and for whom it acted.
+    Client(Arc<Identity>, Option<Acting>),
     /// Strongroom itself.
     Service,
     /// Nobody that could be named: authentication failed.
@@ -53,11 +54,11 @@ pub(super) enum Object {
 }
 
 impl EntryDraft {
-    /// An entry about a request of an authenticated client: the actor, its tenant, the request and the purpose are
-    /// taken from the context.
+    /// An entry about a request of an authenticated client: the actor and for whom it acts, its tenant, the request and
+    /// the purpose are taken from the context.
     pub fn of_request(context: &OperationContext, act: Act, outcome: Outcome) -> Self {
         Self {
-            who: Who::Client(Arc::clone(&context.actor.identity)),
+            who: Who::Client(Arc::clone(&context.actor.identity), context.actor.acting().cloned()),
             certificate: Some(Arc::clone(&context.actor.certificate)),
             source: Some(context.actor.source),
             tenant: Some(context.actor.identity.tenant),

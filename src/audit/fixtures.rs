@@ -9,7 +9,7 @@ use super::act::{Act, Outcome};
 use super::encode::Place;
 use super::event::{EntryDraft, RecordObject};
 use super::scribe::Scribe;
-use crate::domain::actor::{Actor, CertificateFacts, ClientKind, Identity};
+use crate::domain::actor::{Actor, CertificateFacts, ClientKind, Identity, KeyKeeping};
 use crate::domain::class::DataClass;
 use crate::domain::clock::{Clock, Timestamp};
 use crate::domain::context::{OperationContext, RequestFacts};
@@ -54,23 +54,24 @@ pub fn names(words: &[&str]) -> Arc<[FieldName]> {
 
 pub fn context() -> OperationContext {
     OperationContext {
-        actor: Actor {
-            identity: Arc::new(Identity {
+        actor: Actor::new(
+            Arc::new(Identity {
                 client: "portal".into(),
                 kind: ClientKind::App,
                 tenant: TenantId::from_uuid(uuid(0xa)),
                 roles: Arc::from([Arc::from("portal"), Arc::from("scheduling")]),
+                acts_for: Arc::from([Arc::from("clinician"), Arc::from("patient")]),
+                key: KeyKeeping::File,
             }),
-            certificate: Arc::new(CertificateFacts {
+            Arc::new(CertificateFacts {
                 san: "spiffe://strongroom.test/client/portal".into(),
                 issuer_sha256: "11".repeat(32),
                 serial: "0a".into(),
                 not_after: Timestamp::from_micros(1_800_000_000_000_000),
                 sha256: "22".repeat(32),
             }),
-            source: "[::ffff:10.8.0.7]:50123".parse().unwrap(),
-            person: None,
-        },
+            "[::ffff:10.8.0.7]:50123".parse().unwrap(),
+        ),
         request: RequestFacts {
             id: RequestId::from_uuid(uuid(0xb)),
             trace: Some("0af7651916cd43dd8448eb211c80319c".into()),

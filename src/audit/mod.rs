@@ -13,6 +13,7 @@ mod encode;
 mod event;
 #[cfg(test)]
 mod fixtures;
+mod label;
 mod query;
 mod receipt;
 mod scribe;

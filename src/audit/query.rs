@@ -7,6 +7,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::act::{Act, Status};
+use super::label::label_held;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{CollectionName, EntryId, RecordId, SubjectId, TenantId};
 use crate::domain::purpose::Purpose;
@@ -37,6 +38,8 @@ pub struct Filter {
     pub status: Option<Status>,
     /// `who.uid`: the client's name.
     pub actor: Option<Arc<str>>,
+    /// `who.on_behalf_of.uid`: the person's `sub` at their identity provider, as entries hold it or as it is.
+    pub person: Option<Arc<str>>,
     pub subject: Option<SubjectId>,
     pub collection: Option<CollectionName>,
     pub record: Option<RecordId>,
@@ -54,11 +57,22 @@ impl Filter {
         };
         put("act", self.act.map(|act| act.as_str().into()));
         put("out", self.status.map(|status| serde_json::json!({ "status": status.as_str() })));
-        put("who", self.actor.as_ref().map(|uid| serde_json::json!({ "uid": &**uid })));
+        put("who", self.who());
         put("subj", self.subject.map(|subject| subject.to_string().into()));
         put("purpose", self.purpose.map(|purpose| purpose.as_str().into()));
         put("obj", self.object());
         (!document.is_empty()).then_some(serde_json::Value::Object(document))
+    }
+
+    fn who(&self) -> Option<serde_json::Value> {
+        let mut who = serde_json::Map::new();
+        if let Some(uid) = &self.actor {
+            who.insert("uid".to_owned(), (&**uid).into());
+        }
+        if let Some(person) = &self.person {
+            who.insert("on_behalf_of".to_owned(), serde_json::json!({ "uid": label_held(person) }));
+        }
+        (!who.is_empty()).then_some(serde_json::Value::Object(who))
     }
 
     fn object(&self) -> Option<serde_json::Value> {
@@ -222,6 +236,18 @@ mod tests {
             "who": { "uid": "portal" },
         });
         assert_eq!(filter.to_containment(), Some(expected));
+        let of_person = |actor: Option<&str>, person: &str| {
+            let filter =
+                Filter { actor: actor.map(Arc::from), person: Some(person.into()), ..Filter::default() };
+            filter.to_containment().unwrap()["who"].clone()
+        };
+        assert_eq!(of_person(None, "p-1"), serde_json::json!({ "on_behalf_of": { "uid": "p-1" } }));
+        let digest = of_person(Some("portal"), "jane@example.org");
+        assert_eq!(digest["uid"], "portal");
+        let held = digest["on_behalf_of"]["uid"].as_str().unwrap();
+        assert!(held.starts_with("sha256:"));
+        // As an auditor copies it out of an entry.
+        assert_eq!(of_person(Some("portal"), held), digest);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::config::{self, Config, DatabaseConfig};
 use crate::domain::clock::{Clock, SharedClock, SystemClock};
 use crate::domain::random::SystemRandom;
 use crate::keys::{Transit, TransitError};
+use crate::people::{self, Known, People};
 use crate::policy::{PolicySet, run_cases};
 use crate::storage::Database;
 use crate::tls::{FileFault, Identities, IdentityError, LiveTls, ServerConfigError, TlsFiles};
@@ -90,7 +91,10 @@ pub(super) async fn doctor(args: DoctorArgs) -> Result<()> {
         Err(error) => findings.bad("configuration", &error, "see infra/strongroom.sample.toml"),
         Ok(config) => {
             findings.good("configuration", &"every key is known");
-            policy_and_tls(&mut findings, &config);
+            if let Some(policy) = policy(&mut findings, &config) {
+                tls(&mut findings, &config, Arc::clone(&policy));
+                people(&mut findings, &config, &policy).await;
+            }
             databases(&mut findings, &config).await;
             vault(&mut findings, &config).await;
         }
@@ -119,9 +123,12 @@ fn host(findings: &mut Findings) {
     }
 }
 
-fn policy_and_tls(findings: &mut Findings, config: &Config) {
+fn policy(findings: &mut Findings, config: &Config) -> Option<Arc<PolicySet>> {
     let policy = match PolicySet::load(&config.policy.directory) {
-        Err(error) => return findings.bad("policy", &error, "`strongroom policy check` tells more"),
+        Err(error) => {
+            findings.bad("policy", &error, "`strongroom policy check` tells more");
+            return None;
+        }
         Ok(policy) => policy,
     };
     match run_cases(&policy, &config.policy.directory) {
@@ -134,6 +141,10 @@ fn policy_and_tls(findings: &mut Findings, config: &Config) {
         }
         Err(error) => findings.weak("policy", &error, "`strongroom policy check` tells more"),
     }
+    Some(Arc::new(policy))
+}
+
+fn tls(findings: &mut Findings, config: &Config, policy: Arc<PolicySet>) {
     let clock: SharedClock = Arc::new(SystemClock);
     let files = TlsFiles::of(&config.server, &config.policy.directory);
     let check = move |identities: &Identities| {
@@ -182,6 +193,48 @@ fn lives(findings: &mut Findings, tls: &LiveTls, clock: &dyn Clock) {
             findings.weak(about, &found, advice);
         } else {
             findings.good(about, &found);
+        }
+    }
+}
+
+/// Whose people are believed, and whether their keys are to be had. Identities that are not valid are told with the door.
+async fn people(findings: &mut Findings, config: &Config, policy: &PolicySet) {
+    let Ok(identities) = Identities::load(&config.policy.directory.join("identities.toml")) else { return };
+    let known = Known { tenant: &|name| identities.tenant(name), has_role: &|role| policy.has_role(role) };
+    let file = config.policy.directory.join(people::FILE);
+    let people = match People::open(file, &known, SystemClock.now()) {
+        Ok(people) => people,
+        Err(error) => {
+            return findings.bad("people", &error, "see policy/README.md, \"An identity provider\"");
+        }
+    };
+    let sources = people.sources();
+    if sources.is_empty() {
+        findings.good("people", &"no issuers: every person's token is refused");
+    }
+    for source in sources {
+        let name = &source.issuer.name;
+        match people.fetch_keys(&source, &SystemClock).await {
+            Err(error) => findings.weak(
+                "people",
+                &format!("{name}: no keys: {error}"),
+                "until they can be fetched, tokens of its people are answered 503",
+            ),
+            Ok(taken) => {
+                for key in &taken.ignored {
+                    let found = format!("{name}: key {} of its set is not used: {}", key.place, key.why);
+                    findings.weak("people", &found, "");
+                }
+                if taken.usable == 0 {
+                    findings.weak(
+                        "people",
+                        &format!("{name}: its set holds no usable key"),
+                        "no token of its people is good",
+                    );
+                } else {
+                    findings.good("people", &format!("{name}: {} usable keys", taken.usable));
+                }
+            }
         }
     }
 }

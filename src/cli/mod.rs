@@ -9,6 +9,7 @@ mod doctor;
 mod harden;
 mod local;
 mod migrate;
+mod openapi;
 mod output;
 mod policy;
 mod serve;
@@ -47,6 +48,8 @@ enum Command {
     /// Check the policy files, or print who may see what
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Print the interface under a policy as an OpenAPI 3.1 document
+    Openapi(openapi::OpenApiArgs),
     /// Run everything on this machine, for developing against: prints curl lines, keeps data and keys
     Dev(dev::DevArgs),
     /// Show the whole service at work on real parts with made-up patients, check it, and leave nothing behind
@@ -84,6 +87,7 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Cert(command) => certificate::run(command).await,
         Command::Audit(command) => audit::run(command).await,
         Command::Policy(command) => policy::run(command),
+        Command::Openapi(args) => openapi::run(&args),
         Command::Bootstrap(args) => bootstrap::bootstrap(args).await,
         Command::Demo(args) => demo::demo(args).await,
         Command::Dev(args) => dev::dev(args).await,

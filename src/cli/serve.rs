@@ -18,6 +18,7 @@ use crate::domain::random::{SharedRandom, SystemRandom};
 use crate::http::{self, App, door};
 use crate::jobs::{self, revocation::CrlFiles};
 use crate::keys::{KeyRing, Transit};
+use crate::people::{self, Known, People};
 use crate::policy::{Authoriser, PolicySet};
 use crate::service::{FitnessCheck, Parts, Service};
 use crate::storage::{AuditReader, AuditStore, Database, KeyDatabase, RecordStore};
@@ -46,6 +47,7 @@ pub async fn serve(path: &Path) -> Result<()> {
     // Both are over before the door opens if the parts are there; if not, the door opens and what needs them is refused.
     let are_parts_fit = look_at_parts(&service).await?;
     let tls = open_tls(&config, &service, Arc::clone(&clock))?;
+    let people = open_people(&config, &service, &tls, &clock)?;
     let listener = TcpListener::bind(config.server.listen)
         .await
         .with_context(|| format!("cannot listen on {}", config.server.listen))?;
@@ -58,16 +60,18 @@ pub async fn serve(path: &Path) -> Result<()> {
     }
     let unfit = if are_parts_fit { None } else { Some(watch_parts(&service, &mut workers)) };
     workers.spawn(jobs::metrics::keep(metrics.clone()));
-    spawn_workers(&mut workers, &config, transit, &tls, &service)?;
+    spawn_workers(&mut workers, &config, transit, &tls, &people, &service)?;
     let app = App {
         service: Arc::clone(&service),
         admission: Arc::clone(tls.admission()),
+        people,
         body_bytes: config.limits.body_bytes,
         batch_body_bytes: config.limits.batch_body_bytes,
         document_bytes: config.limits.document_bytes,
         request_timeout: Duration::from_millis(config.limits.request_timeout_ms),
         stall_timeout: Duration::from_millis(config.limits.stall_timeout_ms),
         metrics,
+        openapi: http::openapi::OpenApiCache::default(),
     };
     let ended = run_door(&config, listener, &tls, app, &mut workers, clock, unfit).await;
     workers.shutdown().await;
@@ -132,6 +136,7 @@ fn spawn_workers(
     config: &Config,
     transit: Transit,
     tls: &Arc<LiveTls>,
+    people: &Arc<People>,
     service: &Arc<Service>,
 ) -> Result<()> {
     let hangup = || signal(SignalKind::hangup());
@@ -140,10 +145,17 @@ fn spawn_workers(
     workers.spawn(jobs::tls_reload::keep(Arc::clone(tls), Arc::clone(service), LOOK, hangup()?));
     let directory = config.policy.directory.clone();
     workers.spawn(jobs::policy_reload::keep(Arc::clone(service), directory, LOOK, hangup()?));
+    let keeper = jobs::people::Keeper {
+        people: Arc::clone(people),
+        admission: Arc::clone(tls.admission()),
+        service: Arc::clone(service),
+    };
+    workers.spawn(jobs::people::keep(keeper, LOOK, hangup()?));
     workers.spawn(jobs::idempotency::keep(Arc::clone(service)));
     workers.spawn(jobs::key_destruction::keep(Arc::clone(service)));
     workers.spawn(jobs::uploads::keep(Arc::clone(service)));
     workers.spawn(jobs::parts::watch(Arc::clone(service)));
+    workers.spawn(jobs::limits::keep(Arc::clone(service)));
     Ok(())
 }
 
@@ -156,6 +168,20 @@ fn open_tls(config: &Config, service: &Arc<Service>, clock: SharedClock) -> Resu
         Some(role) => Err(IdentityError::Role(role.to_owned())),
     };
     LiveTls::open(files, clock, Box::new(check)).context("the door's files are not usable")
+}
+
+/// Whose people are believed. Key sets that come from a URL are fetched by a worker.
+fn open_people(
+    config: &Config,
+    service: &Service,
+    tls: &LiveTls,
+    clock: &SharedClock,
+) -> Result<Arc<People>> {
+    let file = config.policy.directory.join(people::FILE);
+    let has_role = |role: &str| service.has_role(role);
+    let open = |known: &Known<'_>| People::open(file, known, clock.now());
+    let people = jobs::people::with_known(tls.admission(), &has_role, open);
+    people.map(Arc::new).context("the people file is not usable")
 }
 
 fn assemble(

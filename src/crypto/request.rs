@@ -11,11 +11,14 @@ use super::keyed_hash::{derive_key, hmac_sha256};
 use super::record::PlainField;
 use crate::domain::id::{CollectionName, KeyId, SubjectId};
 
-/// HMAC of the client's name and the key that it sent: each client has its own keys.
-pub fn key_mac(root: &TenantKey, client: &str, key: &str) -> Result<[u8; 32], SealError> {
+/// HMAC of who sent a key (a client's name, and where it acts for a person their issuer's name and id) and the key, each
+/// length-prefixed: each client, and each person behind it, has its own keys.
+pub fn key_mac(root: &TenantKey, sender: &[&str], key: &str) -> Result<[u8; 32], SealError> {
     let derived = derive_key(root.secret(), "strongroom/idempotency-key/v1", &[])?;
-    let (client_bytes, key_bytes) = (length(client.len()), length(key.len()));
-    Ok(hmac_sha256(&derived, &[&client_bytes, client.as_bytes(), &key_bytes, key.as_bytes()]))
+    let words = sender.iter().chain(std::iter::once(&key));
+    let parts: Vec<_> = words.map(|word| (length(word.len()), word.as_bytes())).collect();
+    let parts: Vec<&[u8]> = parts.iter().flat_map(|(length, word)| [&length[..], word]).collect();
+    Ok(hmac_sha256(&derived, &parts))
 }
 
 /// HMAC of what a request creates: lp(operation) ‖ lp(collection), then for each record lp(subject) ‖ u32 number of
@@ -116,10 +119,19 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_the_clients_own() {
-        let mac = |client, key| key_mac(&root(1), client, key).unwrap();
-        assert_eq!(mac("portal", "k"), mac("portal", "k"));
-        let others = [mac("portal", "k"), mac("mobile", "k"), mac("portal", "l"), mac("portalk", "")];
+    fn keys_are_the_clients_and_the_persons_own() {
+        let mac = |sender: &[&str], key| key_mac(&root(1), sender, key).unwrap();
+        assert_eq!(mac(&["portal"], "k"), mac(&["portal"], "k"));
+        let others = [
+            mac(&["portal"], "k"),
+            mac(&["mobile"], "k"),
+            mac(&["portal"], "l"),
+            mac(&["portalk"], ""),
+            mac(&["portal", "staff", "p-1"], "k"),
+            mac(&["portal", "staff", "p-2"], "k"),
+            mac(&["portal", "staffp", "-1"], "k"),
+            mac(&["portal", "other", "p-1"], "k"),
+        ];
         assert_eq!(others.iter().collect::<HashSet<_>>().len(), others.len());
     }
 }

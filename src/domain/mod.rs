@@ -9,6 +9,7 @@ pub mod clock;
 pub mod context;
 pub mod id;
 pub mod idempotency;
+pub mod meter;
 pub mod person;
 pub mod purpose;
 pub mod random;

@@ -15,6 +15,7 @@ use super::attempt::Attempt;
 use super::door::PeerAddress;
 use super::framing::is_ambiguous;
 use super::operation::template;
+use super::person::{Bearer, behind};
 use super::problem::Problem;
 use super::problem_kind::ProblemKind;
 use super::watch::log;
@@ -78,7 +79,7 @@ pub async fn enter(State(app): State<Arc<App>>, request: Request, next: Next) ->
 
 async fn serve(app: &App, mut request: Request, next: Next, id: RequestId, trace: Option<Trace>) -> Response {
     let started = Instant::now();
-    let presented = Presented::of(&request, trace);
+    let presented = Presented::of(&mut request, trace);
     let route = presented.route;
     let response = match admit(app, presented, id).await {
         Ok(caller) => {
@@ -99,18 +100,21 @@ struct Presented {
     source: Option<PeerAddress>,
     trace: Option<String>,
     purpose: Result<Option<Purpose>, ProblemKind>,
+    bearer: Bearer,
     is_ambiguous: bool,
     route: &'static str,
 }
 
 impl Presented {
-    fn of(request: &Request, trace: Option<Trace>) -> Self {
+    fn of(request: &mut Request, trace: Option<Trace>) -> Self {
+        let bearer = Bearer::take(request.headers_mut());
         let headers = request.headers();
         Self {
             certificate: request.extensions().get::<Arc<CertificateFacts>>().cloned(),
             source: request.extensions().get::<PeerAddress>().copied(),
             trace: trace.map(|trace| trace.id),
             purpose: purpose(headers),
+            bearer,
             is_ambiguous: is_ambiguous(request.version(), headers),
             route: template(request.extensions().get::<MatchedPath>().map(MatchedPath::as_str)),
         }
@@ -128,10 +132,19 @@ async fn admit(app: &App, presented: Presented, id: RequestId) -> Result<Caller,
             return Err(Problem::of(kind).closing());
         }
     };
-    let actor = Actor { identity, certificate, source, person: None };
+    let actor = Actor::new(identity, certificate, source);
     let caller = Caller { actor, id, trace: presented.trace, purpose: None };
+    let context = caller.clone().operation(presented.route);
+    app.service.charge_client(&context).await?;
     if presented.is_ambiguous {
         return Err(deny(app, caller, presented.route, ProblemKind::RequestAmbiguous).await.closing());
+    }
+    let caller = match behind(app, &caller.actor, presented.bearer).await {
+        Ok(actor) => Caller { actor, ..caller },
+        Err(kind) => return Err(deny(app, caller, presented.route, kind).await),
+    };
+    if caller.actor.person().is_some() {
+        app.service.charge_person(&caller.clone().operation(presented.route)).await?;
     }
     match presented.purpose {
         Ok(purpose) => Ok(Caller { purpose, ..caller }),

@@ -11,8 +11,10 @@ mod files;
 mod framing;
 mod health;
 mod idempotency;
+pub mod openapi;
 mod operation;
 mod pages;
+mod person;
 mod place;
 mod problem;
 mod problem_kind;
@@ -29,6 +31,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 pub use operation::Operation;
 pub use problem_kind::ProblemKind;
 
+use crate::people::People;
 use crate::service::Service;
 use crate::telemetry::metrics::Renderer;
 use crate::tls::Admission;
@@ -37,6 +40,7 @@ use crate::tls::Admission;
 pub struct App {
     pub service: Arc<Service>,
     pub admission: Arc<Admission>,
+    pub people: Arc<People>,
     /// The largest request body, and the largest of a batch.
     pub body_bytes: usize,
     pub batch_body_bytes: usize,
@@ -47,6 +51,7 @@ pub struct App {
     /// An upload that goes on by less than [`door::PROGRESS_BYTES`] in this long is cut.
     pub stall_timeout: Duration,
     pub metrics: Renderer,
+    pub openapi: openapi::OpenApiCache,
 }
 
 /// The whole interface. Every route, the fallbacks included, is behind [`caller::enter`], and whatever becomes of a request

@@ -5,7 +5,7 @@ use axum::http::Method;
 use axum::routing::{MethodRouter, on};
 use std::sync::Arc;
 
-use super::{App, audit, batch, files, health, pages, records};
+use super::{App, audit, batch, files, health, openapi, pages, records};
 use crate::audit::Act;
 use crate::domain::action::Action;
 
@@ -37,6 +37,8 @@ macro_rules! operations {
 operations! {
     /// A page of the audit log.
     ReadEvents = GET "/api/v1/audit/events" => audit::events;
+    /// The interface, as a document for programs.
+    OpenApi = GET "/api/v1/openapi.json" => openapi::read;
     /// Whether the process answers.
     Live = GET "/livez" => health::live;
     /// Whether every part answers.
@@ -92,7 +94,7 @@ impl Operation {
                 (Action::Update, Act::DocumentUpload)
             }
             Self::History => (Action::History, Act::RecordHistory),
-            Self::Live | Self::Ready | Self::Metrics => return None,
+            Self::Live | Self::Ready | Self::Metrics | Self::OpenApi => return None,
         })
     }
 }

@@ -11,7 +11,7 @@ use super::problem_kind::ProblemKind;
 use super::watch::Told;
 use crate::domain::id::FieldName;
 use crate::policy::{DenialCode, FieldFaults};
-use crate::service::{Error, Part};
+use crate::service::{Error, Limit, Part};
 
 /// Most errors that one answer lists.
 const MOST_ERRORS: usize = 256;
@@ -21,6 +21,7 @@ const MOST_ERRORS: usize = 256;
 pub struct Problem {
     kind: ProblemKind,
     errors: Vec<ProblemField>,
+    retry_after_seconds: Option<u64>,
     close: bool,
     is_on_record: bool,
 }
@@ -49,7 +50,7 @@ struct Document<'a> {
 
 impl Problem {
     pub const fn of(kind: ProblemKind) -> Self {
-        Self { kind, errors: Vec::new(), close: false, is_on_record: false }
+        Self { kind, errors: Vec::new(), retry_after_seconds: None, close: false, is_on_record: false }
     }
 
     /// The log has an entry about it. One of a known caller that is not marked so gets one (`super::attempt`).
@@ -89,8 +90,14 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if status == StatusCode::UNAUTHORIZED {
+            // RFC 6750 section 3.1.
+            let challenge = HeaderValue::from_static("Bearer error=\"invalid_token\"");
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        let is_down = status == StatusCode::SERVICE_UNAVAILABLE;
+        if let Some(seconds) = self.retry_after_seconds.or(is_down.then_some(1)) {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.close {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -115,6 +122,13 @@ impl Problem {
                 DenialCode::PurposeNotAllowed => ProblemKind::PurposeNotAllowed,
                 DenialCode::ActionNotAllowed => ProblemKind::ActionNotAllowed,
             }),
+            Error::Limited { limit, retry_after_seconds } => {
+                let kind = match limit {
+                    Limit::Requests => ProblemKind::RateLimited,
+                    Limit::Records => ProblemKind::VolumeLimited,
+                };
+                Self { retry_after_seconds: Some(retry_after_seconds), ..Self::of(kind) }
+            }
             Error::FieldsRefused(names) => {
                 Self { errors: refused(&names), ..Self::of(ProblemKind::FieldNotAllowed) }
             }

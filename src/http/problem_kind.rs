@@ -53,7 +53,13 @@ kinds! {
         "the query may hold `cursor` (as received in `next`) and `limit` (1 to 500), each at most once";
     FileQueryInvalid = BAD_REQUEST, "query_invalid", "the query may hold `version` (a number), once";
     EventsQueryInvalid = BAD_REQUEST, "query_invalid",
-        "use from and until (RFC 3339), act, status, actor, subject, collection, record, purpose, order (newest or oldest), cursor (as received) and limit (1 to 500), each at most once";
+        "use from and until (RFC 3339), act, status, actor, person, subject, collection, record, purpose, order (newest or oldest), cursor (as received) and limit (1 to 500), each at most once";
+
+    TokenExpired = UNAUTHORIZED, "token_expired", "the person's token has expired; get a new one";
+    TokenInvalid = UNAUTHORIZED, "token_invalid",
+        "send one Authorization: Bearer with a token, of at most 8192 bytes, that an issuer of people.toml signed for this service and this tenant";
+    TokenNotBound = UNAUTHORIZED, "token_not_bound",
+        "the token is bound to another client certificate, or to none where its issuer's must be";
 
     ActionNotAllowed = FORBIDDEN, "action_not_allowed", "policy does not allow this to your role";
     CertificateExpired = FORBIDDEN, "certificate_expired", "the certificate has expired; ask for a new one";
@@ -62,6 +68,8 @@ kinds! {
         "policy does not give these fields in the view asked for; ask for fewer or for view=masked";
     IdentityUnlisted = FORBIDDEN, "identity_unlisted",
         "the certificate's URI is not in identities.toml; ask the security team to list it";
+    PersonNotAllowed = FORBIDDEN, "person_not_allowed",
+        "this client may not act for people; send no token, or ask the security team for acts_for in identities.toml";
     PurposeNotAllowed = FORBIDDEN, "purpose_not_allowed",
         "your role may not do this for the purpose in X-Purpose-Of-Use";
     PurposeRequired = FORBIDDEN, "purpose_required",
@@ -100,6 +108,10 @@ kinds! {
         "send at least 65536 bytes in one request, or all that is left of the document";
     IfMatchRequired = PRECONDITION_REQUIRED, "if_match_required",
         "send If-Match with the ETag of the version you changed";
+    RateLimited = TOO_MANY_REQUESTS, "rate_limited",
+        "you, or the person you act for, ask too often; wait as many seconds as Retry-After says";
+    VolumeLimited = TOO_MANY_REQUESTS, "volume_limited",
+        "you, or the person you act for, have read as many records as the limit gives; wait as many seconds as Retry-After says";
 
     Internal = INTERNAL_SERVER_ERROR, "internal", "the service failed; nothing was revealed";
     RecordUnreadable = INTERNAL_SERVER_ERROR, "record_unreadable",
@@ -112,6 +124,8 @@ kinds! {
         "the request took too long; a write may or may not have happened, so read before you try again";
     KeysUnavailable = SERVICE_UNAVAILABLE, "keys_unavailable",
         "the key hierarchy is down or late; try again";
+    PeopleUnavailable = SERVICE_UNAVAILABLE, "people_unavailable",
+        "the keys of the token's issuer cannot be fetched, so the token cannot be judged; try again";
     RandomnessUnavailable = SERVICE_UNAVAILABLE, "randomness_unavailable",
         "the system has no randomness; try again";
     RevocationUnknown = SERVICE_UNAVAILABLE, "revocation_unknown",

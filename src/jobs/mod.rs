@@ -1,11 +1,13 @@
-//! Background workers: revocation lists, changed files, the check of the databases and of Vault's keys, expired idempotency keys, keys of deleted
-//! records, abandoned uploads, which parts are down, the size of the metrics. Each ends with the task set that holds it.
+//! Background workers: revocation lists, changed files, keys of identity providers, the check of the databases and of Vault's keys, expired idempotency keys, keys of deleted
+//! records, abandoned uploads, which parts are down, refusals that were only counted, the size of the metrics. Each ends with the task set that holds it.
 
 pub mod fitness;
 pub mod idempotency;
 pub mod key_destruction;
+pub mod limits;
 pub mod metrics;
 pub mod parts;
+pub mod people;
 pub mod policy_reload;
 pub mod revocation;
 pub mod tls_reload;

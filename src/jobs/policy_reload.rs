@@ -61,7 +61,7 @@ async fn fingerprint(directory: PathBuf) -> Vec<(PathBuf, u64, Option<SystemTime
             for entry in entries.flatten() {
                 if let Ok(meta) = entry.metadata().as_ref()
                     && meta.is_file()
-                    && entry.file_name() != "identities.toml"
+                    && !["identities.toml", "people.toml"].iter().any(|other| entry.file_name() == *other)
                 {
                     found.push((entry.path(), meta.len(), meta.modified().ok()));
                 }

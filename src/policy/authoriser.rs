@@ -58,25 +58,27 @@ impl Authoriser {
     ) -> Result<Permit, Denial> {
         let own = self.set.collection(collection.name().as_str());
         let own = own.filter(|_| action.is_of_a_collection()).ok_or_else(not_allowed)?;
-        let table = self.table(&ctx.actor.identity, Some(own), action, ctx.purpose)?;
+        let table = self.table(&ctx.actor.identity, ctx.actor.roles(), Some(own), action, ctx.purpose)?;
         Ok(Permit { tenant: ctx.actor.identity.tenant, action, collection: Arc::clone(own), table })
     }
 
     /// Decides whether the caller of `ctx` may read its tenant's audit log.
     pub fn permit_audit(&self, ctx: &OperationContext) -> Result<AuditPermit, Denial> {
-        let table = self.table(&ctx.actor.identity, None, Action::ReadAudit, ctx.purpose)?;
+        let table =
+            self.table(&ctx.actor.identity, ctx.actor.roles(), None, Action::ReadAudit, ctx.purpose)?;
         Ok(AuditPermit { tenant: ctx.actor.identity.tenant, table })
     }
 
     /// Decides whether the caller of `ctx` may read the service's metrics, which are of all tenants together and of no
     /// record.
     pub fn permit_metrics(&self, ctx: &OperationContext) -> Result<(), Denial> {
-        self.table(&ctx.actor.identity, None, Action::ReadMetrics, ctx.purpose).map(drop)
+        self.table(&ctx.actor.identity, ctx.actor.roles(), None, Action::ReadMetrics, ctx.purpose).map(drop)
     }
 
     fn table(
         &self,
         identity: &Identity,
+        roles: &Arc<[Arc<str>]>,
         collection: Option<&Arc<Collection>>,
         action: Action,
         purpose: Option<Purpose>,
@@ -85,7 +87,7 @@ impl Authoriser {
             tenant: identity.tenant,
             client: Arc::clone(&identity.client),
             kind: identity.kind,
-            roles: Arc::clone(&identity.roles),
+            roles: Arc::clone(roles),
             collection: collection.map(|collection| collection.name().clone()),
             action,
             purpose,
@@ -94,7 +96,8 @@ impl Authoriser {
         if let Some(known) = self.tables.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return known.clone();
         }
-        let decision = compile(self.set.rules(), identity, collection.map(AsRef::as_ref), action, purpose);
+        let asking = Identity { roles: Arc::clone(roles), ..identity.clone() };
+        let decision = compile(self.set.rules(), &asking, collection.map(AsRef::as_ref), action, purpose);
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
         if tables.len() >= MAX_TABLES {
             tables.clear();
@@ -115,10 +118,15 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::domain::actor::KeyKeeping;
 
     fn authoriser() -> Authoriser {
         let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/policy"));
         Authoriser::new(Arc::new(PolicySet::load(folder).unwrap()))
+    }
+
+    fn portal() -> Arc<[Arc<str>]> {
+        [Arc::from("portal")].into()
     }
 
     fn identity(number: u128) -> Identity {
@@ -126,7 +134,9 @@ mod tests {
             client: Arc::from("client"),
             kind: ClientKind::App,
             tenant: TenantId::from_uuid(Uuid::from_u128(number)),
-            roles: [Arc::from("portal")].into(),
+            roles: portal(),
+            acts_for: Arc::from([]),
+            key: KeyKeeping::File,
         }
     }
 
@@ -134,8 +144,9 @@ mod tests {
     fn the_same_question_gets_the_same_table() {
         let authoriser = authoriser();
         let patients = authoriser.set.collection("patients").unwrap();
-        let ask =
-            |tenant, purpose| authoriser.table(&identity(tenant), Some(patients), Action::Read, purpose);
+        let ask = |tenant, purpose| {
+            authoriser.table(&identity(tenant), &portal(), Some(patients), Action::Read, purpose)
+        };
         let first = ask(1, Some(Purpose::Treat)).unwrap();
         assert!(Arc::ptr_eq(&first, &ask(1, Some(Purpose::Treat)).unwrap()));
         assert!(!Arc::ptr_eq(&first, &ask(1, Some(Purpose::Patrqt)).unwrap()));
@@ -149,7 +160,8 @@ mod tests {
     fn the_cache_is_bounded() {
         let authoriser = authoriser();
         let patients = authoriser.set.collection("patients").unwrap();
-        let ask = |tenant| authoriser.table(&identity(tenant), Some(patients), Action::Delete, None);
+        let ask =
+            |tenant| authoriser.table(&identity(tenant), &portal(), Some(patients), Action::Delete, None);
         for tenant in 0..=MAX_TABLES as u128 {
             // Filled by hand: only the last one is worth asking Cedar for.
             let mut tables = authoriser.tables.write().unwrap();

@@ -11,7 +11,7 @@ use super::permit::View;
 use super::set::{PolicyError, PolicySet, read_files};
 use super::table::{Table, compile};
 use crate::domain::action::Action;
-use crate::domain::actor::{ClientKind, Identity};
+use crate::domain::actor::{ClientKind, Identity, KeyKeeping};
 use crate::domain::id::TenantId;
 use crate::domain::purpose::Purpose;
 
@@ -164,5 +164,7 @@ pub(super) fn identity(kind: ClientKind, roles: &[String]) -> Identity {
         kind,
         tenant: TenantId::from_uuid(Uuid::nil()),
         roles: roles.into(),
+        acts_for: Arc::from([]),
+        key: KeyKeeping::File,
     }
 }

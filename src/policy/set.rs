@@ -8,9 +8,11 @@ use std::sync::Arc;
 use super::cedar::Rules;
 use super::collection::Collection;
 use super::collection_file::read_collection;
+use super::limits::Limits;
 
 const MAX_FILE_BYTES: u64 = 1 << 20;
 const SCHEMA_FILE: &str = "schema.cedarschema";
+const LIMITS_FILE: &str = "limits.toml";
 
 /// Why a policy folder is refused. Names files and what to change in them; policy files hold no secrets.
 #[derive(Debug, thiserror::Error)]
@@ -27,12 +29,13 @@ pub enum PolicyError {
 pub struct PolicySet {
     collections: BTreeMap<String, Arc<Collection>>,
     rules: Rules,
+    limits: Limits,
     hash: String,
 }
 
 impl PolicySet {
-    /// Loads `collections/*.toml`, `schema.cedarschema` and `*.cedar` of `directory`, all of them valid together, or
-    /// nothing. Files that begin with a full stop are skipped.
+    /// Loads `collections/*.toml`, `schema.cedarschema`, `*.cedar` and `limits.toml` of `directory`, all of them valid
+    /// together, or nothing. Files that begin with a full stop are skipped.
     pub fn load(directory: &Path) -> Result<Self, PolicyError> {
         let collection_files = read_files(directory, "collections/", "toml")?;
         let rule_files = read_files(directory, "", "cedar")?;
@@ -49,10 +52,14 @@ impl PolicySet {
         }
         let rules = Rules::load((SCHEMA_FILE, &schema), &rule_files, &collections)
             .map_err(|(file, why)| PolicyError::File { file, why })?;
+        let limits_text = text(directory, LIMITS_FILE)?;
+        let limits = Limits::parse(&limits_text, rules.roles())
+            .map_err(|why| PolicyError::File { file: LIMITS_FILE.to_owned(), why })?;
         let mut all = collection_files;
         all.extend(rule_files);
         all.insert(SCHEMA_FILE.to_owned(), schema);
-        Ok(Self { collections, rules, hash: hash_of(&all) })
+        all.insert(LIMITS_FILE.to_owned(), limits_text);
+        Ok(Self { collections, rules, limits, hash: hash_of(&all) })
     }
 
     pub fn collection(&self, name: &str) -> Option<&Arc<Collection>> {
@@ -71,6 +78,11 @@ impl PolicySet {
 
     pub fn has_role(&self, role: &str) -> bool {
         self.roles().iter().any(|known| &**known == role)
+    }
+
+    /// How much callers may ask for.
+    pub const fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// SHA-256 over the names and contents of all loaded files, in lower-case hexadecimal.

@@ -163,7 +163,9 @@ impl Service {
         self.gate.pass_to_keys()?;
         let root = self.keys.request_root(permit.tenant()).await?;
         let refused = |_: SealError| Error::Internal("the digest of a request failed");
-        let key_mac = key_mac(&root, &context.actor.identity.client, key.as_str()).map_err(refused)?;
+        let mut sender = vec![&*context.actor.identity.client];
+        sender.extend(context.actor.person().into_iter().flat_map(|person| [&*person.issuer, &*person.id]));
+        let key_mac = key_mac(&root, &sender, key.as_str()).map_err(refused)?;
         let mut body = BodyMac::begin(&root, together.word(), permit.collection().name()).map_err(refused)?;
         for draft in drafts {
             body.record(draft.subject, &draft.fields);

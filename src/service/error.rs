@@ -1,5 +1,6 @@
 //! Why a use case did not succeed. What a caller is told is decided in `http::problem`, in one exhaustive match.
 
+use super::limits::Limit;
 use crate::domain::id::FieldName;
 use crate::policy::{Denial, FieldFaults};
 
@@ -9,6 +10,9 @@ pub enum Error {
     /// Policy said no; the denial is on record.
     #[error("policy refused the operation")]
     Denied(Denial),
+    /// Over a limit on requests or on records revealed; on record, or counted for the next entry.
+    #[error("the caller is over its limit")]
+    Limited { limit: Limit, retry_after_seconds: u64 },
     /// Fields asked for by name that policy does not give in the view asked for; on record.
     #[error("policy refused fields asked for by name")]
     FieldsRefused(Vec<FieldName>),
@@ -72,6 +76,8 @@ impl Error {
     pub const fn is_on_record(&self) -> bool {
         match self {
             Self::Denied(_)
+            // Or counted for an entry.
+            | Self::Limited { .. }
             | Self::FieldsRefused(_)
             | Self::NotFound
             | Self::DocumentNotFound

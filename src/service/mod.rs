@@ -13,6 +13,7 @@ mod error;
 mod gate;
 mod history;
 mod key_destruction;
+mod limits;
 mod list;
 mod metrics;
 mod open;
@@ -34,6 +35,7 @@ pub use authorise::Attempted;
 pub use create_many::NewItem;
 pub use documents::{Append, DocumentAnswer, DocumentField, DocumentStream, UploadState};
 pub use error::{Error, Part};
+pub use limits::Limit;
 pub use parts::PartDown;
 pub use read::{ReadRequest, RequestedView};
 pub use read_many::ManyAnswer;
@@ -43,7 +45,7 @@ use crate::audit::Committer;
 use crate::domain::clock::{Clock, SharedClock};
 use crate::domain::random::{Random, SharedRandom};
 use crate::keys::{KeyRing, Transit};
-use crate::policy::{Authoriser, Collection};
+use crate::policy::{Authoriser, Collection, PolicySet};
 use crate::storage::{AuditReader, RecordStore};
 
 /// What use cases work with. Made once at start; only the policy is ever swapped, whole.
@@ -57,6 +59,7 @@ pub struct Service {
     clock: SharedClock,
     random: SharedRandom,
     gate: gate::Gate,
+    uses: limits::Uses,
     is_draining: AtomicBool,
     parts_seen: parts::Seen,
     key_destruction: key_destruction::Wanted,
@@ -87,6 +90,7 @@ impl Service {
             clock: parts.clock,
             random: parts.random,
             gate: gate::Gate::default(),
+            uses: limits::Uses::default(),
             is_draining: AtomicBool::new(false),
             parts_seen: parts::Seen::default(),
             key_destruction: key_destruction::Wanted::default(),
@@ -97,6 +101,11 @@ impl Service {
     /// The collection of this name in the policy in force.
     pub fn collection(&self, name: &str) -> Option<Arc<Collection>> {
         self.policy.load().policy_set().collection(name).cloned()
+    }
+
+    /// The policy in force.
+    pub fn policy_set(&self) -> Arc<PolicySet> {
+        Arc::clone(self.policy.load().policy_set())
     }
 
     pub fn clock(&self) -> &dyn Clock {

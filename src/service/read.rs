@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::answer::{BodyWriter, RecordAnswer};
+use super::limits::Charge;
 use super::open::wanted;
 use super::{Error, Service};
 use crate::audit::{Act, EntryDraft, Outcome, RecordObject, Withheld};
@@ -63,9 +64,22 @@ impl Service {
             Ok(selection) => selection,
             Err(refused) => return Err(self.refuse_fields(context, &permit, Some(&record), refused).await),
         };
-        let found = self.find_or_note(context, &permit, &record, request.version).await?;
-        let disclosure = match self.disclose(&permit, &found, &selection).await {
-            Err(Error::Tampered) => return Err(self.note_tampered(context, &permit, &record).await),
+        let charge = self.charge_records(context, &permit, Some(&record), 1).await?;
+        let revealed = self.reveal(context, &permit, record, request, (&selection, &charge)).await;
+        charge.settle(revealed)
+    }
+
+    async fn reveal(
+        &self,
+        context: &OperationContext,
+        permit: &Permit,
+        record: RecordId,
+        request: ReadRequest,
+        (selection, charge): (&Selection<'_>, &Charge),
+    ) -> Result<RecordAnswer, Error> {
+        let found = self.find_or_note(context, permit, &record, request.version).await?;
+        let disclosure = match self.disclose(permit, &found, selection, charge).await {
+            Err(Error::Tampered) => return Err(self.note_tampered(context, permit, &record).await),
             other => other?,
         };
         let place = &found.stored.place;
@@ -82,12 +96,14 @@ impl Service {
         Ok(RecordAnswer { version: place.version, body: disclosure.body.release(&receipt) })
     }
 
-    /// Opens what the selection shows. The plaintext stays withheld until the receipt of its entry unlocks it.
+    /// Opens what the selection shows of a record that is counted. The plaintext stays withheld until the receipt of its
+    /// entry unlocks it.
     async fn disclose(
         &self,
         permit: &Permit,
         found: &FoundRecord,
         selection: &Selection<'_>,
+        _charge: &Charge,
     ) -> Result<Disclosure, Error> {
         let fields: Vec<WantedField> = selection.shown.iter().map(|(field, _)| wanted(field)).collect();
         let opened = self.open_stored(permit, found, &fields).await?;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use super::create_many::count;
+use super::limits::Charge;
 use super::open::{key_owner, wanted};
 use super::read::{Disclosure, Selection, render, select};
 use super::{Error, ReadRequest, Service};
@@ -67,16 +68,29 @@ impl Service {
             Ok(selection) => selection,
             Err(refused) => return Err(self.refuse_fields(context, permit, None, refused).await),
         };
+        let charge = self.charge_records(context, permit, None, records.len()).await?;
+        let revealed = self.reveal_many(context, permit, &records, request, (&selection, &charge)).await;
+        charge.settle(revealed)
+    }
+
+    async fn reveal_many(
+        &self,
+        context: &OperationContext,
+        permit: &Permit,
+        records: &[Option<RecordId>],
+        request: ReadRequest,
+        (selection, charge): (&Selection<'_>, &Charge),
+    ) -> Result<ManyAnswer, Error> {
         let fields: Vec<WantedField> = selection.shown.iter().map(|(field, _)| wanted(field)).collect();
-        let mut found = self.find_all(permit, &records).await?;
+        let mut found = self.find_all(permit, records).await?;
         self.warm_keys(permit, &fields, &found).await?;
         let mut each = Vec::with_capacity(records.len());
-        for record in &records {
+        for record in records {
             let stored = record.as_ref().and_then(|record| found.remove(record));
-            each.push(self.disclose_each(permit, stored, &fields, &selection).await?);
+            each.push(self.disclose_each(permit, stored, &fields, (selection, charge)).await?);
         }
         let asked: Option<Arc<[FieldName]>> = request.fields.map(Into::into);
-        let entries = entries(context, permit, &records, &each, asked.as_ref());
+        let entries = entries(context, permit, records, &each, asked.as_ref());
         let receipt = self.commit_all(entries).await?;
         let mut answer = Answer::new(&each);
         for (place, each) in each.into_iter().enumerate() {
@@ -125,7 +139,7 @@ impl Service {
         permit: &Permit,
         stored: Option<Result<FoundRecord, StorageError>>,
         fields: &[WantedField],
-        selection: &Selection<'_>,
+        (selection, _charge): (&Selection<'_>, &Charge),
     ) -> Result<Each, Error> {
         let found = match stored {
             None => return Ok(Each::Missing),

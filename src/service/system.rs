@@ -9,6 +9,7 @@ use super::Service;
 use crate::audit::{Act, CommitError, EntryDraft, Outcome};
 use crate::crypto::digest::parse_hex;
 use crate::domain::actor::CertificateFacts;
+use crate::domain::id::TenantId;
 use crate::keys::TransitError;
 use crate::policy::Authoriser;
 use crate::storage::{StorageError, Weakness};
@@ -137,6 +138,7 @@ impl Service {
 
     /// Records an orderly stop.
     pub async fn note_stop(&self) {
+        self.report_refusals(true).await;
         self.note(EntryDraft::of_service(Act::ServiceStop, Outcome::SUCCESS)).await;
     }
 
@@ -161,6 +163,11 @@ impl Service {
     /// Records that new identities or revocation lists were taken into use.
     pub async fn note_load(&self, act: Act, sha256: [u8; 32]) {
         self.note(EntryDraft::of_service(act, Outcome::SUCCESS).loaded(sha256)).await;
+    }
+
+    /// Records that something of one tenant was taken into use.
+    pub async fn note_load_of(&self, tenant: TenantId, act: Act, sha256: [u8; 32]) {
+        self.note(EntryDraft::of_service(act, Outcome::SUCCESS).tenant(tenant).loaded(sha256)).await;
     }
 
     async fn note(&self, draft: EntryDraft) {

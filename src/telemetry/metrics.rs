@@ -36,6 +36,7 @@ names! {
     REQUEST = Histogram "strongroom_request_duration_seconds" ["route" "method" "status"] "Requests, from their head to the head of their answer";
     PROBLEM = Counter "strongroom_problems_total" ["code"] "Answers that were problem documents";
     IN_FLIGHT = Gauge "strongroom_requests_in_flight" [] "Requests being worked on";
+    LIMITED = Counter "strongroom_limited_total" ["limit" "whose"] "Requests refused by a limit: of requests or records, of a client or a person";
     CONNECTIONS = Gauge "strongroom_connections_open" [] "Connections open, handshakes not counted";
     ACCEPTED = Counter "strongroom_connections_accepted_total" [] "TCP connections taken";
     TURNED_AWAY = Counter "strongroom_connections_turned_away_total" [] "Connections closed because there were too many";
@@ -56,6 +57,8 @@ names! {
     SERVER_CERTIFICATE = Gauge "strongroom_server_certificate_expiry_timestamp_seconds" [] "When the server's certificate ends";
     CRL = Gauge "strongroom_crl_expiry_timestamp_seconds" [] "When the first of the revocation lists runs out; then nobody comes in";
     CLIENT_CERTIFICATE = Gauge "strongroom_client_certificate_expiry_timestamp_seconds" [] "When the first certificate of the open connections ends; 0 without any";
+    PEOPLE_KEYS_AGE = Gauge "strongroom_people_keys_age_seconds" [] "How long ago the keys of an identity provider were last fetched, of the one where it is longest; 0 without any";
+    PEOPLE_KEYS_FAILURE = Counter "strongroom_people_keys_failures_total" [] "Fetches of identity providers' keys that failed";
     PART_UP = Gauge "strongroom_part_up" ["part"] "1 while the part answers, else 0";
     BUILD = Gauge "strongroom_build_info" ["version"] "1";
 }
@@ -83,6 +86,12 @@ pub fn install() -> Result<Renderer, BuildError> {
         }
     }
     metrics_process::Collector::default().describe();
+    // There from the start, so that the first refusal is an increase.
+    for limit in ["requests", "records"] {
+        for whose in ["client", "person"] {
+            counter!(LIMITED, "limit" => limit, "whose" => whose).absolute(0);
+        }
+    }
     gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     Ok(renderer)
 }
@@ -107,6 +116,11 @@ pub fn request(route: &'static str, method: &'static str, status: u16, took: Dur
 
 pub fn problem(code: &'static str) {
     counter!(PROBLEM, "code" => code).increment(1);
+}
+
+/// A refusal by a limit; both words are program text.
+pub fn limited(limit: &'static str, whose: &'static str) {
+    counter!(LIMITED, "limit" => limit, "whose" => whose).increment(1);
 }
 
 /// Counts a request as being worked on for as long as it lives.
@@ -201,6 +215,17 @@ pub fn vault(operation: &'static str, status: Option<u16>, took: Duration) {
 pub fn server_expiries(certificate: i64, crl: i64) {
     gauge!(SERVER_CERTIFICATE).set(number(certificate));
     gauge!(CRL).set(number(crl));
+}
+
+/// The age of the oldest key set of an identity provider.
+pub fn people_keys_age(seconds: i64) {
+    gauge!(PEOPLE_KEYS_AGE).set(number(seconds));
+    // There from the start, so that the first failure is seen as growth.
+    counter!(PEOPLE_KEYS_FAILURE).increment(0);
+}
+
+pub fn people_keys_failure() {
+    counter!(PEOPLE_KEYS_FAILURE).increment(1);
 }
 
 pub fn part(part: &'static str, is_up: bool) {

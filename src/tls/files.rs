@@ -102,7 +102,13 @@ pub(super) fn read_crls(
 pub(super) fn fingerprint(files: &[&Path], crl_directory: &Path) -> Vec<(PathBuf, Option<[i128; 4]>)> {
     let crls = crl_paths(crl_directory).unwrap_or_default();
     let paths = files.iter().map(|path| path.to_path_buf()).chain(crls);
-    paths.map(|path| (path.clone(), fs::metadata(&path).ok().map(|meta| marks(&meta)))).collect()
+    paths.map(|path| (path.clone(), changed_at(&path))).collect()
+}
+
+/// Inode, size and times of a file, so that whoever polls it reads it only when it changed. `None`: it cannot be looked
+/// at.
+pub fn changed_at(file: &Path) -> Option<[i128; 4]> {
+    fs::metadata(file).ok().map(|meta| marks(&meta))
 }
 
 fn marks(meta: &fs::Metadata) -> [i128; 4] {

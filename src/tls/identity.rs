@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::certificate::{sha256, to_hex};
-use crate::domain::actor::{ClientKind, Identity};
+use crate::domain::actor::{ClientKind, Identity, KeyKeeping};
 use crate::domain::id::TenantId;
 
 /// Why an identities file is refused. Messages name entries of the file, which people review and commit.
@@ -56,11 +56,17 @@ impl Identities {
             let refuse = |why| IdentityError::Client(label.clone(), why);
             let tenant = *tenants.get(entry.tenant.as_str()).ok_or_else(|| refuse("name a listed tenant"))?;
             check_san(&entry).map_err(refuse)?;
+            let own = parse_roles(&entry.roles, &mut roles).map_err(refuse)?;
+            if own.is_empty() {
+                return Err(refuse("give it a role"));
+            }
             let identity = Identity {
                 client: word(&entry.name).ok_or_else(|| refuse(WORD))?,
                 kind: entry.kind,
                 tenant,
-                roles: parse_roles(&entry.roles, &mut roles).map_err(refuse)?,
+                roles: own,
+                acts_for: parse_roles(&entry.acts_for, &mut roles).map_err(refuse)?,
+                key: entry.key,
             };
             if !names.insert((tenant, Arc::clone(&identity.client))) {
                 return Err(refuse("the tenant has this client already"));
@@ -85,7 +91,7 @@ impl Identities {
         self.tenants.iter().map(|(name, id)| (&**name, *id))
     }
 
-    /// Every role that a client has, sorted; policy checks that it knows each of them.
+    /// Every role that a client has or acts for, sorted; policy checks that it knows each of them.
     pub fn roles(&self) -> impl Iterator<Item = &str> {
         self.roles.iter().map(|role| &**role)
     }
@@ -123,6 +129,10 @@ struct Entry {
     kind: ClientKind,
     san: String,
     roles: Vec<String>,
+    #[serde(default)]
+    acts_for: Vec<String>,
+    #[serde(default)]
+    key: KeyKeeping,
 }
 
 fn parse_tenants(table: toml::Table) -> Result<HashMap<Box<str>, TenantId>, IdentityError> {
@@ -151,9 +161,6 @@ fn parse_roles(texts: &[String], known: &mut BTreeSet<Arc<str>>) -> Result<Arc<[
         if !roles.insert(role) {
             return Err("it has a role twice");
         }
-    }
-    if roles.is_empty() {
-        return Err("give it a role");
     }
     Ok(roles.into_iter().collect())
 }
@@ -274,13 +281,36 @@ mod tests {
     }
 
     #[test]
+    fn whom_a_client_acts_for_and_where_its_key_is() {
+        let client = client("a", "app", "spiffe://x/client/north/a", "[\"r\"]");
+        let with = |more: &str| Identities::parse(&format!("{TENANTS}{client}{more}"));
+        let identities = with("acts_for = [\"patient\", \"clinician\"]\nkey = \"hardware\"\n").unwrap();
+        let identity = identities.find("spiffe://x/client/north/a").unwrap();
+        let acts_for: Vec<&str> = identity.acts_for.iter().map(|role| &**role).collect();
+        assert_eq!((acts_for, identity.key), (vec!["clinician", "patient"], KeyKeeping::Hardware));
+        // Policy must know them as it must know a client's own.
+        assert_eq!(identities.roles().collect::<Vec<_>>(), ["clinician", "patient", "r"]);
+        for bad in [
+            "acts_for = [\"a\", \"a\"]",
+            "acts_for = [\"A\"]",
+            "acts_for = \"a\"",
+            "key = \"token\"",
+            "key = true",
+        ] {
+            assert!(with(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn clients_have_plain_names_and_a_role() {
         let san = "spiffe://x/client/north/a";
         assert!(with_client("A", "app", san, "[\"r\"]").is_err());
         assert!(with_client("a", "app", san, "[]").is_err());
         assert!(with_client("a", "app", san, "[\"R\"]").is_err());
         let identities = with_client("a", "app", san, "[\"z\", \"b\"]").unwrap();
-        let roles: Vec<&str> = identities.find(san).unwrap().roles.iter().map(|role| &**role).collect();
+        let identity = identities.find(san).unwrap();
+        let roles: Vec<&str> = identity.roles.iter().map(|role| &**role).collect();
         assert_eq!(roles, ["b", "z"]);
+        assert!(identity.acts_for.is_empty() && identity.key == KeyKeeping::File);
     }
 }

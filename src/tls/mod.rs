@@ -1,4 +1,5 @@
-//! Who may speak to Strongroom: the rustls configuration, client certificates, identities and revocation.
+//! Who may speak to Strongroom: the rustls configuration, client certificates, identities and revocation; and whom it
+//! believes when it speaks to others ([`outgoing_tls`]).
 //!
 //! [`LiveTls`] reads the files, builds a `rustls::ServerConfig` from them and swaps it whole when they change;
 //! [`Admission`] answers, for every request and for every sweep of the open connections, whether a certificate still
@@ -13,6 +14,7 @@ mod certificate;
 pub mod crl;
 mod files;
 mod identity;
+mod outgoing;
 #[cfg(test)]
 #[path = "../../tests/it/door_pki.rs"]
 mod pki;
@@ -22,8 +24,9 @@ mod server_config;
 
 pub use admission::{Admission, Refusal};
 pub use certificate::{CertificateFault, certificate_facts};
-pub use files::{FileFault, Part};
+pub use files::{FileFault, Part, changed_at};
 pub use identity::{Identities, IdentityError};
+pub use outgoing::{OutgoingFault, outgoing_tls};
 pub use reload::{Change, IdentityCheck, LiveTls, ReloadError, TlsFiles};
 pub use revocation::{CrlFault, Revocations, Standing};
 pub use server_config::ServerConfigError;

@@ -9,7 +9,7 @@ use strongroom::audit::{
     Order, Outcome, PageSize, RecordObject, Scope, Scribe, Settled, Status,
 };
 use strongroom::config::AuditConfig;
-use strongroom::domain::actor::{Actor, CertificateFacts, ClientKind, Identity};
+use strongroom::domain::actor::{Actor, CertificateFacts, ClientKind, Identity, KeyKeeping};
 use strongroom::domain::clock::{SystemClock, Timestamp};
 use strongroom::domain::context::{OperationContext, RequestFacts};
 use strongroom::domain::id::{CollectionName, EntryId, RecordId, RequestId, SubjectId, TenantId};
@@ -47,23 +47,24 @@ fn tenant(number: u128) -> TenantId {
 
 fn context(tenant: TenantId, client: &str) -> OperationContext {
     OperationContext {
-        actor: Actor {
-            identity: Arc::new(Identity {
+        actor: Actor::new(
+            Arc::new(Identity {
                 client: client.into(),
                 kind: ClientKind::App,
                 tenant,
                 roles: Arc::from([Arc::from("portal")]),
+                acts_for: Arc::from([]),
+                key: KeyKeeping::File,
             }),
-            certificate: Arc::new(CertificateFacts {
+            Arc::new(CertificateFacts {
                 san: "urn:strongroom:client".into(),
                 issuer_sha256: "00".repeat(32),
                 serial: "01".into(),
                 not_after: Timestamp::from_micros(0),
                 sha256: "ab".repeat(32),
             }),
-            source: "127.0.0.1:40000".parse().unwrap(),
-            person: None,
-        },
+            "127.0.0.1:40000".parse().unwrap(),
+        ),
         request: RequestFacts { id: RequestId::from_uuid(Uuid::nil()), trace: None, route: "/test" },
         purpose: Some(Purpose::Treat),
     }

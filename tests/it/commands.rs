@@ -106,7 +106,7 @@ fn policy_check_and_matrix_speak_of_the_files() {
 
 #[test]
 fn help_is_as_reviewed() {
-    let commands: [&[&str]; 10] = [
+    let commands: [&[&str]; 11] = [
         &[],
         &["serve"],
         &["migrate"],
@@ -115,6 +115,7 @@ fn help_is_as_reviewed() {
         &["audit", "tail"],
         &["policy", "check"],
         &["policy", "matrix"],
+        &["openapi"],
         &["dev"],
         &["demo"],
     ];

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::source::{code_only, files_under, modules_named};
 
 /// Imports go to an equal or lower rank. `main` is the binary.
-const RANKS: [(&str, u8); 15] = [
+const RANKS: [(&str, u8); 16] = [
     ("domain", 0),
     ("config", 0),
     ("telemetry", 0),
@@ -14,6 +14,7 @@ const RANKS: [(&str, u8); 15] = [
     ("policy", 1),
     ("audit", 1),
     ("tls", 1),
+    ("people", 1),
     ("keys", 2),
     ("storage", 2),
     ("service", 3),

@@ -14,7 +14,7 @@ use cedar_policy::{
 };
 use proptest::prelude::*;
 use strongroom::domain::action::Action;
-use strongroom::domain::actor::{Actor, CertificateFacts, ClientKind, Identity};
+use strongroom::domain::actor::{Actor, CertificateFacts, ClientKind, Identity, KeyKeeping};
 use strongroom::domain::clock::Timestamp;
 use strongroom::domain::context::{OperationContext, RequestFacts};
 use strongroom::domain::id::{FieldId, RequestId, TenantId};
@@ -41,6 +41,8 @@ fn context(kind: ClientKind, roles: &[&str], purpose: Option<Purpose>) -> Operat
         kind,
         tenant: TenantId::from_uuid(Uuid::from_u128(1)),
         roles: roles.iter().map(|role| Arc::from(*role)).collect(),
+        acts_for: Arc::from([]),
+        key: KeyKeeping::File,
     };
     let certificate = CertificateFacts {
         san: "spiffe://test/client".to_owned(),
@@ -50,12 +52,7 @@ fn context(kind: ClientKind, roles: &[&str], purpose: Option<Purpose>) -> Operat
         sha256: String::new(),
     };
     OperationContext {
-        actor: Actor {
-            identity: Arc::new(identity),
-            certificate: Arc::new(certificate),
-            source: SocketAddr::from(([127, 0, 0, 1], 1)),
-            person: None,
-        },
+        actor: Actor::new(Arc::new(identity), Arc::new(certificate), SocketAddr::from(([127, 0, 0, 1], 1))),
         request: RequestFacts { id: RequestId::from_uuid(Uuid::nil()), trace: None, route: "/" },
         purpose,
     }

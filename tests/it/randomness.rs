@@ -14,8 +14,10 @@ use strongroom::config::{Config, DatabaseConfig};
 use strongroom::domain::clock::{SharedClock, SystemClock};
 use strongroom::domain::random::{NoRandomness, Random, SharedRandom, SystemRandom};
 use strongroom::http::{self, App, door};
+use strongroom::jobs::people::with_known;
 use strongroom::jobs::revocation::{self, CrlFiles};
 use strongroom::keys::{KeyRing, Transit};
+use strongroom::people::{self, People};
 use strongroom::policy::{Authoriser, PolicySet};
 use strongroom::service::{Parts, Service};
 use strongroom::storage::{AuditReader, AuditStore, Database, KeyDatabase, RecordStore};
@@ -101,6 +103,9 @@ async fn open(databases: &Databases, random: SharedRandom) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     assert!(service.note_start().await);
+    let file = policy_directory().join(people::FILE);
+    let open = |known: &people::Known<'_>| People::open(file, known, clock.now());
+    let people = with_known(tls.admission(), &|role| service.has_role(role), open).unwrap();
     let limits = &config.limits;
     let app = App {
         service,
@@ -111,6 +116,8 @@ async fn open(databases: &Databases, random: SharedRandom) -> SocketAddr {
         request_timeout: Duration::from_millis(limits.request_timeout_ms),
         stall_timeout: Duration::from_millis(limits.stall_timeout_ms),
         metrics: strongroom::telemetry::metrics::install().unwrap(),
+        openapi: http::openapi::OpenApiCache::default(),
+        people: Arc::new(people),
     };
     let door = door::Door::new(tls, limits, clock);
     tokio::spawn(door::serve(door, listener, http::router(Arc::new(app)), std::future::pending()));

@@ -26,6 +26,7 @@ use super::TransitError;
 use crate::config::VaultConfig;
 use crate::domain::secret::SecretBytes;
 use crate::telemetry::metrics;
+use crate::tls::{OutgoingFault, outgoing_tls};
 
 /// A CRL of a hundred thousand revocations is about 4 MB; nothing else comes near.
 const ANSWER_BYTES: usize = 16 * 1024 * 1024;
@@ -234,23 +235,13 @@ fn tls_config(
     roots: Option<&Path>,
     identity: Option<(&Path, &Path)>,
 ) -> Result<rustls::ClientConfig, TransitError> {
-    let refuse = |_| TransitError::Setting("vault.roots_file has no usable PEM certificates");
-    let mut store = rustls::RootCertStore::empty();
-    if let Some(path) = roots {
-        for certificate in CertificateDer::pem_file_iter(path).map_err(refuse)? {
-            store
-                .add(certificate.map_err(refuse)?)
-                .map_err(|_| TransitError::Setting("vault.roots_file holds a certificate that is no root"))?;
-        }
-        if store.is_empty() {
-            return Err(TransitError::Setting("vault.roots_file has no usable PEM certificates"));
-        }
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|_| TransitError::Setting("this build has no TLS 1.3"))?
-        .with_root_certificates(store);
+    let builder = outgoing_tls(roots).map_err(|fault| {
+        TransitError::Setting(match fault {
+            OutgoingFault::Pem => "vault.roots_file has no usable PEM certificates",
+            OutgoingFault::Root => "vault.roots_file holds a certificate that is no root",
+            OutgoingFault::Version => "this build has no TLS 1.3",
+        })
+    })?;
     let Some((certificate_file, private_key_file)) = identity else {
         return Ok(builder.with_no_client_auth());
     };

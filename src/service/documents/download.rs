@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::super::limits::Charge;
 use super::super::open::{key_owner, wanted};
 use super::super::{Error, Service};
 use super::{DocumentField, Permitted, last_part};
@@ -111,6 +112,18 @@ impl Service {
             self.authorise(context, named.collection, Action::History, Some(&named.record)).await?;
         }
         let permitted = self.permit_document(context, named, Action::Read).await?;
+        let charge = self.charge_records(context, &permitted.permit, Some(&permitted.record), 1).await?;
+        let revealed = self.reveal_document(context, &permitted, version, &charge).await;
+        charge.settle(revealed)
+    }
+
+    async fn reveal_document(
+        &self,
+        context: &OperationContext,
+        permitted: &Permitted,
+        version: Option<RecordVersion>,
+        charge: &Charge,
+    ) -> Result<DocumentAnswer, Error> {
         let (permit, record) = (&permitted.permit, &permitted.record);
         let found = self.find_or_note(context, permit, record, version).await?;
         let place = &found.stored.place;
@@ -124,15 +137,16 @@ impl Service {
             }
         };
         let unreadable = draft(Outcome::failed("record_unreadable"));
-        let (reference, stream) = match self.withheld_document(&permitted, &found, unreadable.clone()).await {
-            Ok(Some(document)) => document,
-            Ok(None) => return Err(self.note_no_document(context, permit, record).await),
-            Err(Error::Tampered) => {
-                self.commit(unreadable).await?;
-                return Err(Error::Tampered);
-            }
-            Err(error) => return Err(error),
-        };
+        let (reference, stream) =
+            match self.withheld_document(permitted, &found, unreadable.clone(), charge).await {
+                Ok(Some(document)) => document,
+                Ok(None) => return Err(self.note_no_document(context, permit, record).await),
+                Err(Error::Tampered) => {
+                    self.commit(unreadable).await?;
+                    return Err(Error::Tampered);
+                }
+                Err(error) => return Err(error),
+            };
         let receipt = self.commit(draft(Outcome::SUCCESS)).await?;
         Ok(DocumentAnswer {
             version: place.version,
@@ -149,6 +163,7 @@ impl Service {
         permitted: &Permitted,
         found: &FoundRecord,
         unreadable: EntryDraft,
+        _charge: &Charge,
     ) -> Result<Option<(DocumentReference, Withheld<DocumentStream>)>, Error> {
         let permit = &permitted.permit;
         let opened = self.open_stored(permit, found, &[wanted(&permitted.field)]).await?;

@@ -124,14 +124,16 @@ impl Client {
     }
 }
 
-/// A problem document: checks its form and gives status and code.
+/// A problem document: checks its form, and that the OpenAPI document knows it where it came from; gives status and code.
 pub async fn problem(answer: Response) -> (u16, String) {
-    let status = answer.status().as_u16();
+    let (status, path) = (answer.status().as_u16(), answer.url().path().to_owned());
     assert_eq!(answer.headers()["content-type"], "application/problem+json");
     let body: Value = answer.json().await.unwrap();
     assert_eq!(body["status"], status);
     assert!(body["title"].is_string() && body["detail"].is_string());
-    (status, body["code"].as_str().unwrap().to_owned())
+    let code = body["code"].as_str().unwrap().to_owned();
+    super::contract::check_problem(&path, status, &code);
+    (status, code)
 }
 
 /// The id under which the audit log knows the request.

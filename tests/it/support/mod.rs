@@ -1,14 +1,18 @@
 //! Real parts shared by the tests of this binary, a site on them, databases of one's own, and running services.
 
 mod client;
+pub mod contract;
 pub mod dice;
 pub mod disk;
 pub mod line;
+pub mod people;
+mod provider;
 pub mod proxy;
 mod raw;
 mod rig;
 pub mod samples;
 mod service;
+pub mod tokens;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -23,6 +27,7 @@ use tokio::sync::OnceCell;
 use tokio_postgres::NoTls;
 
 pub use client::{Client, problem, request_id};
+pub use provider::{Provider, Says};
 pub use raw::{Raw, RawAnswer};
 pub use rig::Rig;
 pub use service::{ServiceOptions, Strongroom, copy_folder, signal_hangup, with_cores};

@@ -28,6 +28,8 @@ pub struct ServiceOptions {
     pub rig: Option<Arc<Rig>>,
     /// Where it runs, with cores allowed that are as large as they like.
     pub core_directory: Option<PathBuf>,
+    /// Changes its copy of the policy before it starts.
+    pub policy: Option<Box<dyn FnOnce(&Path) + Send>>,
 }
 
 /// A service that ends with this value.
@@ -70,6 +72,9 @@ impl Strongroom {
         let directory = site.directory.join(format!("service-{number}"));
         let policy_directory = directory.join("policy");
         copy_folder(&super::policy_directory(), &policy_directory);
+        if let Some(change) = options.policy {
+            change(&policy_directory);
+        }
         std::fs::create_dir_all(directory.join("crl")).unwrap();
         let setting = |key: &str, value: String| (format!("STRONGROOM__{key}"), value);
         let mut environment = vec![
@@ -115,6 +120,12 @@ impl Strongroom {
             _ => "operator",
         };
         self.client_with(role, san).await.0
+    }
+
+    /// A tenant's id, by its name in `identities.toml`.
+    pub fn tenant(&self, name: &str) -> uuid::Uuid {
+        let identities = Identities::load(&self.policy_directory.join("identities.toml")).unwrap();
+        *identities.tenant(name).unwrap().as_uuid()
     }
 
     /// A client with a fresh certificate for any URI, and the certificate's files.

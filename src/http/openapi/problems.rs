@@ -1,0 +1,221 @@
+//! Which problem documents an operation answers with. The match is by problem and exhaustive, so a new problem does not
+//! compile until somebody says where a client meets it; every refusal that a test sees is looked up in the document
+//! (`tests/it/support/contract.rs`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value, json};
+
+use super::super::problem_kind::ProblemKind;
+use super::reference;
+use crate::domain::value::ValueError;
+use crate::http::Operation;
+use crate::policy::FieldFaultCode;
+
+/// Everybody who is listed may.
+const fn is_open(operation: Operation) -> bool {
+    matches!(operation, Operation::Live | Operation::Ready | Operation::OpenApi)
+}
+
+const fn is_of_a_collection(operation: Operation) -> bool {
+    !is_open(operation) && !matches!(operation, Operation::ReadEvents | Operation::Metrics)
+}
+
+const fn is_of_a_record(operation: Operation) -> bool {
+    use Operation::{Create, CreateMany, List, ReadMany};
+    is_of_a_collection(operation) && !matches!(operation, Create | CreateMany | ReadMany | List)
+}
+
+/// The body is JSON.
+const fn takes_json(operation: Operation) -> bool {
+    use Operation::{Create, CreateMany, ReadMany, Update};
+    matches!(operation, Create | CreateMany | ReadMany | Update)
+}
+
+const fn is_tus(operation: Operation) -> bool {
+    use Operation::{AppendUpload, CancelUpload, StartUpload, UploadState};
+    matches!(operation, StartUpload | UploadState | AppendUpload | CancelUpload)
+}
+
+/// Values are opened or sealed.
+const fn uses_keys(operation: Operation) -> bool {
+    is_tus(operation) || takes_json(operation) || matches!(operation, Operation::Read | Operation::ReadFile)
+}
+
+/// Whether a client may meet the problem at the operation.
+fn applies(kind: ProblemKind, operation: Operation) -> bool {
+    use Operation::{
+        AppendUpload, CancelUpload, Create, CreateMany, Delete, History, List, Read, ReadEvents, ReadFile,
+        ReadMany, StartUpload, Update, UploadState,
+    };
+    let is_one_of = |those: &[Operation]| those.contains(&operation);
+    match kind {
+        ProblemKind::AuditUnavailable
+        | ProblemKind::CertificateExpired
+        | ProblemKind::CertificateRevoked
+        | ProblemKind::IdentityUnlisted
+        | ProblemKind::Internal
+        | ProblemKind::PeopleUnavailable
+        | ProblemKind::PersonNotAllowed
+        | ProblemKind::PurposeUnknown
+        | ProblemKind::RandomnessUnavailable
+        | ProblemKind::RateLimited
+        | ProblemKind::RequestAmbiguous
+        | ProblemKind::RevocationUnknown
+        | ProblemKind::TokenExpired
+        | ProblemKind::TokenInvalid
+        | ProblemKind::TokenNotBound => true,
+        // Paths and methods that are not in this document.
+        ProblemKind::MethodNotAllowed | ProblemKind::RouteUnknown => false,
+        ProblemKind::ActionNotAllowed
+        | ProblemKind::DataUnavailable
+        | ProblemKind::PurposeNotAllowed
+        | ProblemKind::PurposeRequired => !is_open(operation),
+        ProblemKind::CollectionUnknown => is_of_a_collection(operation),
+        ProblemKind::RecordNotFound => is_of_a_record(operation),
+        ProblemKind::KeysUnavailable => uses_keys(operation),
+        ProblemKind::DeadlineExceeded => operation != AppendUpload,
+        ProblemKind::BodyIncomplete
+        | ProblemKind::EncodingUnsupported
+        | ProblemKind::MediaTypeUnsupported => takes_json(operation) || operation == AppendUpload,
+        ProblemKind::BodyNotJson
+        | ProblemKind::BodyNotUtf8
+        | ProblemKind::BodyShape
+        | ProblemKind::BodyTooLarge => takes_json(operation),
+        ProblemKind::BatchSize => is_one_of(&[CreateMany, ReadMany]),
+        ProblemKind::IdempotencyKeyInvalid
+        | ProblemKind::IdempotencyKeyReused
+        | ProblemKind::SubjectRule
+        | ProblemKind::SubjectUnknown => is_one_of(&[Create, CreateMany]),
+        ProblemKind::FieldsInvalid => is_one_of(&[Create, CreateMany, Update]),
+        ProblemKind::FieldNotAllowed => {
+            takes_json(operation) || is_tus(operation) || is_one_of(&[Read, ReadFile])
+        }
+        ProblemKind::IfMatchInvalid | ProblemKind::VersionStale => is_one_of(&[Update, Delete]),
+        ProblemKind::IfMatchRequired => operation == Update,
+        ProblemKind::RecordQueryInvalid => operation == Read,
+        ProblemKind::PageQueryInvalid => is_one_of(&[List, History]),
+        ProblemKind::FileQueryInvalid => operation == ReadFile,
+        ProblemKind::EventsQueryInvalid => operation == ReadEvents,
+        ProblemKind::RecordUnreadable => {
+            is_tus(operation) || is_one_of(&[Create, CreateMany, Read, Update, ReadFile])
+        }
+        ProblemKind::VolumeLimited => is_one_of(&[Read, ReadMany, ReadFile]),
+        ProblemKind::TusVersion => is_tus(operation),
+        ProblemKind::DocumentNotFound => is_tus(operation) || operation == ReadFile,
+        ProblemKind::UploadNotFound => is_one_of(&[UploadState, AppendUpload, CancelUpload]),
+        ProblemKind::UploadHeadersInvalid | ProblemKind::DocumentTooLarge => {
+            is_one_of(&[StartUpload, AppendUpload])
+        }
+        ProblemKind::UploadOffset | ProblemKind::UploadTooLittle => operation == AppendUpload,
+    }
+}
+
+/// Status → codes.
+fn codes(operation: Operation) -> BTreeMap<u16, BTreeSet<&'static str>> {
+    let mut codes: BTreeMap<u16, BTreeSet<&'static str>> = BTreeMap::new();
+    for kind in ProblemKind::ALL.iter().filter(|kind| applies(**kind, operation)) {
+        codes.entry(kind.status().as_u16()).or_default().insert(kind.code());
+    }
+    codes
+}
+
+/// Adds an operation's refusals to the answers that the document's operations share.
+pub(super) fn add_responses(operation: Operation, responses: &mut Map<String, Value>) {
+    let all = codes(operation).into_iter();
+    for (status, codes) in all.filter(|(status, _)| !is_mixed(operation, *status)) {
+        responses.insert(name(operation, status), response(operation, status, &codes));
+    }
+}
+
+/// The refusals of an operation, as its `responses`.
+pub(super) fn responses(operation: Operation) -> impl Iterator<Item = (String, Value)> {
+    codes(operation)
+        .into_keys()
+        .filter(move |status| !is_mixed(operation, *status))
+        .map(move |status| (status.to_string(), reference("responses", &name(operation, status))))
+}
+
+/// `/readyz` tells of parts that are down with 503, in a document of its own.
+fn is_mixed(operation: Operation, status: u16) -> bool {
+    operation == Operation::Ready && status == 503
+}
+
+fn name(operation: Operation, status: u16) -> String {
+    format!("{operation:?}.{status}")
+}
+
+fn response(operation: Operation, status: u16, codes: &BTreeSet<&'static str>) -> Value {
+    let mut headers = Map::new();
+    headers.insert("X-Request-Id".to_owned(), reference("headers", "RequestId"));
+    if status == 401 {
+        headers.insert("WWW-Authenticate".to_owned(), reference("headers", "Challenge"));
+    }
+    if matches!(status, 429 | 503) {
+        headers.insert("Retry-After".to_owned(), reference("headers", "RetryAfter"));
+    }
+    let about: Vec<String> = codes.iter().map(|code| format!("`{code}`")).collect();
+    let mut response = json!({ "description": about.join(", "), "headers": headers });
+    let schema = schema_of(status, codes);
+    // The answer to a HEAD has no body to say why.
+    let has_body = operation.method() != axum::http::Method::HEAD;
+    if let Some(members) = response.as_object_mut().filter(|_| has_body) {
+        members.insert("content".to_owned(), json!({ "application/problem+json": { "schema": schema } }));
+    }
+    response
+}
+
+fn schema_of(status: u16, codes: &BTreeSet<&'static str>) -> Value {
+    json!({
+        "allOf": [
+            reference("schemas", "Problem"),
+            { "properties": { "status": { "const": status }, "code": { "enum": codes } } },
+        ],
+    })
+}
+
+/// The content of an answer of `/readyz` with 503 that is no readiness.
+pub(super) fn not_let_in() -> Value {
+    let codes = codes(Operation::Ready).remove(&503).unwrap_or_default();
+    json!({ "schema": schema_of(503, &codes) })
+}
+
+/// RFC 9457; `type` is "about:blank", so `title` is the status phrase.
+pub(super) fn schema() -> Value {
+    json!({
+        "type": "object", "additionalProperties": false,
+        "description": "A refusal (RFC 9457). Programs act on `code`; nothing in it repeats what was sent.",
+        "required": ["type", "title", "status", "code", "detail"],
+        "properties": {
+            "type": { "const": "about:blank" },
+            "title": { "type": "string", "description": "The phrase of the status." },
+            "status": { "type": "integer" },
+            "code": { "type": "string", "pattern": "^[a-z0-9_]+$" },
+            "detail": { "type": "string", "description": "For people: what to do about it." },
+            "errors": {
+                "type": "array", "minItems": 1, "maxItems": 256, "items": reference("schemas", "ProblemField"),
+            },
+        },
+    })
+}
+
+/// One field's part of a problem.
+pub(super) fn field_schema() -> Value {
+    use FieldFaultCode::{DuplicateField, NotAnObject, NothingToChange, Required, UnknownField};
+    let own =
+        [NotAnObject, UnknownField, DuplicateField, Required, NothingToChange].map(FieldFaultCode::code);
+    let codes: BTreeSet<&str> =
+        own.into_iter().chain(ValueError::ALL.map(ValueError::code)).chain(["not_allowed"]).collect();
+    json!({
+        "type": "object", "additionalProperties": false, "required": ["code"],
+        "properties": {
+            "record": {
+                "type": "integer", "minimum": 0, "description": "The place of the record in a batch, from 0.",
+            },
+            "field": {
+                "type": "string", "description": "Absent where the body named a field that does not exist.",
+            },
+            "code": { "enum": codes },
+        },
+    })
+}

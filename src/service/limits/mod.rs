@@ -1,0 +1,139 @@
+//! Limits: how many requests and how many revealed records a client, and the person behind it, may have, as
+//! `policy/limits.toml` says. Kept in the memory of this instance; several instances give as much each.
+//!
+//! A flood of refusals is no flood of entries: the first is on record before it is answered, what follows within a minute
+//! is counted, and the count is in the next entry, of a later refusal or of [`Service::report_refusals`].
+
+mod refusals;
+mod uses;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::authorise::act_of;
+use super::{Error, Service};
+use crate::audit::{Act, EntryDraft, Outcome, RecordObject};
+use crate::domain::context::OperationContext;
+use crate::domain::id::RecordId;
+use crate::policy::Permit;
+use crate::telemetry::metrics;
+use refusals::Noted;
+pub use uses::Limit;
+pub(super) use uses::{Charge, Uses};
+use uses::{Use, Whose};
+
+impl Service {
+    /// Counts a request of a listed client, before anything else is done for it.
+    pub async fn charge_client(&self, context: &OperationContext) -> Result<(), Error> {
+        self.charge_request(context, Whose::Client).await
+    }
+
+    /// Counts it for the person behind the client, if there is one.
+    pub async fn charge_person(&self, context: &OperationContext) -> Result<(), Error> {
+        self.charge_request(context, Whose::Person).await
+    }
+
+    async fn charge_request(&self, context: &OperationContext, whose: Whose) -> Result<(), Error> {
+        let (now, limit) = (self.clock.now(), Limit::Requests);
+        let taken = {
+            let policy = self.policy.load();
+            self.uses.take(&context.actor, policy.policy_set().limits(), (whose, limit), 1, now)
+        };
+        match taken {
+            Ok(_) => Ok(()),
+            Err((owner, wait)) => {
+                let draft =
+                    || EntryDraft::of_request(context, Act::AccessDenied, Outcome::refused(limit.code()));
+                Err(self.refuse(&owner, limit, wait, draft).await)
+            }
+        }
+    }
+
+    /// Takes `amount` records from the allowances of the person and of the client, before anything of them is looked for.
+    /// The person first: one who is over the limit takes nothing from the client that others use as well.
+    pub(super) async fn charge_records(
+        &self,
+        context: &OperationContext,
+        permit: &Permit,
+        record: Option<&RecordId>,
+        amount: usize,
+    ) -> Result<Charge, Error> {
+        let amount = u32::try_from(amount).unwrap_or(u32::MAX);
+        let (now, limit) = (self.clock.now(), Limit::Records);
+        let taken = {
+            let policy = self.policy.load();
+            let limits = policy.policy_set().limits();
+            let take = |whose| self.uses.take(&context.actor, limits, (whose, limit), amount, now);
+            take(Whose::Person).and_then(|person| match take(Whose::Client) {
+                Ok(client) => Ok(Charge([person, client])),
+                Err(refused) => {
+                    Charge([person, None]).give_back();
+                    Err(refused)
+                }
+            })
+        };
+        match taken {
+            Ok(charge) => Ok(charge),
+            Err((owner, wait)) => {
+                let draft = || {
+                    let object = RecordObject::new(permit.collection().name().clone());
+                    let object = record.into_iter().fold(object, |object, record| object.id(record.clone()));
+                    let outcome = Outcome::refused(limit.code());
+                    EntryDraft::of_request(context, act_of(permit.action()), outcome).record(object)
+                };
+                Err(self.refuse(&owner, limit, wait, draft).await)
+            }
+        }
+    }
+
+    /// The refusal by a limit, on record before it is told or counted for the next entry.
+    async fn refuse(
+        &self,
+        owner: &Arc<Use>,
+        limit: Limit,
+        wait: Duration,
+        draft: impl Fn() -> EntryDraft,
+    ) -> Error {
+        metrics::limited(limit.word(), owner.whose.word());
+        let rule: Arc<str> = format!("limits.toml:{}:{}", owner.whose.word(), limit.word()).into();
+        let draft = || draft().policies(std::slice::from_ref(&rule));
+        let noted = owner.refused(limit).note(self.clock.now(), draft);
+        match noted {
+            Noted::Report(number) => {
+                if let Err(error) = self.put_on_record(draft().count(number)).await {
+                    owner.refused(limit).restore(number, None);
+                    return error;
+                }
+            }
+            Noted::Counted(true) => self.uses.unreported().push((Arc::clone(owner), limit)),
+            Noted::Counted(false) => {}
+        }
+        // Whole seconds, after which it succeeds.
+        let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
+        Error::Limited { limit, retry_after_seconds: seconds.max(1) }
+    }
+
+    /// Puts the number of those refusals on record that no entry tells of, of callers whose last entry is a minute ago, or
+    /// of `all`.
+    pub async fn report_refusals(&self, all: bool) {
+        let now = self.clock.now();
+        let waiting = std::mem::take(&mut *self.uses.unreported());
+        for (owner, limit) in waiting {
+            let due = owner.refused(limit).report_due(now, all);
+            let is_open = match due {
+                Ok(None) => false,
+                Ok(Some((draft, number))) => match self.put_on_record(draft.clone().count(number)).await {
+                    Ok(()) => false,
+                    Err(_) => {
+                        owner.refused(limit).restore(number, Some(draft));
+                        true
+                    }
+                },
+                Err(()) => true,
+            };
+            if is_open {
+                self.uses.unreported().push((owner, limit));
+            }
+        }
+    }
+}
