@@ -44,25 +44,25 @@ pub(super) struct Verified {
 impl Verified {
     /// Reads the claims of a token that `issuer` signed.
     pub fn read(claims: &Value, issuer: &Issuer) -> Result<Self, TokenFault> {
-        if claims.get("iss").and_then(Value::as_str) != Some(&*issuer.issuer) {
+        if claims.get("iss").and_then(Value::as_str) != Some(&*issuer.iss) {
             return Err(TokenFault::Invalid);
         }
         let audience = texts(claims.get("aud"))?;
         if !audience.iter().any(|meant| issuer.audience.iter().any(|ours| **ours == **meant)) {
             return Err(TokenFault::Invalid);
         }
-        let issued = time(claims, "iat")?.ok_or(TokenFault::Invalid)?;
-        let expires = time(claims, "exp")?.ok_or(TokenFault::Invalid)?;
+        let begin = time(claims, "iat")?.ok_or(TokenFault::Invalid)?;
+        let end = time(claims, "exp")?.ok_or(TokenFault::Invalid)?;
         // One that lives longer could be older than is allowed before it expires.
-        if expires <= issued || expires - issued > issuer.max_age_seconds {
+        if end <= begin || end - begin > issuer.max_age_seconds {
             return Err(TokenFault::Invalid);
         }
-        let from = time(claims, "nbf")?.unwrap_or(issued).max(issued);
+        let from = time(claims, "nbf")?.unwrap_or(begin).max(begin);
         let at = |seconds: i64| Timestamp::from_micros(0).plus_seconds(seconds);
         Ok(Self {
-            person: Arc::new(person(claims, issuer, at(expires))?),
+            person: Arc::new(person(claims, issuer, at(end))?),
             from: at(from - issuer.leeway_seconds),
-            until: at(expires + issuer.leeway_seconds),
+            until: at(end + issuer.leeway_seconds),
             certificate: confirmation(claims)?,
             must_be_bound: issuer.binding == Binding::Required,
         })

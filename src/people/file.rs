@@ -77,7 +77,7 @@ pub struct Issuer {
     /// The one tenant that its people belong to.
     pub tenant: TenantId,
     /// What `iss` must be, to the letter.
-    pub(super) issuer: Box<str>,
+    pub(super) iss: Box<str>,
     /// One of these must be in `aud`.
     pub(super) audience: Box<[Box<str>]>,
     pub(super) algorithms: Box<[Algorithm]>,
@@ -116,11 +116,11 @@ impl ClaimName {
     }
 }
 
-/// Reads and parses the file; key files are looked for beside it.
-pub(super) fn load(path: &Path, known: &Known<'_>) -> Result<(Vec<Issuer>, [u8; 32]), PeopleError> {
+/// The file's text and its digest.
+pub(super) fn read(path: &Path) -> Result<(String, [u8; 32]), PeopleError> {
     let text = std::fs::read_to_string(path).map_err(|error| PeopleError::Read(error.kind()))?;
-    let folder = path.parent().unwrap_or_else(|| Path::new("."));
-    parse(&text, folder, known).map(|issuers| (issuers, super::jwk::sha256(text.as_bytes())))
+    let sha256 = super::jwk::sha256(text.as_bytes());
+    Ok((text, sha256))
 }
 
 /// Parses the text of a people file, whole or not at all; files that it names are in `folder`, and not looked at.
@@ -209,7 +209,7 @@ impl Entry {
             tenant,
             keys,
             claims,
-            issuer: self.issuer.into_boxed_str(),
+            iss: self.issuer.into_boxed_str(),
             audience: self.audience.into_iter().map(String::into_boxed_str).collect(),
             algorithms: self.algorithms.into_boxed_slice(),
             leeway_seconds: self.leeway_seconds.into(),

@@ -57,7 +57,8 @@ pub struct People {
 /// Never changed; a new table or a new key set makes a new one, which remembers no token.
 pub(super) struct InForce {
     issuers: Vec<Live>,
-    sha256: [u8; 32],
+    /// Of the file.
+    pub(super) sha256: [u8; 32],
     pub(super) verified: Cache<[u8; 32], Arc<Remembered>>,
 }
 
@@ -85,7 +86,9 @@ impl People {
     /// Reads the file, and the key files that it names; each must be good. Keys behind a URL are for [`Self::fetch_keys`].
     /// Reads files: call it before serving, or on a blocking thread.
     pub fn open(file: PathBuf, known: &Known<'_>, now: Timestamp) -> Result<Self, PeopleError> {
-        let in_force = InForce::load(&file, known, now, None)?;
+        let (text, sha256) = file::read(&file)?;
+        let issuers = load_all(&text, &file, known, now, None)?;
+        let in_force = InForce::new(issuers, sha256);
         Ok(Self { file, in_force: ArcSwap::from_pointee(in_force) })
     }
 
@@ -93,26 +96,21 @@ impl People {
         &self.file
     }
 
-    /// SHA-256 of the file in force.
-    pub fn sha256(&self) -> [u8; 32] {
-        self.in_force.load().sha256
-    }
-
     /// The issuers in force, in the order of the file.
     pub fn sources(&self) -> Vec<Arc<Source>> {
         self.in_force.load().issuers.iter().map(|live| Arc::clone(&live.source)).collect()
     }
 
-    /// Takes up the file as it is now, where it is another; on an error the table in force stays. An issuer whose keys come from where they
-    /// came from keeps them. Reads files: call it on a blocking thread.
+    /// Takes up the file as it is now, where it is another than the one in force; on an error that one stays. An issuer
+    /// whose keys come from where they came from keeps them. Reads files: call it on a blocking thread.
     pub fn reload(&self, known: &Known<'_>, now: Timestamp) -> Result<Option<[u8; 32]>, PeopleError> {
         let before = self.in_force.load_full();
-        let next = InForce::load(&self.file, known, now, Some(&before))?;
-        let sha256 = next.sha256;
+        let (text, sha256) = file::read(&self.file)?;
         if sha256 == before.sha256 {
             return Ok(None);
         }
-        self.in_force.store(Arc::new(next));
+        let issuers = load_all(&text, &self.file, known, now, Some(&before))?;
+        self.in_force.store(Arc::new(InForce::new(issuers, sha256)));
         Ok(Some(sha256))
     }
 
@@ -167,17 +165,6 @@ impl People {
 }
 
 impl InForce {
-    fn load(
-        path: &Path,
-        known: &Known<'_>,
-        now: Timestamp,
-        before: Option<&Self>,
-    ) -> Result<Self, PeopleError> {
-        let (issuers, sha256) = file::load(path, known)?;
-        let issuers = issuers.into_iter().map(|issuer| Live::load(issuer, now, before));
-        Ok(Self::new(issuers.collect::<Result<_, _>>()?, sha256))
-    }
-
     fn new(issuers: Vec<Live>, sha256: [u8; 32]) -> Self {
         Self { issuers, sha256, verified: Cache::new(REMEMBERED_TOKENS) }
     }
@@ -247,7 +234,7 @@ impl InForce {
         let invalid = || Judgement::Bad(TokenFault::Invalid.into());
         let token = Token::parse(text).ok_or_else(invalid)?;
         let said = token.issuer();
-        let is_meant = |issuer: &Issuer| issuer.tenant == tenant && said == Some(&*issuer.issuer);
+        let is_meant = |issuer: &Issuer| issuer.tenant == tenant && said == Some(&*issuer.iss);
         let place = self.issuers.iter().position(|live| is_meant(&live.source.issuer));
         let (issuer, live) =
             place.and_then(|place| self.issuers.get(place).map(|live| (place, live))).ok_or_else(invalid)?;
@@ -267,6 +254,19 @@ impl InForce {
             .map_err(|fault| Judgement::Bad(fault.into()))?;
         Ok(Arc::new(Remembered { issuer, verified }))
     }
+}
+
+/// The issuers of a file's text, with the keys that are at hand.
+fn load_all(
+    text: &str,
+    file: &Path,
+    known: &Known<'_>,
+    now: Timestamp,
+    before: Option<&InForce>,
+) -> Result<Vec<Live>, PeopleError> {
+    let folder = file.parent().unwrap_or_else(|| Path::new("."));
+    let issuers = file::parse(text, folder, known)?;
+    issuers.into_iter().map(|issuer| Live::load(issuer, now, before)).collect()
 }
 
 impl Live {

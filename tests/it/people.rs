@@ -73,8 +73,8 @@ async fn tokens_that_do_not_count_are_refused_and_on_record() {
         std::fs::write(folder.join("south.json"), keys_of_south).unwrap();
     })
     .await;
-    let signed = |changes: Value| signer.sign(&claims(&changes));
-    let good = signed(json!({}));
+    let with = |changes: Value| signer.sign(&claims(&changes));
+    let good = with(json!({}));
     assert_eq!(scene.read(&good).await.status(), 200);
     let hmac = |header: Value| {
         let message = signed_part(&header, &claims(&json!({})));
@@ -88,24 +88,24 @@ async fn tokens_that_do_not_count_are_refused_and_on_record() {
     for (what, token, refusal) in [
         ("forged", Signer::new("ES256", "first").sign(&claims(&json!({}))), invalid),
         ("an unknown key", Signer::new("ES256", "other").sign(&claims(&json!({}))), invalid),
-        ("expired", signed(json!({ "iat": now - 120, "exp": now - 60 })), (401, "token_expired")),
-        ("not yet valid", signed(json!({ "nbf": now + 60 })), invalid),
-        ("from the future", signed(json!({ "iat": now + 60 })), invalid),
-        ("too long a life", signed(json!({ "exp": now + 3_601 })), invalid),
-        ("for somebody else", signed(json!({ "aud": "billing" })), invalid),
-        ("of another issuer", signed(json!({ "iss": "https://login.example.org" })), invalid),
+        ("expired", with(json!({ "iat": now - 120, "exp": now - 60 })), (401, "token_expired")),
+        ("not yet valid", with(json!({ "nbf": now + 60 })), invalid),
+        ("from the future", with(json!({ "iat": now + 60 })), invalid),
+        ("too long a life", with(json!({ "exp": now + 3_601 })), invalid),
+        ("for somebody else", with(json!({ "aud": "billing" })), invalid),
+        ("of another issuer", with(json!({ "iss": "https://login.example.org" })), invalid),
         ("of another tenant's issuer", south.sign(&claims(&json!({ "iss": other_issuer }))), invalid),
         ("signed by another tenant's issuer", south.sign(&claims(&json!({}))), invalid),
         (
             "bound to another certificate",
-            signed(json!({ "cnf": { "x5t#S256": encode(&[7; 32]) } })),
+            with(json!({ "cnf": { "x5t#S256": encode(&[7; 32]) } })),
             (401, "token_not_bound"),
         ),
         ("a public key as a shared secret", hmac(json!({ "alg": "HS256", "kid": "rsa" })), invalid),
         ("the same, said to be rsa", hmac(json!({ "alg": "RS256", "kid": "rsa" })), invalid),
         ("not signed", format!("{none}."), invalid),
-        ("a subject that is none", signed(json!({ "sub": "two words" })), invalid),
-        ("too large", signed(json!({ "padding": "x".repeat(6_000) })), invalid),
+        ("a subject that is none", with(json!({ "sub": "two words" })), invalid),
+        ("too large", with(json!({ "padding": "x".repeat(6_000) })), invalid),
         ("no token", "nonsense".to_owned(), invalid),
     ] {
         let answer = scene.read(&token).await;

@@ -12,9 +12,9 @@ async fn a_key_that_leaves_the_set_takes_its_remembered_tokens_with_it() {
     let (first, second) = (Signer::new("ES256", "first"), Signer::new("ES256", "second"));
     let token = |signer: &Signer| signer.sign(&claims(&json!({})));
     scene.set_keys(&[&first]);
-    let taken = scene.people.fetch_keys(&source, &scene.clock).await.unwrap();
-    let change = taken.change.unwrap();
-    assert_eq!((change.tenant, taken.usable), (TenantId::parse(NORTH).unwrap(), 1));
+    let first_set = scene.people.fetch_keys(&source, &scene.clock).await.unwrap();
+    let change = first_set.change.unwrap();
+    assert_eq!((change.tenant, first_set.usable), (TenantId::parse(NORTH).unwrap(), 1));
     assert!(scene.judge(&token(&first)).await.is_ok());
     assert_eq!(scene.remembered(), 1);
     // The same again is no change, and nothing is forgotten.
@@ -99,10 +99,10 @@ async fn a_new_table_is_taken_whole_or_not_at_all_and_keeps_keys_that_come_from_
     assert!(scene.judge(&token).await.is_ok());
     let reload = || known(|known| scene.people.reload(known, scene.clock.now()));
     let write = |text: &str| std::fs::write(scene.folder.join("people.toml"), text).unwrap();
-    let before = scene.people.sha256();
+    let before = scene.people.in_force.load().sha256;
     write(&issuer("").replace("clinician", "no-such-role"));
     assert!(matches!(reload(), Err(PeopleError::Role(..))));
-    assert_eq!((scene.people.sha256(), scene.remembered()), (before, 1));
+    assert_eq!((scene.people.in_force.load().sha256, scene.remembered()), (before, 1));
     write(&issuer("").replace("[\"strongroom\", \"vault\"]", "[\"elsewhere\"]"));
     assert_ne!(reload().unwrap(), Some(before));
     assert_eq!(reload(), Ok(None), "the same file again");

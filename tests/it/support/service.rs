@@ -17,6 +17,9 @@ use super::{Client, Databases, NORTH, Raw, Rig, eventually, fresh_databases, sit
 /// Before the names of applications in certificates.
 const CLIENTS: &str = "spiffe://strongroom.internal/client";
 
+/// Changes the files in a folder.
+pub type PolicyChange = Box<dyn FnOnce(&Path) + Send>;
+
 /// How a service differs from the usual one.
 #[derive(Default)]
 pub struct ServiceOptions {
@@ -29,7 +32,7 @@ pub struct ServiceOptions {
     /// Where it runs, with cores allowed that are as large as they like.
     pub core_directory: Option<PathBuf>,
     /// Changes its copy of the policy before it starts.
-    pub policy: Option<Box<dyn FnOnce(&Path) + Send>>,
+    pub policy: Option<PolicyChange>,
 }
 
 /// A service that ends with this value.
