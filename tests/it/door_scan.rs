@@ -16,6 +16,11 @@ const REQUEST: &[u8] = b"GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: c
 const ALIVE: &str = "{\"status\":\"alive\"}";
 const PORTAL: &str = "spiffe://strongroom.internal/client/clinic-north/portal";
 
+/// Alerts (RFC 8446 section 6.2).
+const HANDSHAKE_FAILURE: u8 = 40;
+const PROTOCOL_VERSION: u8 = 70;
+const NO_APPLICATION_PROTOCOL: u8 = 120;
+
 struct Scanner {
     strongroom: Strongroom,
     roots: PathBuf,
@@ -118,9 +123,6 @@ async fn nothing_is_spoken_but_what_is_written_down() {
         let said = scanner.say_as_client(ours).await;
         assert!(said.contains(ALIVE), "{ours}: {said}");
     }
-    const PROTOCOL_VERSION: u8 = 70;
-    const HANDSHAKE_FAILURE: u8 = 40;
-    const NO_APPLICATION_PROTOCOL: u8 = 120;
     for (others, alert) in [
         ("-tls1_2", PROTOCOL_VERSION),
         ("-no_tls1_3", PROTOCOL_VERSION),

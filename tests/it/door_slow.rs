@@ -16,7 +16,7 @@ use crate::door_stand::{
 };
 
 const STALL_MS: u64 = 300;
-/// SETTINGS_INITIAL_WINDOW_SIZE of 0 (RFC 9113 section 6.5.2): no answer's body may come before it is asked for.
+/// `SETTINGS_INITIAL_WINDOW_SIZE` of 0 (RFC 9113 section 6.5.2): no answer's body may come before it is asked for.
 const NO_WINDOW: [u8; 6] = [0, 4, 0, 0, 0, 0];
 const ACK: u8 = 1;
 

@@ -18,8 +18,9 @@ use tokio_rustls::server::TlsStream;
 use tower::Service as _;
 
 use super::handshake::Guest;
-use super::pace::{Paced, UnderWay, Watched};
+use super::pace::{Paced, UnderWay};
 use super::registry::{Entry, Open, Order};
+use super::watched::Watched;
 use super::{Hall, PeerAddress};
 
 /// A registered connection; it is taken off the registry when this is dropped.

@@ -14,7 +14,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::Door;
-use super::pace::{Pace, Watched};
+use super::pace::Pace;
+use super::watched::Watched;
 use crate::domain::actor::CertificateFacts;
 use crate::domain::clock::Timestamp;
 use crate::tls::{CertificateFault, Refusal, certificate_facts};

@@ -13,6 +13,7 @@ mod limits;
 mod pace;
 mod registry;
 mod sweep;
+mod watched;
 
 use std::io;
 use std::net::SocketAddr;

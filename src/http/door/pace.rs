@@ -4,7 +4,6 @@
 //! hold back one by one. They are noted here as they happen and judged by the sweep ([`super::sweep`]). Bodies of requests are
 //! the handlers': they have a deadline, or a pace of their own (uploads).
 
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -13,7 +12,6 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use hyper::body::{Frame, SizeHint};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::limits::Limits;
@@ -114,6 +112,15 @@ impl Pace {
     /// No head is awaited any more.
     pub fn note_head_done(&self) {
         self.head.end();
+    }
+
+    /// Whether the socket took something that was written to it.
+    pub fn note_written(&self, is_taken: bool) {
+        if is_taken {
+            self.blocked.end();
+        } else {
+            self.blocked.begin(|| self.opened.elapsed());
+        }
     }
 
     fn hand_over(self: &Arc<Self>, bytes: Bytes) -> Bytes {
@@ -303,75 +310,5 @@ mod tests {
         let first = answer.frame().await.unwrap().unwrap().into_data().unwrap();
         assert_eq!(answer.size_hint().exact(), Some(100_000 - first.len() as u64));
         assert!(!answer.is_end_stream());
-    }
-}
-
-/// A socket that notes since when it takes nothing. It is under TLS: what is only in a buffer has not gone.
-pub(super) struct Watched<S> {
-    socket: S,
-    pace: Arc<Pace>,
-}
-
-impl<S> Watched<S> {
-    pub const fn new(socket: S, pace: Arc<Pace>) -> Self {
-        Self { socket, pace }
-    }
-
-    pub const fn pace(&self) -> &Arc<Pace> {
-        &self.pace
-    }
-
-    pub fn into_inner(self) -> S {
-        self.socket
-    }
-
-    fn note<T>(&self, polled: Poll<T>) -> Poll<T> {
-        match polled {
-            Poll::Pending => self.pace.blocked.begin(|| self.pace.opened.elapsed()),
-            Poll::Ready(_) => self.pace.blocked.end(),
-        }
-        polled
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(context, buffer)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.socket).poll_write(context, bytes);
-        self.note(polled)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.socket).poll_write_vectored(context, slices);
-        self.note(polled)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(context)
     }
 }
