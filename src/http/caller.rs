@@ -1,5 +1,6 @@
 //! From a connection's certificate to an actor, on every request: nothing about identity is remembered.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,17 +9,18 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
 use tracing::Instrument;
 
-use super::App;
 use super::attempt::Attempt;
 use super::door::PeerAddress;
 use super::framing::is_ambiguous;
-use super::operation::template;
+use super::operation::{is_paced_by_client, template};
 use super::person::{Bearer, behind};
 use super::problem::Problem;
 use super::problem_kind::ProblemKind;
-use super::watch::log;
+use super::watch::{Watch, log};
+use super::{App, fallback};
 use crate::domain::actor::{Actor, CertificateFacts};
 use crate::domain::context::{OperationContext, RequestFacts};
 use crate::domain::id::{RequestId, uuid_v7};
@@ -58,9 +60,18 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// Middleware around every route: admits the caller or answers 403, and gives the request its id.
+/// The middleware around every route: gives the request its id, admits the caller or answers 403, bounds the time it may
+/// take, and counts what becomes of it. One layer for all of it: each costs every request a boxed future and a copy of what
+/// is below.
 pub async fn enter(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let id = match request_id(&app, request.headers()) {
+    let watch = Watch::begin(&request);
+    let response = identify(&app, request, next).await;
+    watch.end(&response);
+    response
+}
+
+async fn identify(app: &App, request: Request, next: Next) -> Response {
+    let id = match request_id(app, request.headers()) {
         Ok(id) => id,
         Err(problem) => return problem.into_response(),
     };
@@ -70,7 +81,7 @@ pub async fn enter(State(app): State<Arc<App>>, request: Request, next: Next) ->
     if let Some(trace) = &trace {
         span.record("trace", &trace.id).record("parent", &trace.parent);
     }
-    let mut response = serve(&app, request, next, id, trace).instrument(span).await;
+    let mut response = serve(app, request, next, id, trace).instrument(span).await;
     if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
         response.headers_mut().insert(REQUEST_ID.clone(), value);
     }
@@ -85,13 +96,31 @@ async fn serve(app: &App, mut request: Request, next: Next, id: RequestId, trace
         Ok(caller) => {
             let attempt = Attempt::of(&mut request, caller.clone()).await;
             request.extensions_mut().insert(caller);
-            let response = next.run(request).await;
+            let response = handle(app, request, next).await;
             attempt.settle(app, response).await
         }
         Err(problem) => problem.into_response(),
     };
     log(route, &response, started.elapsed());
     response
+}
+
+/// Runs the handler. One that panics becomes an answer that tells nothing. One that waits too long is cut; what it had handed
+/// to the audit log or to PostgreSQL goes on there, and the caller is told that the outcome is not known.
+async fn handle(app: &App, request: Request, next: Next) -> Response {
+    let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let is_paced_by_client = is_paced_by_client(request.method(), matched);
+    let handled = AssertUnwindSafe(next.run(request)).catch_unwind();
+    let ended = if is_paced_by_client {
+        Ok(handled.await)
+    } else {
+        tokio::time::timeout(app.request_timeout, handled).await
+    };
+    match ended {
+        Ok(Ok(response)) => response,
+        Ok(Err(panic)) => fallback::panicked(panic),
+        Err(_) => Problem::of(ProblemKind::DeadlineExceeded).into_response(),
+    }
 }
 
 /// What the connection and the headers say of the caller.

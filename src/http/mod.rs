@@ -25,8 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::middleware::{from_fn, from_fn_with_state};
-use tower_http::catch_panic::CatchPanicLayer;
+use axum::middleware::from_fn_with_state;
 
 pub use operation::Operation;
 pub use problem_kind::ProblemKind;
@@ -54,8 +53,7 @@ pub struct App {
     pub openapi: openapi::OpenApiCache,
 }
 
-/// The whole interface. Every route, the fallbacks included, is behind [`caller::enter`], and whatever becomes of a request
-/// is counted by [`watch::watch`].
+/// The whole interface. Every route, the fallbacks included, is behind [`caller::enter`].
 pub fn router(app: Arc<App>) -> Router {
     let routes = Operation::ALL
         .iter()
@@ -63,28 +61,6 @@ pub fn router(app: Arc<App>) -> Router {
     routes
         .fallback(fallback::no_route)
         .method_not_allowed_fallback(fallback::no_method)
-        .layer(from_fn_with_state(Arc::clone(&app), deadline))
-        .layer(CatchPanicLayer::custom(fallback::panicked))
         .layer(from_fn_with_state(Arc::clone(&app), caller::enter))
-        .layer(from_fn(watch::watch))
         .with_state(app)
-}
-
-/// Cuts a request that waits too long. What it had handed to the audit log or to PostgreSQL goes on there; the caller
-/// is told that the outcome is not known.
-async fn deadline(
-    axum::extract::State(app): axum::extract::State<Arc<App>>,
-    request: axum::extract::Request,
-    next: axum::middleware::Next,
-) -> axum::response::Response {
-    use axum::response::IntoResponse;
-    let matched =
-        request.extensions().get::<axum::extract::MatchedPath>().map(axum::extract::MatchedPath::as_str);
-    if operation::is_paced_by_client(request.method(), matched) {
-        return next.run(request).await;
-    }
-    match tokio::time::timeout(app.request_timeout, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => problem::Problem::of(ProblemKind::DeadlineExceeded).into_response(),
-    }
 }

@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request};
 use axum::http::{Method, StatusCode};
-use axum::middleware::Next;
 use axum::response::Response;
 
 use super::operation::template;
@@ -21,20 +20,32 @@ pub struct Told {
     pub is_on_record: bool,
 }
 
-/// Middleware around everything else.
-pub async fn watch(request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let in_flight = metrics::InFlight::begin();
-    let route = template(request.extensions().get::<MatchedPath>().map(MatchedPath::as_str));
-    let method = method_word(request.method());
-    let response = next.run(request).await;
-    let took = started.elapsed();
-    metrics::request(route, method, response.status().as_u16(), took);
-    if let Some(Told { code, .. }) = response.extensions().get() {
-        metrics::problem(code);
+/// A request from its head to the head of its answer, for the metrics.
+pub struct Watch {
+    started: Instant,
+    in_flight: metrics::InFlight,
+    route: &'static str,
+    method: &'static str,
+}
+
+impl Watch {
+    pub fn begin(request: &Request) -> Self {
+        Self {
+            started: Instant::now(),
+            in_flight: metrics::InFlight::begin(),
+            route: template(request.extensions().get::<MatchedPath>().map(MatchedPath::as_str)),
+            method: method_word(request.method()),
+        }
     }
-    drop(in_flight);
-    response
+
+    pub fn end(self, response: &Response) {
+        let Self { started, in_flight, route, method } = self;
+        metrics::request(route, method, response.status().as_u16(), started.elapsed());
+        if let Some(Told { code, .. }) = response.extensions().get() {
+            metrics::problem(code);
+        }
+        drop(in_flight);
+    }
 }
 
 /// The line of a request that has an answer. Called within the request's span, which says which request it is.
