@@ -17,6 +17,7 @@ mod label;
 mod query;
 mod receipt;
 mod scribe;
+pub mod tree;
 
 pub use act::{Act, Code, Outcome, Status};
 pub use committer::{
