@@ -8,6 +8,7 @@
 //! for people (`audit/events.toml`, kept equal to [`Act`] by a test).
 
 mod act;
+pub mod checkpoint;
 mod committer;
 mod encode;
 mod event;
@@ -17,6 +18,7 @@ mod label;
 mod query;
 mod receipt;
 mod scribe;
+pub mod tiles;
 pub mod tree;
 
 pub use act::{Act, Code, Outcome, Status};

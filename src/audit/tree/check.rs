@@ -62,11 +62,7 @@ pub fn check_consistency(
         last >>= 1;
     }
     // A power of two: the old head is itself the first subtree, and is left out of the proof.
-    let (first, rest) = if place == 0 {
-        (old_root, proof)
-    } else {
-        proof.split_first().ok_or(Unproven)?
-    };
+    let (first, rest) = if place == 0 { (old_root, proof) } else { proof.split_first().ok_or(Unproven)? };
     let (mut old, mut new) = (*first, *first);
     for step in rest {
         if last == 0 {
