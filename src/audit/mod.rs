@@ -12,8 +12,9 @@ pub mod checkpoint;
 mod committer;
 mod encode;
 mod event;
+pub mod export;
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 mod label;
 mod query;
 mod receipt;

@@ -40,7 +40,7 @@ pub fn read_bundle(id: BundleId, bytes: &[u8]) -> Result<Vec<&[u8]>, BundleFault
 }
 
 /// As many entries as are there, up to `most`, and what follows them.
-pub(crate) fn read_entries(most: u16, bytes: &[u8]) -> (Vec<&[u8]>, &[u8]) {
+pub fn read_entries(most: u16, bytes: &[u8]) -> (Vec<&[u8]>, &[u8]) {
     let mut entries = Vec::with_capacity(usize::from(most));
     let mut rest = bytes;
     while entries.len() < usize::from(most) {

@@ -10,9 +10,10 @@ mod path;
 mod tests;
 mod tile;
 
+pub(super) use bundle::read_entries;
 pub use bundle::{BundleFault, LARGEST_ENTRY_BYTES, TooLarge, push_entry, read_bundle};
 pub use edge::Edge;
-pub use path::{BundleId, TileId};
+pub use path::{BundleId, TileId, index_path};
 pub use tile::{Tile, TileFault};
 
 /// Hashes in a full tile, entries in a full bundle.

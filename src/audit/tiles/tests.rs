@@ -3,7 +3,6 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use tlog_tiles::{HashReader, TileReader};
 
-use super::path::index_path;
 use super::*;
 use crate::audit::tree::{Frontier, NodeId, Plan, TreeHash, check_consistency, check_inclusion};
 
