@@ -21,6 +21,7 @@ mod receipt;
 mod scribe;
 pub mod tiles;
 pub mod tree;
+pub mod verify;
 
 pub use act::{Act, Code, Outcome, Status};
 pub use committer::{

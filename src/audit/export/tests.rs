@@ -4,10 +4,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::*;
+use crate::audit::checkpoint::Trust;
 use crate::audit::checkpoint::fixtures::Signer;
 use crate::audit::fixtures::{Folder, log_entries};
 use crate::audit::tiles::TileId;
 use crate::audit::tree::TreeHash;
+use crate::audit::verify::{Finding, Verification};
 
 fn append(writer: &mut LogWriter, entries: &[Vec<u8>]) -> Result<(), ExportError> {
     writer.append(entries.iter().map(Vec::as_slice))
@@ -36,6 +38,13 @@ pub fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
         }
     }
     found
+}
+
+/// What a verifier says of a log.
+fn found(root: &Path) -> Vec<Finding> {
+    let trust = Trust::parse(format!("log {}\nquorum none", Signer::log(1).key).as_bytes()).unwrap();
+    let verification = Verification { log: root, trust: &trust, witnesses: 0, from: None, threads: 2 };
+    verification.run(&mut |_, _| {}).unwrap().findings
 }
 
 /// Without partial tiles: which of them are there depends on where it stopped.
@@ -202,6 +211,7 @@ fn a_kill_at_any_step_leaves_a_log_that_goes_on() {
         writer.die_after(steps);
         let finished = append(&mut writer, &entries[200..540]).and_then(|()| publish(&mut writer));
         drop(writer);
+        assert_eq!(found(folder.path()), [], "after {steps} steps");
         let mut writer = LogWriter::open(folder.path()).unwrap();
         let size = writer.tail().size();
         assert!(
@@ -213,6 +223,7 @@ fn a_kill_at_any_step_leaves_a_log_that_goes_on() {
             publish(&mut writer).unwrap();
         }
         assert_eq!(lasting(folder.path()), expected, "after {steps} steps");
+        assert_eq!(found(folder.path()), [], "after {steps} steps");
         assert!(TileId::partial_of(600).iter().all(|id| folder.path().join(id.to_string()).exists()));
         deaths += 1;
         if finished.is_ok() {

@@ -22,7 +22,7 @@ impl LogWriter {
     /// Opens a log where its checkpoint left it, or begins one. What is stored must lead to the checkpoint's root;
     /// whether the checkpoint is to be believed is for the caller, who knows the keys and how far the log should be.
     pub fn open(root: &Path) -> Result<Self, ExportError> {
-        let directory = Directory::open(root)?;
+        let mut directory = Directory::open(root)?;
         let published = match directory.read(CHECKPOINT)? {
             Some(bytes) => Some(SignedCheckpoint::parse(&bytes).map_err(|_| damaged(&CHECKPOINT))?),
             None => None,
@@ -35,6 +35,11 @@ impl LogWriter {
             )?,
             None => Tail::default(),
         };
+        if let Some(signed) = &published {
+            // A process may have died between the two steps of publishing.
+            directory.put(&LogFile::of_checkpoint(signed))?;
+            directory.sync()?;
+        }
         Ok(Self { directory, tail, published, filled: Vec::new() })
     }
 
@@ -68,7 +73,7 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Publishes a checkpoint of the log as it was appended: keeps it for good, and makes it the newest. Another one of
+    /// Publishes a checkpoint of the log as it was appended: makes it the newest, and keeps it for good. Another one of
     /// the same size and root (a heartbeat, one more cosignature) may follow.
     pub fn publish(&mut self, signed: &SignedCheckpoint) -> Result<(), ExportError> {
         let checkpoint = signed.checkpoint();
@@ -76,9 +81,10 @@ impl LogWriter {
             return Err(ExportError::OtherHead);
         }
         let kept = LogFile::of_checkpoint(signed);
+        // In this order a kept checkpoint that goes further than the newest one is never this process's doing.
+        self.directory.replace(&LogFile { path: CHECKPOINT.to_owned(), bytes: kept.bytes.clone() })?;
         self.directory.put(&kept)?;
         self.directory.sync()?;
-        self.directory.replace(&LogFile { path: CHECKPOINT.to_owned(), ..kept })?;
         self.published = Some(signed.clone());
         // tlog-tiles, Partial Tiles: a partial tile may go once the full one is there. One a minute would soon be most of
         // the log.
