@@ -19,6 +19,7 @@ mod finding;
 mod form;
 mod heads;
 mod pattern;
+mod prove;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -41,6 +42,7 @@ use upper::Upper;
 pub use files::ReadFault;
 pub use finding::{Change, Finding};
 pub use form::{EntryReader, FormFault};
+pub use prove::{EntryName, ProveFault, ProvenEntry, prove};
 
 /// Why a log could not be verified. Nothing is known of it then.
 #[derive(Debug, thiserror::Error)]
