@@ -22,6 +22,7 @@ mod scribe;
 pub mod tiles;
 pub mod tree;
 pub mod verify;
+pub mod witness;
 
 pub use act::{Act, Code, Outcome, Status};
 pub use committer::{

@@ -30,21 +30,21 @@ use base64ct::{Base64, Encoding};
 use crate::audit::tree::TreeHash;
 
 /// RFC 4648 section 4, the one spelling: padded, no stray bits, no white space.
-pub(super) fn to_base64(bytes: &[u8]) -> String {
+pub(in crate::audit) fn to_base64(bytes: &[u8]) -> String {
     Base64::encode_string(bytes)
 }
 
-pub(super) fn from_base64(text: &str) -> Option<Vec<u8>> {
+pub(in crate::audit) fn from_base64(text: &str) -> Option<Vec<u8>> {
     Base64::decode_vec(text).ok()
 }
 
 /// A hash on a line of its own.
-pub(super) fn hash_from_base64(text: &str) -> Option<TreeHash> {
+pub(in crate::audit) fn hash_from_base64(text: &str) -> Option<TreeHash> {
     Some(TreeHash::from_bytes(from_base64(text)?.try_into().ok()?))
 }
 
 /// An ASCII decimal without leading zeroes, at most 2^63 - 1, since other implementations count with signed numbers.
-pub(super) fn decimal(text: &str) -> Option<u64> {
+pub(in crate::audit) fn decimal(text: &str) -> Option<u64> {
     let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     let number = if is_plain { text.parse::<i64>().ok()? } else { return None };
     u64::try_from(number).ok()

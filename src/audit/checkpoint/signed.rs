@@ -81,6 +81,14 @@ impl SignedCheckpoint {
         Ok(count)
     }
 
+    /// The same checkpoint with some of its lines.
+    #[must_use]
+    pub fn with_lines(&self, keep: impl Fn(&SignatureLine) -> bool) -> Self {
+        let mut note = Note::of_text(self.note.text().to_owned());
+        self.note.signatures().iter().filter(|line| keep(line)).for_each(|line| note.put(line.clone()));
+        Self { checkpoint: self.checkpoint.clone(), note }
+    }
+
     pub const fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
     }

@@ -55,7 +55,8 @@ pub fn prove(log: &Path, name: EntryName, threads: usize) -> Result<ProvenEntry,
         EntryName::Index(index) => index,
         EntryName::Id(id) => find(&files, &reader, size, id, threads)?.ok_or(ProveFault::NoEntry)?,
     };
-    let bundle = BundleId::at(index / u64::from(FULL), size).filter(|_| index < size).ok_or(ProveFault::NoEntry)?;
+    let bundle =
+        BundleId::at(index / u64::from(FULL), size).filter(|_| index < size).ok_or(ProveFault::NoEntry)?;
     let bytes = files.bundle(bundle)?.ok_or(ProveFault::Damaged)?;
     let place = usize::try_from(index - bundle.start_index()).map_err(|_| ProveFault::NoEntry)?;
     let entry = read_entries(bundle.width(), &bytes).0.get(place).ok_or(ProveFault::Damaged)?.to_vec();

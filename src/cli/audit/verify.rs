@@ -89,7 +89,8 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<()> {
 /// The whole of it in one line.
 fn verdict(report: &Report) -> String {
     if let Some(first) = report.findings.first() {
-        let (count, things) = (report.findings_total, if report.findings_total == 1 { "finding" } else { "findings" });
+        let (count, things) =
+            (report.findings_total, if report.findings_total == 1 { "finding" } else { "findings" });
         return format!("does not hold: {count} {things}, the first: {first}");
     }
     let Report { entries, start, size, checkpoints, chains, origin, root, .. } = report;
@@ -106,7 +107,8 @@ pub(super) fn seen(witnesses: &[(String, u64)]) -> String {
     if witnesses.is_empty() {
         return String::from("seen by no known witness");
     }
-    let each: Vec<String> = witnesses.iter().map(|(name, time_s)| format!("{name} at {}", time(*time_s))).collect();
+    let each: Vec<String> =
+        witnesses.iter().map(|(name, time_s)| format!("{name} at {}", time(*time_s))).collect();
     format!("seen by {}", each.join(", "))
 }
 
