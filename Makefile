@@ -40,6 +40,7 @@ scan: $(TOOLS)/scan/bin/sslyze ## a TLS scanner on the running service; fails on
 	$(TOOLS)/scan/bin/python infra/scan.py $(CARGO) run --quiet -- dev --one-cluster --ephemeral
 
 bench: ## the benchmarks, in release mode
+	$(CARGO) bench --bench verify
 	$(CARGO) bench --bench load -- $(ARGS)
 
 chaos: ## faults of every part under load, by seed (ROUNDS=100 SEED=1)

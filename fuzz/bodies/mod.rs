@@ -6,6 +6,7 @@
 pub mod certificates;
 pub mod documents;
 pub mod files;
+pub mod log;
 pub mod people;
 pub mod sealed;
 pub mod values;
@@ -30,4 +31,9 @@ pub const TARGETS: &[Target] = &[
     ("keysets", people::keysets),
     ("tokens", people::tokens),
     ("words", words::words),
+    ("checkpoints", log::checkpoints),
+    ("proofs", log::proofs),
+    ("trust", log::trust),
+    ("bundles", log::bundles),
+    ("entries", log::entries),
 ];

@@ -7,6 +7,7 @@ use super::super::act::{Act, Outcome};
 use super::super::event::{EntryDraft, KeyLevel, KeyObject, RecordObject};
 use super::super::fixtures::{context, names, patient, read, scribe, uuid};
 use super::*;
+use crate::audit::verify::{EntryReader, FormFault};
 use crate::domain::context::OperationContext;
 use crate::domain::id::{CollectionName, KeyId, RecordId, RecordVersion, SubjectId};
 use crate::domain::person::Person;
@@ -265,6 +266,7 @@ fn canonical(bytes: &[u8]) -> Vec<u8> {
 proptest! {
     #[test]
     fn bytes_are_canonical(draft in any_draft(), seq in 1..1_u64 << 53, prev in proptest::option::of(any::<[u8; 32]>())) {
+        let reader = EntryReader::new().unwrap();
         let encoded = scribe().write(&draft).unwrap();
         let chained = encoded.chained(&uuid(1), seq, prev.as_ref());
         prop_assert_eq!(&canonical(&chained), &chained);
@@ -274,6 +276,10 @@ proptest! {
         prop_assert_eq!(check(&schema, &schema, &entry), Ok(()));
         let unchained = encoded.into_unchained();
         prop_assert_eq!(&canonical(&unchained), &unchained);
+        // The verifier takes it, unless it is a restart that names no chain.
+        let verdict = reader.check(&unchained);
+        let names_none = draft.act == Act::ChainRestart && entry.pointer("/obj").is_none_or(|obj| !obj.to_string().contains("\"chain\""));
+        prop_assert_eq!(verdict, if names_none { Err(FormFault::NoEnd) } else { Ok(()) });
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A context, a clock and a random source that never change, for the tests of this module.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -100,4 +101,46 @@ pub fn read() -> EntryDraft {
                 .class(DataClass::Phi)
                 .class(DataClass::Pii),
         )
+}
+
+/// The bytes of entries as a log holds them: two processes' chains, and a write outside of both in every third place.
+pub fn log_entries(count: u64) -> Vec<Vec<u8>> {
+    let scribe = scribe();
+    let mut chains = [(uuid(0xe0), 0, None), (uuid(0xe1), 0, None)];
+    let mut entries = Vec::new();
+    for number in 0..count {
+        if number % 3 == 2 {
+            let draft =
+                EntryDraft::of_request(&context(), Act::RecordCreate, Outcome::SUCCESS).record(patient());
+            entries.push(scribe.write(&draft.seals([0x44; 32])).unwrap().into_unchained());
+            continue;
+        }
+        let (src, seq, head) = &mut chains[usize::try_from(number % 2).unwrap()];
+        *seq += 1;
+        let bytes = scribe.write(&read()).unwrap().chained(src, *seq, head.as_ref());
+        *head = Some(ring::digest::digest(&ring::digest::SHA256, &bytes).as_ref().try_into().unwrap());
+        entries.push(bytes);
+    }
+    entries
+}
+
+/// A folder that is gone with the test.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    pub fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("strongroom-audit-{}-{name}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }

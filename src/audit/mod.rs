@@ -8,15 +8,21 @@
 //! for people (`audit/events.toml`, kept equal to [`Act`] by a test).
 
 mod act;
+pub mod checkpoint;
 mod committer;
 mod encode;
 mod event;
+pub mod export;
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 mod label;
 mod query;
 mod receipt;
 mod scribe;
+pub mod tiles;
+pub mod tree;
+pub mod verify;
+pub mod witness;
 
 pub use act::{Act, Code, Outcome, Status};
 pub use committer::{

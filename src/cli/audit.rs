@@ -1,4 +1,8 @@
-//! `strongroom audit`: the log on the operator's terminal. Looking is itself an entry.
+//! `strongroom audit`: the log on the operator's terminal, where looking is itself an entry, and on the auditor's, from
+//! files alone.
+
+mod prove;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,6 +24,14 @@ use crate::storage::{AuditReader, AuditStore, Database};
 pub(crate) enum AuditCommand {
     /// Print the newest entries, oldest of them first
     Tail(TailArgs),
+    /// Verify an exported log with its files and public keys alone
+    #[command(after_help = verify::EXIT_CODES)]
+    Verify(verify::VerifyArgs),
+    /// Write the proof that one entry is in an exported log (C2SP tlog-proof), and the entry
+    Prove(prove::ProveArgs),
+    /// Check such a proof against the entry and public keys
+    #[command(after_help = verify::EXIT_CODES)]
+    Check(prove::CheckArgs),
 }
 
 #[derive(Args)]
@@ -46,6 +58,9 @@ pub(crate) struct TailArgs {
 pub(super) async fn run(command: AuditCommand) -> Result<()> {
     match command {
         AuditCommand::Tail(args) => tail(args).await,
+        AuditCommand::Verify(args) => verify::verify(&args),
+        AuditCommand::Prove(args) => prove::prove_entry(&args),
+        AuditCommand::Check(args) => prove::check(&args),
     }
 }
 

@@ -13,6 +13,7 @@ mod openapi;
 mod output;
 mod policy;
 mod serve;
+mod witness;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -42,9 +43,12 @@ enum Command {
     /// Issue and revoke certificates
     #[command(subcommand)]
     Cert(certificate::CertCommand),
-    /// Read the audit log
+    /// Read the audit log, and verify an exported one
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Watch that logs only grow, and cosign their checkpoints; on another host than theirs
+    #[command(subcommand)]
+    Witness(witness::WitnessCommand),
     /// Check the policy files, or print who may see what
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
@@ -67,7 +71,9 @@ pub(crate) struct ConfigArgs {
 /// Runs the command line of this process. Errors go to standard error as one line and what to do about it.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    let format = if matches!(cli.command, Command::Serve(_)) { LogFormat::Json } else { LogFormat::Text };
+    let is_server =
+        matches!(cli.command, Command::Serve(_) | Command::Witness(witness::WitnessCommand::Serve(_)));
+    let format = if is_server { LogFormat::Json } else { LogFormat::Text };
     telemetry::init(format);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -86,6 +92,7 @@ async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Doctor(args) => doctor::doctor(args).await,
         Command::Cert(command) => certificate::run(command).await,
         Command::Audit(command) => audit::run(command).await,
+        Command::Witness(command) => witness::run(command).await,
         Command::Policy(command) => policy::run(command),
         Command::Openapi(args) => openapi::run(&args),
         Command::Bootstrap(args) => bootstrap::bootstrap(args).await,

@@ -14,8 +14,16 @@ pub(super) fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
+/// What was looked at is not as it should be, and has been said in full: not a failure of the command.
+#[derive(Debug, thiserror::Error)]
+#[error("it does not hold")]
+pub(super) struct DoesNotHold;
+
 /// Prints what went wrong, outermost first, and gives the exit code for it.
 pub(super) fn fail(error: &anyhow::Error) -> ExitCode {
+    if error.is::<DoesNotHold>() {
+        return ExitCode::from(3);
+    }
     let mut err = std::io::stderr().lock();
     let _ = writeln!(err, "strongroom: {error:#}");
     ExitCode::FAILURE

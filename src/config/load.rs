@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
+
 use super::sections::Config;
+use super::witness::WitnessConfig;
 
 const PREFIX: &str = "STRONGROOM__";
 
@@ -23,9 +26,23 @@ pub enum ConfigError {
 /// Relative paths in the file are taken from the file's folder.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let text = std::fs::read_to_string(path).map_err(ConfigError::Read)?;
-    let variables = std::env::vars().filter(|(name, _)| name.starts_with(PREFIX));
-    let base = path.parent().unwrap_or_else(|| Path::new("."));
-    parse(&text, variables, base)
+    parse(&text, variables(), folder(path))
+}
+
+/// The configuration of a witness, read in the same way.
+pub fn load_witness(path: &Path) -> Result<WitnessConfig, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(ConfigError::Read)?;
+    let mut config: WitnessConfig = typed(&text, variables())?;
+    config.resolve_paths(folder(path));
+    Ok(config)
+}
+
+fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars().filter(|(name, _)| name.starts_with(PREFIX))
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().unwrap_or_else(|| Path::new("."))
 }
 
 /// The pure part of [`load`].
@@ -34,15 +51,23 @@ pub fn parse(
     variables: impl Iterator<Item = (String, String)>,
     base: &Path,
 ) -> Result<Config, ConfigError> {
+    let mut config: Config = typed(text, variables)?;
+    config.resolve_paths(base);
+    config.check()?;
+    Ok(config)
+}
+
+/// The file with the variables over it.
+fn typed<T: DeserializeOwned>(
+    text: &str,
+    variables: impl Iterator<Item = (String, String)>,
+) -> Result<T, ConfigError> {
     let mut table: toml::Table =
         toml::from_str(text).map_err(|error: toml::de::Error| syntax(text, &error))?;
     for (name, value) in variables {
         override_key(&mut table, &name, &value)?;
     }
-    let mut config: Config = table.try_into().map_err(|error: toml::de::Error| shape(&error))?;
-    config.resolve_paths(base);
-    config.check()?;
-    Ok(config)
+    table.try_into().map_err(|error: toml::de::Error| shape(&error))
 }
 
 /// The line of a text that is not TOML, without quoting it.
@@ -130,6 +155,17 @@ mod tests {
         };
         assert_eq!(optional(&stated), optional(&silent));
         assert!(stated.vault.roots_file.is_some() && silent.vault.roots_file.is_none());
+    }
+
+    #[test]
+    fn the_sample_of_a_witness_is_valid_and_strict() {
+        let sample = include_str!("../../infra/witness.sample.toml");
+        let mut config: WitnessConfig = typed(sample, std::iter::empty()).unwrap();
+        config.resolve_paths(Path::new("/etc/witness"));
+        assert!(config.key_file.starts_with("/etc/witness") && config.server.identities_file.is_absolute());
+        let unknown = [(String::from("STRONGROOM__SERVER__LISTENN"), String::from("hunter2"))];
+        let error = typed::<WitnessConfig>(sample, unknown.into_iter()).unwrap_err().to_string();
+        assert!(error.contains("unknown field") && !error.contains("hunter2"), "{error}");
     }
 
     #[test]

@@ -1,12 +1,15 @@
-//! `strongroom.toml`: one strict file, every key overridable by `STRONGROOM__SECTION__KEY`, secrets only as paths.
+//! `strongroom.toml`: one strict file, every key overridable by `STRONGROOM__SECTION__KEY`, secrets only as paths; and the
+//! file of a witness, read in the same way.
 //!
 //! Not here: opening the files that the paths name, or checking the parts that the addresses name (`doctor`).
 
 mod load;
 mod sections;
+mod witness;
 
-pub use load::{ConfigError, load, parse};
+pub use load::{ConfigError, load, load_witness, parse};
 pub use sections::{
     AuditConfig, CacheConfig, Config, DatabaseConfig, DatabasesConfig, LimitsConfig, PolicyConfig,
     ServerConfig, VaultAuth, VaultConfig,
 };
+pub use witness::{WitnessConfig, WitnessServerConfig};

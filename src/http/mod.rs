@@ -20,6 +20,7 @@ mod problem;
 mod problem_kind;
 mod records;
 mod watch;
+mod witness;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +30,7 @@ use axum::middleware::from_fn_with_state;
 
 pub use operation::Operation;
 pub use problem_kind::ProblemKind;
+pub use witness::{WitnessApp, witness_router};
 
 use crate::people::People;
 use crate::service::Service;

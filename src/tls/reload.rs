@@ -48,6 +48,18 @@ impl TlsFiles {
     }
 }
 
+impl From<&config::WitnessServerConfig> for TlsFiles {
+    fn from(server: &config::WitnessServerConfig) -> Self {
+        Self {
+            certificate: server.certificate_file.clone(),
+            private_key: server.private_key_file.clone(),
+            client_roots: server.client_roots_file.clone(),
+            crl_directory: server.crl_directory.clone(),
+            identities: server.identities_file.clone(),
+        }
+    }
+}
+
 /// Says whether new identities fit the policy in force (every role known); an error keeps the old ones.
 pub type IdentityCheck = Box<dyn Fn(&Identities) -> Result<(), IdentityError> + Send + Sync>;
 

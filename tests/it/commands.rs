@@ -106,13 +106,18 @@ fn policy_check_and_matrix_speak_of_the_files() {
 
 #[test]
 fn help_is_as_reviewed() {
-    let commands: [&[&str]; 11] = [
+    let commands: [&[&str]; 16] = [
         &[],
         &["serve"],
         &["migrate"],
         &["cert", "issue"],
         &["cert", "revoke"],
         &["audit", "tail"],
+        &["audit", "verify"],
+        &["audit", "prove"],
+        &["audit", "check"],
+        &["witness", "serve"],
+        &["witness", "begin"],
         &["policy", "check"],
         &["policy", "matrix"],
         &["openapi"],

@@ -5,8 +5,10 @@
 
 mod audit_entries;
 mod audit_events;
+mod audit_interop;
 mod audit_store;
 mod audit_tables;
+mod audit_verify;
 mod bad_input;
 mod bench_parts;
 mod bootstrap_command;
@@ -79,3 +81,4 @@ mod support;
 mod tampering;
 mod tampering_bits;
 mod tenants;
+mod witness;

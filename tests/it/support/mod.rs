@@ -5,6 +5,7 @@ pub mod contract;
 pub mod dice;
 pub mod disk;
 pub mod line;
+pub mod log;
 pub mod people;
 mod provider;
 pub mod proxy;

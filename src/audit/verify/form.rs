@@ -1,0 +1,383 @@
+//! Reading an entry's bytes: canonical JSON of the reviewed form, in one pass and without copying.
+
+use std::ops::Range;
+
+use super::schema::{Node, Object, Schema, Slot};
+use crate::audit::act::Act;
+
+/// The largest integer that every JSON reader keeps exact (RFC 7493 section 2.2).
+const LARGEST: i64 = (1 << 53) - 1;
+/// Deeper than any entry; canonical JSON that is deeper is only looked at when it is wrong anyway.
+const DEEPEST: usize = 32;
+
+/// What is wrong with an entry.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FormFault {
+    #[error("not canonical JSON (RFC 8785) from byte {at} on")]
+    NotCanonical { at: usize },
+    #[error("{member} is missing, or something unknown is in its place, at byte {at}")]
+    Missing { member: String, at: usize },
+    #[error("something that no entry has, at byte {at}")]
+    Unknown { at: usize },
+    #[error("a value that does not fit {member}, at byte {at}")]
+    Value { member: String, at: usize },
+    #[error("an act that audit/events.toml does not have")]
+    Act,
+    #[error("id is not a UUIDv7 of the time in ts")]
+    Time,
+    #[error("the first of a chain has no prev, and every other has one")]
+    Previous,
+    #[error("chain.restart names no chain that ended")]
+    NoEnd,
+}
+
+/// What the log is checked for across entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct EntryFacts {
+    pub id: [u8; 16],
+    pub chain: Option<ChainFacts>,
+    /// The chain that a `chain.restart` says was left, its last number, and the digest there.
+    pub ended: Option<(u128, u64, Option<[u8; 32]>)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ChainFacts {
+    pub source: u128,
+    pub number: u64,
+    pub previous: Option<[u8; 32]>,
+}
+
+/// Reads entries.
+pub struct EntryReader {
+    schema: Schema,
+    acts: Vec<&'static str>,
+}
+
+impl EntryReader {
+    /// `None` when `audit/entry.schema.json` uses words that are not known here; a test shows that it does not.
+    pub fn new() -> Option<Self> {
+        let mut acts: Vec<&str> = Act::ALL.iter().map(|act| act.as_str()).collect();
+        acts.sort_unstable();
+        Some(Self { schema: Schema::of_entries()?, acts })
+    }
+
+    /// Whether these are the bytes of an entry.
+    pub fn check(&self, entry: &[u8]) -> Result<(), FormFault> {
+        self.read(entry).map(|_| ())
+    }
+
+    pub(super) fn read(&self, entry: &[u8]) -> Result<EntryFacts, FormFault> {
+        let mut cursor = Cursor::new(entry);
+        let outcome = match cursor.value(&self.schema.entry) {
+            Ok(()) if cursor.at == entry.len() => Ok(()),
+            Ok(()) => Err(FormFault::Unknown { at: cursor.at }),
+            Err(fault) => Err(fault),
+        };
+        // What is not canonical JSON at all is called so, wherever the form was left.
+        let outcome = outcome.map_err(|fault| match canonical_until(entry) {
+            Some(at) => FormFault::NotCanonical { at },
+            None => fault,
+        });
+        outcome.and_then(|()| {
+            // Only text without a pattern can be other than ASCII.
+            let until = std::str::from_utf8(entry).map_err(|error| error.valid_up_to());
+            until.map_err(|at| FormFault::NotCanonical { at })?;
+            self.facts(&cursor)
+        })
+    }
+
+    fn facts(&self, cursor: &Cursor<'_>) -> Result<EntryFacts, FormFault> {
+        let act = cursor.text(Slot::Act).ok_or(FormFault::Act)?;
+        self.acts.binary_search_by(|known| known.as_bytes().cmp(act)).map_err(|_| FormFault::Act)?;
+        let id = cursor.uuid(Slot::Id).ok_or(FormFault::Time)?;
+        let millis = cursor.text(Slot::Time).and_then(unix_millis).ok_or(FormFault::Time)?;
+        // RFC 9562 section 5.7: 48 bits of Unix milliseconds, the version, the variant.
+        if id >> 80 != u128::from(millis) || id >> 76 & 0xf != 7 || id >> 62 & 3 != 2 {
+            return Err(FormFault::Time);
+        }
+        let chain = match cursor.uuid(Slot::ChainSource) {
+            Some(source) => {
+                let number = cursor.number(Slot::ChainNumber).ok_or(FormFault::Previous)?;
+                let previous = cursor.digest(Slot::ChainPrevious);
+                if (number == 1) != previous.is_none() {
+                    return Err(FormFault::Previous);
+                }
+                Some(ChainFacts { source, number, previous })
+            }
+            None => None,
+        };
+        let ended = match (cursor.uuid(Slot::EndedSource), cursor.number(Slot::EndedNumber)) {
+            (Some(source), Some(number)) => Some((source, number, cursor.digest(Slot::EndedDigest))),
+            _ if act == Act::ChainRestart.as_str().as_bytes() => return Err(FormFault::NoEnd),
+            _ => None,
+        };
+        Ok(EntryFacts { id: id.to_be_bytes(), chain, ended })
+    }
+}
+
+/// A place in an entry's bytes, and the values met so far that are needed later.
+struct Cursor<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    slots: [Option<(usize, usize)>; 9],
+}
+
+impl<'a> Cursor<'a> {
+    const fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0, slots: [None; 9] }
+    }
+
+    fn rest(&self) -> &'a [u8] {
+        self.bytes.get(self.at..).unwrap_or_default()
+    }
+
+    fn skip(&mut self, text: &[u8]) -> bool {
+        let is_next = self.rest().starts_with(text);
+        if is_next {
+            self.at += text.len();
+        }
+        is_next
+    }
+
+    fn value(&mut self, node: &Node) -> Result<(), FormFault> {
+        let misfit = |at| FormFault::Value { member: String::new(), at };
+        let from = self.at;
+        match node {
+            Node::Object(object) => self.object(object),
+            Node::Array { item, least } => self.array(item, *least),
+            Node::Any(branches) => {
+                for branch in branches {
+                    let slots = self.slots;
+                    if self.value(branch).is_ok() {
+                        return Ok(());
+                    }
+                    (self.at, self.slots) = (from, slots);
+                }
+                Err(misfit(from))
+            }
+            Node::Words(words, slot) => {
+                let fits = words.iter().any(|word| self.skip(word));
+                self.keep(*slot, from..self.at);
+                if fits { Ok(()) } else { Err(misfit(from)) }
+            }
+            Node::Pattern(pattern, slot) => {
+                if !self.skip(b"\"") {
+                    return Err(misfit(from));
+                }
+                self.at += pattern.matched(self.rest()).ok_or_else(|| misfit(from))?;
+                self.keep(*slot, from + 1..self.at);
+                if self.skip(b"\"") { Ok(()) } else { Err(misfit(from)) }
+            }
+            Node::Text => self.string().ok_or_else(|| misfit(self.at)),
+            Node::Integer { least, most, slot } => {
+                let number = self.integer().filter(|number| (least..=most).contains(&number));
+                self.keep(*slot, from..self.at);
+                number.map(|_| ()).ok_or_else(|| misfit(from))
+            }
+        }
+    }
+
+    fn object(&mut self, object: &Object) -> Result<(), FormFault> {
+        let from = self.at;
+        if !self.skip(b"{") {
+            return Err(FormFault::Value { member: String::new(), at: from });
+        }
+        let mut count = 0;
+        for member in &object.members {
+            let before = self.at;
+            if (count > 0 && !self.skip(b",")) || !self.skip(&member.key) {
+                self.at = before;
+                if member.required {
+                    return Err(FormFault::Missing { member: member.name.clone(), at: before });
+                }
+                continue;
+            }
+            count += 1;
+            self.value(&member.node).map_err(|fault| match fault {
+                FormFault::Value { member: inner, at } if inner.is_empty() => {
+                    FormFault::Value { member: member.name.clone(), at }
+                }
+                other => other,
+            })?;
+        }
+        if !self.skip(b"}") || count < object.least {
+            return Err(FormFault::Unknown { at: self.at });
+        }
+        Ok(())
+    }
+
+    fn array(&mut self, item: &Node, least: usize) -> Result<(), FormFault> {
+        let misfit = |at| FormFault::Value { member: String::new(), at };
+        if !self.skip(b"[") {
+            return Err(misfit(self.at));
+        }
+        let mut count = 0;
+        if !self.skip(b"]") {
+            loop {
+                self.value(item)?;
+                count += 1;
+                if self.skip(b"]") {
+                    break;
+                }
+                if !self.skip(b",") {
+                    return Err(misfit(self.at));
+                }
+            }
+        }
+        if count < least { Err(misfit(self.at)) } else { Ok(()) }
+    }
+
+    /// A string in its canonical spelling (RFC 8785 section 3.2.2.2).
+    fn string(&mut self) -> Option<()> {
+        self.skip(b"\"").then_some(())?;
+        loop {
+            let plain = |byte: &&u8| **byte >= b' ' && **byte != b'"' && **byte != b'\\';
+            self.at += self.rest().iter().take_while(plain).count();
+            match self.rest() {
+                [b'"', ..] => {
+                    self.at += 1;
+                    return Some(());
+                }
+                [b'\\', b'"' | b'\\' | b'b' | b'f' | b'n' | b'r' | b't', ..] => self.at += 2,
+                [b'\\', b'u', b'0', b'0', high @ (b'0' | b'1'), low @ (b'0'..=b'9' | b'a'..=b'f'), ..] => {
+                    // Those with a short form take that.
+                    let is_short = *high == b'0' && matches!(low, b'8' | b'9' | b'a' | b'c' | b'd');
+                    (!is_short).then_some(())?;
+                    self.at += 6;
+                }
+                _ => return None,
+            }
+        }
+    }
+
+    /// An integer in its canonical spelling, within what every reader keeps exact.
+    fn integer(&mut self) -> Option<i64> {
+        let is_negative = self.skip(b"-");
+        let digits = self.rest();
+        let length = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let digits = digits.get(..length).filter(|digits| (1..=16).contains(&digits.len()))?;
+        let is_padded = digits.first() == Some(&b'0') && (length > 1 || is_negative);
+        (!is_padded).then_some(())?;
+        self.at += length;
+        let number = digits.iter().fold(0_i64, |sum, digit| sum * 10 + i64::from(digit - b'0'));
+        (number <= LARGEST).then_some(if is_negative { -number } else { number })
+    }
+
+    fn keep(&mut self, slot: Option<Slot>, range: Range<usize>) {
+        if let Some(kept) = slot.and_then(|slot| self.slots.get_mut(slot as usize)) {
+            *kept = Some((range.start, range.end));
+        }
+    }
+
+    fn text(&self, slot: Slot) -> Option<&'a [u8]> {
+        let (from, to) = self.slots.get(slot as usize).copied().flatten()?;
+        self.bytes.get(from..to)
+    }
+
+    fn number(&self, slot: Slot) -> Option<u64> {
+        Some(self.text(slot)?.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit.wrapping_sub(b'0'))))
+    }
+
+    fn uuid(&self, slot: Slot) -> Option<u128> {
+        let digits = self.text(slot)?.iter().filter(|byte| **byte != b'-');
+        Some(digits.fold(0, |sum, digit| sum << 4 | u128::from(hex_digit(*digit))))
+    }
+
+    fn digest(&self, slot: Slot) -> Option<[u8; 32]> {
+        let text = self.text(slot)?;
+        let mut digest = [0; 32];
+        for (byte, pair) in digest.iter_mut().zip(text.chunks_exact(2)) {
+            *byte = pair.iter().fold(0, |sum, digit| sum << 4 | hex_digit(*digit));
+        }
+        Some(digest)
+    }
+}
+
+/// Of digits that a pattern has matched.
+const fn hex_digit(digit: u8) -> u8 {
+    (digit & 0xf) + if digit >= b'a' { 9 } else { 0 }
+}
+
+/// `2026-01-01T00:00:00.123456Z` in milliseconds since the epoch; `None` for a time that no calendar has, or before it.
+fn unix_millis(text: &[u8]) -> Option<u64> {
+    let number = |from: usize, length: usize| -> Option<i64> {
+        let digits = text.get(from..from + length)?;
+        Some(digits.iter().fold(0, |sum, digit| sum * 10 + i64::from(digit.wrapping_sub(b'0'))))
+    };
+    let (year, month, day) = (number(0, 4)?, number(5, 2)?, number(8, 2)?);
+    let (hour, minute, second) = (number(11, 2)?, number(14, 2)?, number(17, 2)?);
+    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let days = match month {
+        2 => 28 + i64::from(is_leap),
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => return None,
+    };
+    let fits = (1..=days).contains(&day) && hour < 24 && minute < 60 && second < 60;
+    fits.then_some(())?;
+    // Days since 1970-01-01 in the Gregorian calendar, with years that begin in March.
+    let (shifted_year, shifted_month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let leaps = shifted_year / 4 - shifted_year / 100 + shifted_year / 400;
+    let days = shifted_year * 365 + leaps + (shifted_month * 153 + 2) / 5 + day - 719_469;
+    u64::try_from(((days * 24 + hour) * 60 + minute) * 60_000 + second * 1_000 + number(20, 3)?).ok()
+}
+
+/// Up to where bytes are the canonical JSON of some value with integers only; `None` when all of them are.
+fn canonical_until(bytes: &[u8]) -> Option<usize> {
+    if let Err(error) = std::str::from_utf8(bytes) {
+        return Some(error.valid_up_to());
+    }
+    let mut cursor = Cursor::new(bytes);
+    let is_whole = cursor.anything(DEEPEST).is_some() && cursor.at == bytes.len();
+    (!is_whole).then_some(cursor.at)
+}
+
+impl Cursor<'_> {
+    fn anything(&mut self, depth: usize) -> Option<()> {
+        let depth = depth.checked_sub(1)?;
+        match self.rest().first()? {
+            b'"' => self.string(),
+            b'-' | b'0'..=b'9' => self.integer().map(|_| ()),
+            b'[' => {
+                self.at += 1;
+                self.list(b"]", |cursor| cursor.anything(depth))
+            }
+            b'{' => {
+                self.at += 1;
+                let mut last: Option<Vec<u16>> = None;
+                self.list(b"}", |cursor| {
+                    let from = cursor.at;
+                    cursor.string()?;
+                    let name: String = serde_json::from_slice(cursor.bytes.get(from..cursor.at)?).ok()?;
+                    // RFC 8785 section 3.2.3: ascending by UTF-16 code units, so no name stands twice.
+                    let name: Vec<u16> = name.encode_utf16().collect();
+                    if last.as_ref().is_some_and(|last| *last >= name) {
+                        cursor.at = from;
+                        return None;
+                    }
+                    last = Some(name);
+                    cursor.skip(b":").then_some(())?;
+                    cursor.anything(depth)
+                })
+            }
+            _ => [&b"true"[..], b"false", b"null"].iter().any(|word| self.skip(word)).then_some(()),
+        }
+    }
+
+    fn list(&mut self, end: &[u8], mut item: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
+        if self.skip(end) {
+            return Some(());
+        }
+        loop {
+            item(self)?;
+            if self.skip(end) {
+                return Some(());
+            }
+            self.skip(b",").then_some(())?;
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "form_tests.rs"]
+mod tests;

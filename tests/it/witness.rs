@@ -1,0 +1,266 @@
+//! `strongroom witness` as a process: over mutual TLS, through kills and races. What it signs and refuses, case by case, is in
+//! `src/audit/witness/tests.rs`.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use reqwest::{Method, Response};
+use serde_json::Value;
+use strongroom::audit::checkpoint::{SignatureLine, SignedCheckpoint, Trust, VerifierKey};
+use strongroom::audit::tree::{NodeId, Plan, TreeHash, root_of};
+use strongroom::audit::witness::AddCheckpoint;
+
+use crate::parts::Folder;
+use crate::support::dice::Dice;
+use crate::support::log::{LogKeys, ORIGIN};
+use crate::support::{Client, Strongroom};
+
+const PORTAL: &str = "spiffe://strongroom.internal/client/clinic-north/portal";
+
+/// A witness beside a service whose certificates and revocation lists it shares; of the service it needs nothing else.
+struct Watch {
+    strongroom: Strongroom,
+    folder: Folder,
+    keys: LogKeys,
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Watch {
+    async fn start(name: &str) -> Self {
+        let strongroom = Strongroom::start().await;
+        let folder = Folder::new(name);
+        let keys = LogKeys::new(3);
+        let server = &strongroom::config::load(&strongroom.site().await.config_file).unwrap().server;
+        let crls = strongroom.policy_directory.parent().unwrap().join("crl");
+        let identities = strongroom.policy_directory.join("identities.toml");
+        let text = format!(
+            "name = \"audit.test/w1\"\nkey_file = \"key\"\nlogs_file = \"logs\"\nstate_directory = \"state\"\n\
+             [server]\nlisten = \"127.0.0.1:0\"\ncertificate_file = {:?}\nprivate_key_file = {:?}\n\
+             client_roots_file = {:?}\ncrl_directory = {crls:?}\nidentities_file = {identities:?}\n",
+            server.certificate_file, server.private_key_file, server.client_roots_file
+        );
+        std::fs::write(folder.path().join("witness.toml"), text).unwrap();
+        std::fs::write(folder.path().join("logs"), format!("log {}\nquorum none\n", keys.log_key)).unwrap();
+        let config = folder.path().join("witness.toml");
+        let key = command(&config, &["witness", "key"]);
+        assert_eq!(command(&config, &["witness", "key"]), key, "made once");
+        command(&config, &["witness", "begin", ORIGIN]);
+        let (child, address) = launch(&config);
+        Self { strongroom, folder, keys, child, address }
+    }
+
+    fn config(&self) -> PathBuf {
+        self.folder.path().join("witness.toml")
+    }
+
+    /// Its public key, as it prints it.
+    fn verifier(&self) -> VerifierKey {
+        VerifierKey::parse(command(&self.config(), &["witness", "key"]).trim()).unwrap()
+    }
+
+    async fn client(&self, uri: &str) -> Client {
+        let (_, files) = self.strongroom.client_with("client", uri).await;
+        Client::new(self.address, self.strongroom.site().await.roots_file(), Some(&files))
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn restart(&mut self) {
+        (self.child, self.address) = launch(&self.config());
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn command(config: &std::path::Path, arguments: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
+    let output = command.args(arguments).arg("--config").arg(config).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Starts it and waits until it says where it listens.
+fn launch(config: &std::path::Path) -> (Child, SocketAddr) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_strongroom"))
+        .args(["witness", "serve", "--config"])
+        .arg(config)
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let address = lines.by_ref().find_map(|line| {
+        let event: Value = serde_json::from_str(&line).ok()?;
+        event["listen"].as_str()?.parse().ok()
+    });
+    // Read to the end, so that it never waits for somebody to read.
+    std::thread::spawn(move || lines.for_each(drop));
+    (child, address.expect("the witness listens"))
+}
+
+/// A log of which only the hashes matter here.
+#[derive(Clone, Default)]
+struct Leaves(Vec<TreeHash>);
+
+impl Leaves {
+    fn size(&self) -> u64 {
+        u64::try_from(self.0.len()).unwrap()
+    }
+
+    fn root(&self) -> TreeHash {
+        root_of(&self.0).unwrap_or_else(TreeHash::of_nothing)
+    }
+
+    fn grown(&self, count: usize, mark: u64) -> Self {
+        let more = (0..count).map(|place| TreeHash::of_leaf(format!("{mark} {place}").as_bytes()));
+        Self(self.0.iter().copied().chain(more).collect())
+    }
+
+    /// Asks for a cosignature, saying that the witness knows it at `old`.
+    fn request(&self, old: u64, keys: &LogKeys) -> String {
+        let node = |id: NodeId| {
+            let from = usize::try_from(id.index << id.level).unwrap();
+            Ok::<_, ()>(root_of(&self.0[from..from + (1 << id.level)]).unwrap())
+        };
+        let proof = Plan::consistency(old, self.size()).unwrap().resolve(node).unwrap();
+        AddCheckpoint::new(old, proof, keys.sign(self.size(), self.root())).unwrap().to_string()
+    }
+}
+
+async fn ask(client: &Client, body: impl Into<reqwest::Body>) -> Response {
+    client.request(Method::POST, "/add-checkpoint").body(body).send().await.unwrap()
+}
+
+async fn code(answer: Response) -> (u16, String) {
+    let status = answer.status().as_u16();
+    assert_eq!(answer.headers()["content-type"], "application/problem+json");
+    let document: Value = answer.json().await.unwrap();
+    (status, document["code"].as_str().unwrap().to_owned())
+}
+
+fn newest_path() -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, ORIGIN.as_bytes());
+    let hash: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("/{hash}/checkpoint")
+}
+
+#[tokio::test]
+async fn a_log_that_grows_is_cosigned_and_nothing_else_is() {
+    let watch = Watch::start("witness").await;
+    let (client, keys) = (watch.client(PORTAL).await, &watch.keys);
+    let is = |status: u16, code: &str| (status, code.to_owned());
+    assert_eq!(code(client.get(&newest_path()).await).await, is(404, "no_checkpoint"));
+    let log = Leaves::default().grown(300, 1);
+    let first = Leaves(log.0[..200].to_vec());
+    let answer = ask(&client, first.request(0, keys)).await;
+    assert_eq!(answer.status(), 200);
+    let lines = SignatureLine::parse_all(&answer.text().await.unwrap()).unwrap();
+    let mut signed = keys.sign(200, first.root());
+    assert_eq!(signed.cosign_with_lines(lines, &[watch.verifier()]), Ok(1));
+    let policy = format!("log {}\nwitness w {}\nquorum w", keys.log_key, watch.verifier());
+    assert!(Trust::parse(policy.as_bytes()).unwrap().endorse(&signed).unwrap().quorum);
+    assert_eq!(client.get(&newest_path()).await.text().await.unwrap(), signed.to_string());
+
+    let conflict = ask(&client, log.request(100, keys)).await;
+    assert_eq!(
+        (conflict.status().as_u16(), &conflict.headers()["content-type"]),
+        (409, &"text/x.tlog.size".parse().unwrap())
+    );
+    assert_eq!(conflict.text().await.unwrap(), "200\n");
+    let fork = Leaves(log.0[..199].to_vec()).grown(101, 2);
+    assert_eq!(code(ask(&client, fork.request(200, keys)).await).await, is(422, "checkpoint_inconsistent"));
+    let stranger = log.request(200, &LogKeys::new(9));
+    assert_eq!(code(ask(&client, stranger).await).await, is(403, "checkpoint_not_trusted"));
+    let elsewhere = log.request(200, keys).replacen(ORIGIN, "elsewhere.test", 1);
+    assert_eq!(code(ask(&client, elsewhere).await).await, is(404, "unknown_log"));
+    assert_eq!(code(ask(&client, "new 200\n").await).await, is(400, "request_malformed"));
+    assert_eq!(code(ask(&client, vec![b'a'; 300_000]).await).await, is(413, "request_too_large"));
+    assert_eq!(code(client.get("/add-checkpoint").await).await, is(405, "no_such_method"));
+    assert_eq!(code(client.get("/elsewhere").await).await, is(404, "no_such_route"));
+    assert_eq!(client.get("/livez").await.status(), 200);
+    assert_eq!(ask(&client, log.request(200, keys)).await.status(), 200);
+    let refused = std::fs::read_dir(watch.folder.path().join("state/refused")).unwrap().count();
+    assert_eq!(refused, 1, "the fork is kept as evidence");
+}
+
+#[tokio::test]
+async fn only_listed_certificates_are_heard() {
+    let watch = Watch::start("witness-door").await;
+    let unlisted = watch.client("spiffe://strongroom.internal/client/clinic-north/nobody").await;
+    let body = Leaves::default().grown(3, 1).request(0, &watch.keys);
+    assert_eq!(code(ask(&unlisted, body).await).await, (403, String::from("not_admitted")));
+    let stranger = Client::new(watch.address, watch.strongroom.site().await.roots_file(), None);
+    assert!(stranger.try_get("/livez").await.is_none());
+    // Its lists and who is listed are looked at again while it runs.
+    let listed = watch.client(PORTAL).await;
+    assert_eq!(listed.get("/livez").await.status(), 200);
+}
+
+/// Two forks ask at once, again and again, and the witness is killed in between: whatever it signed is one tree.
+#[tokio::test]
+async fn kills_and_races_never_sign_two_trees() {
+    let mut watch = Watch::start("witness-kill").await;
+    let mut dice = Dice(7);
+    let mut log = Leaves::default();
+    let mut cosigned: Vec<(u64, TreeHash)> = Vec::new();
+    for round in 0..12_u64 {
+        let client = watch.client(PORTAL).await;
+        let count = 1 + dice.below(300);
+        let forks: Vec<Leaves> = (0..4).map(|fork| log.grown(count, round * 10 + fork)).collect();
+        let asking: Vec<_> = forks
+            .iter()
+            .map(|fork| {
+                let (client, body) = (client.clone(), fork.request(log.size(), &watch.keys));
+                tokio::spawn(async move {
+                    client
+                        .request(Method::POST, "/add-checkpoint")
+                        .body(body)
+                        .send()
+                        .await
+                        .is_ok_and(|answer| answer.status() == 200)
+                })
+            })
+            .collect();
+        if round % 2 == 1 {
+            // Some of them have been heard by then, and some have not.
+            for _ in 0..dice.below(400) {
+                tokio::task::yield_now().await;
+            }
+            watch.kill();
+        }
+        for (fork, answer) in forks.iter().zip(asking) {
+            if answer.await.unwrap() {
+                cosigned.push((fork.size(), fork.root()));
+            }
+        }
+        if round % 2 == 1 {
+            watch.restart();
+        }
+        let client = watch.client(PORTAL).await;
+        let newest = client.get(&newest_path()).await.text().await.unwrap();
+        let Ok(newest) = SignedCheckpoint::parse(newest.as_bytes()) else { continue };
+        let root = *newest.checkpoint().root();
+        log = forks
+            .into_iter()
+            .chain([log])
+            .find(|fork| fork.root() == root)
+            .expect("one of the forks, or none");
+        // Everything that was ever answered is the beginning of what is remembered.
+        for (size, root) in &cosigned {
+            let beginning = Leaves(log.0[..usize::try_from(*size).unwrap()].to_vec());
+            assert_eq!(beginning.root(), *root, "another tree of {size} entries was cosigned");
+        }
+    }
+    assert!(cosigned.len() >= 6, "only {} were cosigned", cosigned.len());
+}
