@@ -13,7 +13,7 @@ use strongroom::audit::{
     Act, Batch, Committer, EntryDraft, EntrySink, Outcome, RecordObject, Scribe, Settled, SinkFailure,
 };
 use strongroom::config::AuditConfig;
-use strongroom::domain::actor::{Actor, CertificateFacts, ClientKind, Identity};
+use strongroom::domain::actor::{Actor, CertificateFacts, ClientKind, Identity, KeyKeeping};
 use strongroom::domain::class::DataClass;
 use strongroom::domain::clock::{SystemClock, Timestamp};
 use strongroom::domain::context::{OperationContext, RequestFacts};
@@ -173,6 +173,8 @@ fn context() -> OperationContext {
         kind: ClientKind::App,
         tenant: TenantId::from_uuid(id(0xa)),
         roles: Arc::from([Arc::from("portal"), Arc::from("scheduling")]),
+        acts_for: Arc::from([]),
+        key: KeyKeeping::File,
     };
     let certificate = CertificateFacts {
         san: "spiffe://strongroom.internal/client/clinic-north/portal".into(),
@@ -182,12 +184,7 @@ fn context() -> OperationContext {
         sha256: "ab".repeat(32),
     };
     OperationContext {
-        actor: Actor {
-            identity: Arc::new(identity),
-            certificate: Arc::new(certificate),
-            source: "10.8.0.7:50123".parse().unwrap(),
-            person: None,
-        },
+        actor: Actor::new(Arc::new(identity), Arc::new(certificate), "10.8.0.7:50123".parse().unwrap()),
         request: RequestFacts {
             id: RequestId::from_uuid(id(0xb)),
             trace: Some("0af7651916cd43dd8448eb211c80319c".into()),
