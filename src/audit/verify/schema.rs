@@ -20,7 +20,7 @@ pub(super) enum Node {
     },
     /// The first that fits.
     Any(Vec<Node>),
-    /// One of these, spelled canonically, with their quotes.
+    /// One of these, spelled canonically, strings with their quotes.
     Words(Vec<Vec<u8>>, Option<Slot>),
     Pattern(Pattern, Option<Slot>),
     Text,
@@ -126,6 +126,10 @@ fn compile(root: &Value, schema: &Value, path: &str, depth: usize) -> Option<Nod
             let bound = |name: &str, or: i64| schema.get(name).map_or(Some(or), Value::as_i64);
             let (least, most) = (bound("minimum", i64::MIN)?, bound("maximum", i64::MAX)?);
             Some(Node::Integer { least, most, slot: Slot::at(path) })
+        }
+        "boolean" => {
+            only(schema, &["type"])?;
+            Some(Node::Words(vec![b"true".to_vec(), b"false".to_vec()], Slot::at(path)))
         }
         _ => None,
     }
