@@ -141,7 +141,7 @@ fn refuses_what_was_changed(checker: &Checker) {
     with(&kept, &turn(ORIGIN_END), "invalid signature");
     let proofs = std::fs::read_dir(&checker.proofs).unwrap().map(|entry| entry.unwrap().path());
     let entry = proofs.into_iter().find(|path| path.extension().is_some_and(|kind| kind == "json")).unwrap();
-    with(&entry, &turn(100), "transparency log");
+    with(&entry, &turn(100), "invalid transparency proof");
     assert!(checker.run().status.success(), "everything is as it was");
 }
 
