@@ -4,6 +4,11 @@
 //! page cache, as they are for an auditor who has just copied them.
 
 #[path = "../../tests/it/support/log.rs"]
+#[expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "the tests' own support, where a fault ends the run"
+)]
 mod log;
 
 use std::io::Write;

@@ -51,7 +51,9 @@ pub fn bundles(data: &[u8]) {
     let bundle = BundleId::new(0, width).expect("a width");
     if let Ok(entries) = read_bundle(bundle, bytes) {
         let mut again = Vec::new();
-        entries.iter().for_each(|entry| push_entry(&mut again, entry).expect("an entry that was read"));
+        for entry in &entries {
+            push_entry(&mut again, entry).expect("an entry that was read");
+        }
         assert_eq!((entries.len(), again.as_slice()), (usize::from(width), bytes));
     }
     if let Ok(tile) = Tile::from_bytes(bundle.tile().expect("a tile"), bytes) {

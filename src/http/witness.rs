@@ -1,6 +1,7 @@
 //! The witness's interface (C2SP tlog-witness): what a log asks for, and what monitors read. Behind the same door as the
 //! service, so that only listed certificates are heard; the specification asks for no more than the log's signature.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,10 +12,9 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use futures_util::FutureExt;
 use serde_json::json;
-use tower_http::catch_panic::CatchPanicLayer;
 
-use super::fallback;
 use super::framing::is_ambiguous;
 use crate::audit::checkpoint::LONGEST_NOTE_BYTES;
 use crate::audit::witness::{Refusal, Witness};
@@ -44,7 +44,6 @@ pub fn witness_router(app: Arc<WitnessApp>) -> Router {
         .route("/livez", get(async || StatusCode::OK))
         .fallback(async || problem(StatusCode::NOT_FOUND, "no_such_route"))
         .method_not_allowed_fallback(async || problem(StatusCode::METHOD_NOT_ALLOWED, "no_such_method"))
-        .layer(CatchPanicLayer::custom(fallback::panicked))
         .layer(from_fn_with_state(Arc::clone(&app), enter))
         .with_state(app)
 }
@@ -65,8 +64,12 @@ async fn enter(State(app): State<Arc<WitnessApp>>, request: Request, next: Next)
         None => return problem(StatusCode::FORBIDDEN, "not_admitted"),
     };
     let method = request.method().clone();
-    let Ok(response) = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await else {
-        return problem(StatusCode::SERVICE_UNAVAILABLE, "deadline_exceeded");
+    // What a panic said stays where it was: it may quote what was sent.
+    let handled = AssertUnwindSafe(next.run(request)).catch_unwind();
+    let response = match tokio::time::timeout(REQUEST_TIMEOUT, handled).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(_)) => problem(StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+        Err(_) => problem(StatusCode::SERVICE_UNAVAILABLE, "deadline_exceeded"),
     };
     tracing::debug!(client = %client, method = %method, status = response.status().as_u16(), "witness.answered");
     response

@@ -151,7 +151,7 @@ async fn code(answer: Response) -> (u16, String) {
 
 fn newest_path() -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, ORIGIN.as_bytes());
-    let hash: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = TreeHash::from_bytes(digest.as_ref().try_into().unwrap());
     format!("/{hash}/checkpoint")
 }
 

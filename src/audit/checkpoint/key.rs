@@ -62,6 +62,16 @@ impl KeyKind {
     }
 }
 
+/// A signature that holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signed {
+    ByLog,
+    /// With the seconds since the epoch that it names.
+    ByWitness {
+        time_s: u64,
+    },
+}
+
 /// A public key with the name it signs under.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifierKey {
@@ -118,17 +128,16 @@ impl VerifierKey {
         &self.public
     }
 
-    /// Whether the signature of a note, without its key id, is this key's over `text`. Of a witness, the time it names
-    /// as well; of the log, none.
-    pub(super) fn check(&self, text: &str, signature: &[u8]) -> Option<Option<u64>> {
+    /// Whether the signature of a note, without its key id, is this key's over `text`.
+    pub(super) fn check(&self, text: &str, signature: &[u8]) -> Option<Signed> {
         let key = UnparsedPublicKey::new(&ED25519, &self.public);
         match self.kind {
-            KeyKind::Log => key.verify(text.as_bytes(), signature).ok().map(|()| None),
+            KeyKind::Log => key.verify(text.as_bytes(), signature).ok().map(|()| Signed::ByLog),
             KeyKind::Witness => {
                 let cosignature = Cosignature::from_bytes(signature)?;
                 let message = cosigned_message(cosignature.time_s, text);
                 key.verify(message.as_bytes(), &cosignature.signature).ok()?;
-                Some(Some(cosignature.time_s))
+                Some(Signed::ByWitness { time_s: cosignature.time_s })
             }
         }
     }

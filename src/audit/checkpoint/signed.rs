@@ -77,7 +77,9 @@ impl SignedCheckpoint {
             taken.push(line);
         }
         let count = taken.len();
-        taken.into_iter().for_each(|line| self.note.put(line));
+        for line in taken {
+            self.note.put(line);
+        }
         Ok(count)
     }
 

@@ -30,7 +30,7 @@ fn the_specifications_example_verifies() {
     let note = Note::parse(text.as_bytes()).unwrap();
     let line = &note.signatures()[0];
     assert_eq!((line.key_id, line.name.as_str()), (key.id(), "example.com/foo"));
-    assert_eq!(key.check(note.text(), &line.signature), Some(None));
+    assert_eq!(key.check(note.text(), &line.signature), Some(key::Signed::ByLog));
     assert_eq!(key.check("This is another message.\n", &line.signature), None);
     assert_eq!(note.to_string(), text);
     let checkpoint = SignedCheckpoint::parse(EXAMPLE.as_bytes()).unwrap();
@@ -312,7 +312,7 @@ proptest! {
         let line = &ours.signatures()[0];
         prop_assert_eq!(line.key_id, key.id());
         prop_assert_eq!(ours.text(), &text);
-        prop_assert_eq!(key.check(&text, &line.signature), Some(None));
+        prop_assert_eq!(key.check(&text, &line.signature), Some(key::Signed::ByLog));
     }
 
     /// What we read, they read as the same; and it comes back byte for byte.
@@ -351,7 +351,7 @@ proptest! {
     }
 }
 
-/// The private key's text in Go's note package, which signed_note follows: `PRIVATE+KEY+name+id+base64(1 || seed)`.
+/// The private key's text in Go's note package, which `signed_note` follows: `PRIVATE+KEY+name+id+base64(1 || seed)`.
 fn ed25519_seed(seed: &[u8; 32]) -> String {
     let pair = ring::signature::Ed25519KeyPair::from_seed_unchecked(seed).unwrap();
     let public = ring::signature::KeyPair::public_key(&pair).as_ref().try_into().unwrap();

@@ -1,6 +1,6 @@
 //! Whom to believe: the keys of the log, of its witnesses, and how many of these it takes (C2SP tlog-policy).
 
-use super::key::{KeyFault, KeyKind, VerifierKey};
+use super::key::{KeyFault, KeyKind, Signed, VerifierKey};
 use super::signed::{SignedCheckpoint, made};
 
 /// Why a policy file cannot be used; the line counts from 1.
@@ -69,8 +69,14 @@ pub struct Trust {
     logs: Vec<VerifierKey>,
     witnesses: Vec<(String, VerifierKey)>,
     groups: Vec<Group>,
-    /// `None` is the quorum `none`.
-    quorum: Option<Member>,
+    quorum: Quorum,
+}
+
+/// tlog-policy, Defining the quorum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Quorum {
+    None,
+    Of(Member),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,8 +135,11 @@ impl Trust {
             for ((_, key), seen) in
                 self.witnesses.iter().zip(&mut seen).filter(|((_, key), _)| made(key, line))
             {
-                let time = key.check(signed.note().text(), &line.signature).ok_or_else(forged)?;
-                *seen = (*seen).max(time);
+                if let Signed::ByWitness { time_s } =
+                    key.check(signed.note().text(), &line.signature).ok_or_else(forged)?
+                {
+                    *seen = (*seen).max(Some(time_s));
+                }
             }
         }
         if log_keys.is_empty() {
@@ -153,7 +162,10 @@ impl Trust {
             let count = group.members.iter().filter(|member| has(&groups, **member)).count();
             groups.push(count >= group.least);
         }
-        self.quorum.is_none_or(|member| has(&groups, member))
+        match self.quorum {
+            Quorum::None => true,
+            Quorum::Of(member) => has(&groups, member),
+        }
     }
 }
 
@@ -165,7 +177,7 @@ struct Reader {
     groups: Vec<Group>,
     /// Members of some group: each may be in one only (tlog-policy, Defining a witness group).
     taken: Vec<Member>,
-    quorum: Option<Option<Member>>,
+    quorum: Option<Quorum>,
 }
 
 impl Reader {
@@ -245,8 +257,8 @@ impl Reader {
             return Err(TrustFaultKind::SecondQuorum);
         }
         self.quorum = Some(match name {
-            "none" => None,
-            name => Some(self.find(name).ok_or(TrustFaultKind::UnknownName)?),
+            "none" => Quorum::None,
+            name => Quorum::Of(self.find(name).ok_or(TrustFaultKind::UnknownName)?),
         });
         Ok(())
     }

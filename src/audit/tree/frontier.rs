@@ -51,7 +51,9 @@ impl Frontier {
     /// The head that the tree would have with these leaves after it.
     pub fn root_with(&self, leaves: &[TreeHash]) -> TreeHash {
         let mut longer = self.clone();
-        leaves.iter().for_each(|leaf| longer.append(*leaf));
+        for leaf in leaves {
+            longer.append(*leaf);
+        }
         longer.root()
     }
 

@@ -119,8 +119,12 @@ mod tests {
 
     fn found(start: u64, links: &[Link], ended: Option<Ended>) -> Vec<Finding> {
         let (mut chains, mut findings) = (Chains::new(start), Findings::default());
-        links.iter().for_each(|link| chains.follow(link, &mut findings));
-        ended.into_iter().for_each(|ended| chains.end(ended));
+        for link in links {
+            chains.follow(link, &mut findings);
+        }
+        if let Some(ended) = ended {
+            chains.end(ended);
+        }
         chains.finish(&mut findings);
         findings.finish().0
     }

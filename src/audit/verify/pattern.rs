@@ -58,9 +58,9 @@ const fn is_plain(byte: u8) -> bool {
 fn class(text: &str) -> Option<([bool; 256], &str)> {
     let mut class = [false; 256];
     let mut add = |from: u8, to: u8| {
-        (from..=to).for_each(|byte| {
-            class.iter_mut().nth(usize::from(byte)).into_iter().for_each(|slot| *slot = true)
-        });
+        for (byte, member) in (0_u8..=255).zip(class.iter_mut()) {
+            *member |= (from..=to).contains(&byte);
+        }
     };
     let rest = if let Some(inside) = text.strip_prefix('[') {
         let (members, rest) = inside.split_once(']').filter(|(members, _)| !members.starts_with('^'))?;

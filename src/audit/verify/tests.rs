@@ -161,8 +161,8 @@ fn a_log_that_was_cut_is_found() {
 /// With everything of the tail gone, the files alone cannot show it; a checkpoint from elsewhere does.
 #[test]
 fn a_tail_that_was_dropped_shows_beside_a_known_checkpoint() {
-    let long = Log::usual("tail-long");
-    let known = long.bytes("checkpoint");
+    let longer = Log::usual("tail-long");
+    let known = longer.bytes("checkpoint");
     let log = Log::new("tail-short", &log_entries(700), &[100, 256, 700]);
     assert!(log.run(None).holds());
     let report = log.run(Some(&known));
@@ -244,7 +244,7 @@ fn checkpoints_that_are_not_to_be_believed_are_named() {
     let root = *root.checkpoint().root();
 
     log.edit("checkpoint", |bytes| {
-        *bytes = String::from_utf8(bytes.clone()).unwrap().replacen("\n1000\n", "\n1001\n", 1).into()
+        *bytes = String::from_utf8(bytes.clone()).unwrap().replacen("\n1000\n", "\n1001\n", 1).into();
     });
     assert_eq!(
         log.found(),

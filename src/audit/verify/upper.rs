@@ -42,7 +42,7 @@ impl Tree {
 }
 
 struct Level {
-    level: u8,
+    number: u8,
     /// By index; `None` where a tile is missing or malformed.
     tiles: Vec<Option<Tile>>,
     /// Whether the signed root vouches for it.
@@ -63,7 +63,7 @@ impl Upper {
                 break;
             }
             let authentic = vec![false; tiles.len()];
-            upper.levels.push(Level { level, tiles, authentic });
+            upper.levels.push(Level { number: level, tiles, authentic });
         }
         upper.authenticate(files, head, findings)?;
         Ok(upper)
@@ -87,14 +87,14 @@ impl Upper {
             let Some(level) = self.levels.get(place) else { continue };
             let (mut authentic, mut changed) = (Vec::with_capacity(level.tiles.len()), Vec::new());
             for (index, tile) in (0_u64..).zip(&level.tiles) {
-                let expected = self.expected(level.level, index);
+                let expected = self.expected(level.number, index);
                 let fits = match tile {
                     Some(tile) if tile.hashes().len() < usize::from(FULL) => is_authentic,
                     Some(tile) => expected == Some(tile.root()),
                     None => false,
                 };
                 if tile.is_some() && !fits && expected.is_some() {
-                    changed.extend(TileId::full(level.level, index));
+                    changed.extend(TileId::full(level.number, index));
                 }
                 authentic.push(fits);
             }
@@ -146,10 +146,10 @@ impl Upper {
         let is_known = level.authentic.get(place).copied().unwrap_or(false);
         let stored = level.tiles.get(place).and_then(Option::as_ref);
         // Of a tile whose parent vouches against it this has been said.
-        let is_said = self.expected(level.level, id.index()).is_some();
+        let is_said = self.expected(level.number, id.index()).is_some();
         if let Some(stored) = stored.filter(|stored| !made.contains(stored) && !is_known && !is_said) {
             let width = u16::try_from(stored.hashes().len()).unwrap_or(FULL);
-            let path = TileId::new(level.level, id.index(), width).map(|id| id.to_string());
+            let path = TileId::new(level.number, id.index(), width).map(|id| id.to_string());
             findings.extend(path.map(|path| Finding::TileChanged { path }));
         }
     }

@@ -116,10 +116,16 @@ impl<'a> Joiner<'a> {
         self.compare_heads(bundle, (&leaves, root), other, findings);
         self.grow(bundle, root, other.1, findings);
         self.undecided.extend(undecided);
-        hole.into_iter().for_each(|hole| self.chains.skip(hole));
+        if let Some(hole) = hole {
+            self.chains.skip(hole);
+        }
         self.ids.add(&ids);
-        links.iter().for_each(|link| self.chains.follow(link, findings));
-        ended.into_iter().for_each(|ended| self.chains.end(ended));
+        for link in &links {
+            self.chains.follow(link, findings);
+        }
+        for ended in ended {
+            self.chains.end(ended);
+        }
         self.entries += u64::from(bundle.width());
     }
 
@@ -170,14 +176,18 @@ impl<'a> Joiner<'a> {
             }
             filled.into_iter().flatten().for_each(|(id, tile)| made.entry(id).or_default().push(tile));
         }
-        made.iter().for_each(|(id, tiles)| self.context.upper.compare(*id, tiles, findings));
+        for (id, tiles) in &made {
+            self.context.upper.compare(*id, tiles, findings);
+        }
     }
 
     fn finish(mut self, findings: &mut Findings) -> Result<Walked, ReadFault> {
         let mut made: BTreeMap<TileId, Vec<Tile>> = BTreeMap::new();
         let partial = [&self.tree, &self.by_tiles].into_iter().flatten().flat_map(Tree::partial_tiles);
         partial.for_each(|(id, tile)| made.entry(id).or_default().push(tile));
-        made.iter().for_each(|(id, tiles)| self.context.upper.compare(*id, tiles, findings));
+        for (id, tiles) in &made {
+            self.context.upper.compare(*id, tiles, findings);
+        }
         let (by_entries, by_tiles) = self.leads;
         for undecided in std::mem::take(&mut self.undecided) {
             if by_entries && !by_tiles {

@@ -83,7 +83,7 @@ fn growth_is_cosigned_and_remembered() {
 
 fn folder_name(origin: &str) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, origin.as_bytes());
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    TreeHash::from_bytes(digest.as_ref().try_into().unwrap()).to_string()
 }
 
 #[test]

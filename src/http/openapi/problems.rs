@@ -43,6 +43,7 @@ const fn uses_keys(operation: Operation) -> bool {
 }
 
 /// Whether a client may meet the problem at the operation.
+#[expect(clippy::too_many_lines, reason = "one exhaustive match: a new problem compiles only with its place")]
 fn applies(kind: ProblemKind, operation: Operation) -> bool {
     use Operation::{
         AppendUpload, CancelUpload, Create, CreateMany, Delete, History, List, Read, ReadEvents, ReadFile,

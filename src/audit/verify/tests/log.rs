@@ -76,7 +76,9 @@ impl Log {
     pub fn rebundle(&self, entries: &[Vec<u8>]) {
         for (index, chunk) in entries.chunks(256).enumerate() {
             let mut bytes = Vec::new();
-            chunk.iter().for_each(|entry| push_entry(&mut bytes, entry).unwrap());
+            for entry in chunk {
+                push_entry(&mut bytes, entry).unwrap();
+            }
             let name = format!("tile/entries/{index:03}");
             let name = if index == 3 { format!("{name}.p/232") } else { name };
             self.put(&name, &bytes);
