@@ -107,8 +107,8 @@ async fn unsafe_databases_are_refused_and_the_doctor_says_why() {
     let options = ServiceOptions { rig: Some(Arc::clone(&rig)), ..Default::default() };
     let strongroom = Strongroom::start_with(options).await;
     // What development goes without is said, and does not keep the service from running.
-    let log = strongroom.log().join("\n");
-    assert!(log.contains("database.weak") && log.contains("no synchronous standby"), "{log}");
+    let is_weak = |line: &str| line.contains("database.weak") && line.contains("no synchronous standby");
+    strongroom.logs("what is weak", is_weak).await;
     strongroom.kill();
 
     let (code, findings) = doctor(&strongroom).await;

@@ -50,8 +50,8 @@ async fn a_broken_off_index_build_is_taken_up_beside_a_running_service() {
     transaction.batch_execute("COMMIT").await.unwrap();
 
     strongroom.kill_and_restart().await;
-    let log = strongroom.log().join("\n");
-    assert!(log.contains("an index is missing or was left half built"), "{log}");
+    let is_told = |line: &str| line.contains("an index is missing or was left half built");
+    strongroom.logs("that an index is missing", is_told).await;
     let (code, out, _) = strongroom.command(&["doctor"]).await;
     assert_eq!(code, Some(0), "{out}");
     assert!(

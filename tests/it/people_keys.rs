@@ -108,10 +108,7 @@ async fn keys_that_cannot_be_fetched_are_believed_for_a_time_only() {
     assert!(entries.iter().any(|entry| entry["out"]["code"] == "people_unavailable"));
     provider.say(Says::Keys(key_set(&[&first])));
     until(&scene, &good, (200, "it is back")).await;
-    eventually("the log says so", async || {
-        scene.strongroom.log().iter().any(|line| line.contains("people.keys_back"))
-    })
-    .await;
+    scene.strongroom.logs("that keys are back", |line| line.contains("people.keys_back")).await;
     assert_eq!(loads(&scene, "jwks.load").await.len(), 1, "the same keys as before");
 }
 

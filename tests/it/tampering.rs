@@ -10,7 +10,7 @@ use strongroom::domain::id::FieldId;
 use strongroom::storage::sealed_columns::{decode_fields, decode_seals, encode_fields, encode_seals};
 use tokio_postgres::Client as Superuser;
 
-use crate::support::{Client, Strongroom, eventually, problem};
+use crate::support::{Client, Strongroom, problem};
 
 /// In no answer to a read of a changed row.
 const MARK: &str = "Grzegorzewska";
@@ -96,16 +96,13 @@ async fn refuses(strongroom: &Strongroom, client: &Client, what: &str, path: &st
     let entry = entries.iter().find(|entry| entry["req"]["id"] == *request).expect(what);
     assert_eq!(entry["out"], json!({ "status": "failed", "code": "record_unreadable" }), "{what}");
     assert_eq!(entry["obj"][0]["record"], record, "{what}");
-    // The log comes through a pipe, after the answer.
-    eventually(&format!("{what}: an alarm in the service's log"), async || {
-        strongroom.log().iter().any(|line| {
-            let event: Value = serde_json::from_str(line).unwrap();
-            event["level"] == "ERROR"
-                && event["message"] == "record.integrity_failed"
-                && event["record"] == record
-        })
-    })
-    .await;
+    let is_alarm = |line: &str| {
+        let event: Value = serde_json::from_str(line).unwrap();
+        event["level"] == "ERROR"
+            && event["message"] == "record.integrity_failed"
+            && event["record"] == record
+    };
+    strongroom.logs(&format!("{what}: an alarm in the service's log"), is_alarm).await;
 }
 
 fn path(id: &str) -> String {

@@ -185,7 +185,13 @@ impl Strongroom {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
-    /// What the service has logged so far, a JSON text a line.
+    /// Waits until a line of the service's log is the one. The log comes through a pipe: a line may be read only after the
+    /// answer that was given behind it.
+    pub async fn logs(&self, what: &str, is_it: impl Fn(&str) -> bool) {
+        eventually(what, async || self.log().iter().any(|line| is_it(line))).await;
+    }
+
+    /// What the service has logged so far, a JSON text a line. Not all that it will have: see [`Self::logs`].
     pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
     }
