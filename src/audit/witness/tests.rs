@@ -211,7 +211,8 @@ fn a_state_that_cannot_be_written_signs_nothing() {
     ask(&witness, &log.request(10, 20), 1).unwrap();
 }
 
-/// Keys of openssl are read; what is no key is refused without a word of it.
+/// Keys of openssl are read (the published example of RFC 8410 section 10.3, nobody's key); what is no key is refused
+/// without a word of it.
 #[test]
 fn keys_are_pem_of_ed25519() {
     let folder = Folder::new("witness-key");
