@@ -92,13 +92,15 @@ async fn too_many_requests_are_refused_until_it_is_time() {
     let id = portal.create_patient(small_patient()).await;
     assert_eq!(portal.get(&format!("/api/v1/patients/{id}")).await.status(), 200);
 
-    // Whoever comes back when told is let in.
-    let last = billing.get("/livez").await;
-    if last.status() == 429 {
-        let seconds = refused(last, "rate_limited").await;
-        tokio::time::sleep(Duration::from_secs(seconds)).await;
-        assert_eq!(billing.get("/livez").await.status(), 200);
+    // Whoever comes back when told is let in. What came back meanwhile is used up first.
+    let mut last = billing.get("/livez").await;
+    while last.status() != 429 {
+        last = billing.get("/livez").await;
     }
+    let seconds = refused(last, "rate_limited").await;
+    // The very time that the answer names is what is tested.
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    assert_eq!(billing.get("/livez").await.status(), 200);
     // The rest of the flood is on record when the service ends, if not before.
     assert!(strongroom.stop().await);
     let told: u64 = entries(&strongroom, "rate_limited", "billing")

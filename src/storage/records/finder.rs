@@ -63,7 +63,8 @@ impl Batched for Find {
     /// One tenant and one collection in a statement: tenants do not meet, not even there, and a cluster that shards by
     /// tenant can route it.
     fn joins(&self, taken: &[Job], job: &Job) -> bool {
-        taken.iter().all(|first| first.tenant == job.tenant && first.collection == job.collection)
+        // All that are taken agree with the first.
+        taken.first().is_some_and(|first| first.tenant == job.tenant && first.collection == job.collection)
     }
 
     async fn run(&self, jobs: Vec<Job>) {

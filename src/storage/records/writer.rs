@@ -80,13 +80,14 @@ impl Batched for Write {
 
     /// Each record once in a statement: of two next versions of one record, the second fails on the first.
     fn joins(&self, taken: &[Job], job: &Job) -> bool {
-        taken.iter().all(|other| {
-            let (old, new) = (&other.version, &job.version);
-            other.way == job.way
-                && old.tenant == new.tenant
-                && old.collection == new.collection
-                && old.record != new.record
-        })
+        let new = &job.version;
+        // All that are taken agree with the first.
+        let is_alike = taken.first().is_some_and(|first| {
+            first.way == job.way
+                && first.version.tenant == new.tenant
+                && first.version.collection == new.collection
+        });
+        is_alike && taken.iter().all(|other| other.version.record != new.record)
     }
 
     async fn run(&self, jobs: Vec<Job>) {
