@@ -17,10 +17,14 @@ mod witness;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::telemetry::{self, LogFormat};
+
+/// How long work in the background that nobody waits for may take to end once the command is done.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
 
 /// A private data vault: sealed records behind mutual TLS, with every access on record.
 #[derive(Parser)]
@@ -79,7 +83,10 @@ pub fn run() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return output::fail(&anyhow::Error::new(error).context("cannot start the runtime")),
     };
-    match runtime.block_on(dispatch(cli.command)) {
+    let ended = runtime.block_on(dispatch(cli.command));
+    // Before the last word is said, so that no task has another one after it.
+    runtime.shutdown_timeout(LAST_MOMENT);
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => output::fail(&error),
     }
