@@ -8,6 +8,7 @@
 //!
 //! Not here: whether an owner may still be read (`service`, from the data database), rotation (`jobs`).
 
+mod held;
 mod life;
 mod maker;
 mod upstream;
@@ -15,10 +16,10 @@ mod upstream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quick_cache::sync::Cache;
 use tokio::task::AbortHandle;
 
-use self::life::{Age, Lease, LifeCache, Lives, Loaded};
+use self::held::{Held, HeldKeys};
+use self::life::{Age, LifeCache, Lives, Loaded};
 use self::maker::Maker;
 use self::upstream::{FindActive, OpenTenantKey};
 use super::KeyError;
@@ -49,29 +50,33 @@ struct Inner {
     database: KeyDatabase,
     tenant_keys: LifeCache<OpenTenantKey>,
     active: LifeCache<FindActive>,
-    /// Opened subject keys.
-    opened: Cache<Slot, Arc<Held>>,
-    /// Which version seals, and when that was read. Holds numbers, not keys.
-    sealing: Cache<(TenantId, KeyOwner, DataClass), (KeyId, Timestamp)>,
+    held: HeldKeys,
     maker: Maker,
-    lives: Lives,
     clock: SharedClock,
     random: SharedRandom,
 }
 
-#[derive(Clone, PartialEq, Eq, Hash)]
+/// One subject key.
 struct Slot {
-    tenant: TenantId,
-    owner: KeyOwner,
-    class: DataClass,
+    place: (TenantId, KeyOwner, DataClass),
     id: KeyId,
 }
 
-/// An opened subject key and what its life hangs on.
-struct Held {
-    key: Arc<SubjectKey>,
-    tenant_key: TenantKeyPlace,
-    lease: Arc<Lease>,
+impl Slot {
+    fn new(tenant: TenantId, owner: &KeyOwner, class: DataClass, id: KeyId) -> Self {
+        Self { place: (tenant, owner.clone(), class), id }
+    }
+
+    /// The tenant key that wraps it.
+    const fn tenant_key(&self, key_id: KeyId) -> TenantKeyPlace {
+        let (tenant, _, class) = self.place;
+        TenantKeyPlace { tenant, kind: TenantKeyKind::Seal(class), key_id }
+    }
+
+    fn wrap_place(&self) -> WrapPlace<'_> {
+        let (tenant, owner, class) = &self.place;
+        WrapPlace { tenant: *tenant, owner, class: *class, key_id: self.id }
+    }
 }
 
 impl KeyRing {
@@ -94,9 +99,7 @@ impl KeyRing {
             database,
             tenant_keys: LifeCache::new(open, lives, Arc::clone(&clock), Arc::clone(&random)),
             active: LifeCache::new(find, lives, Arc::clone(&clock), Arc::clone(&random)),
-            opened: Cache::new(config.subject_keys_entries),
-            sealing: Cache::new(config.subject_keys_entries),
-            lives,
+            held: HeldKeys::new(config.subject_keys_entries, lives),
             clock,
             random,
         });
@@ -107,7 +110,7 @@ impl KeyRing {
 
     /// Tells the metrics how many keys are in memory, and how full the pool is.
     pub fn report(&self) {
-        metrics::keys_in_memory(self.inner.tenant_keys.len(), self.inner.opened.len());
+        metrics::keys_in_memory(self.inner.tenant_keys.len(), self.inner.held.len());
         self.inner.database.report();
     }
 
@@ -130,12 +133,12 @@ impl KeyRing {
         class: DataClass,
         id: KeyId,
     ) -> Result<Arc<SubjectKey>, KeyError> {
-        let slot = Slot { tenant, owner: owner.clone(), class, id };
+        let slot = Slot::new(tenant, owner, class, id);
         if let Some(key) = self.inner.cached(&slot) {
             return Ok(key);
         }
         let row = self.inner.database.subject_key(tenant, owner, class, id).await?;
-        self.inner.open_row(slot, row.ok_or(KeyError::Missing)?).await
+        self.inner.open_row(slot, row.ok_or(KeyError::Missing)?, None).await
     }
 
     /// Brings keys that stored seals name into memory, in one round trip for all that are not there. What cannot be
@@ -145,12 +148,7 @@ impl KeyRing {
         tenant: TenantId,
         wanted: &[(KeyOwner, DataClass, KeyId)],
     ) -> Result<(), KeyError> {
-        let slot = |(owner, class, id): &(KeyOwner, DataClass, KeyId)| Slot {
-            tenant,
-            owner: owner.clone(),
-            class: *class,
-            id: *id,
-        };
+        let slot = |(owner, class, id): &(KeyOwner, DataClass, KeyId)| Slot::new(tenant, owner, *class, *id);
         let mut missing: Vec<_> =
             wanted.iter().filter(|each| self.inner.cached(&slot(each)).is_none()).collect();
         missing.sort_unstable();
@@ -159,7 +157,7 @@ impl KeyRing {
             return Ok(());
         }
         for (place, row) in self.inner.database.subject_keys(tenant, &missing).await? {
-            if let Err(error) = self.inner.open_row(slot(place), row).await
+            if let Err(error) = self.inner.open_row(slot(place), row, None).await
                 && matches!(error, KeyError::Unavailable | KeyError::Denied)
             {
                 return Err(error);
@@ -189,15 +187,7 @@ impl KeyRing {
 
     /// Drops an owner's keys from this instance's memory.
     pub fn forget(&self, tenant: TenantId, owner: &KeyOwner) {
-        for class in DataClass::ALL {
-            let sealing = self.inner.sealing.remove(&(tenant, owner.clone(), class));
-            let newest = sealing.map_or(KeyId::FIRST, |(_, (id, _))| id);
-            for number in KeyId::FIRST.as_i64()..=newest.as_i64() {
-                if let Some(id) = KeyId::new(number) {
-                    self.inner.opened.remove(&Slot { tenant, owner: owner.clone(), class, id });
-                }
-            }
-        }
+        self.inner.held.forget(tenant, owner);
     }
 
     /// The root of the tenant's request digests, made if there is none. From memory after the first time.
@@ -286,17 +276,12 @@ impl Inner {
     }
 
     fn find_cached(&self, slot: &Slot) -> Option<Arc<SubjectKey>> {
-        let held = self.opened.get(slot)?;
         let now = self.clock.now();
-        match held.lease.age(now, self.lives) {
-            Age::Fresh => {}
-            Age::Stale => self.tenant_keys.refresh(held.tenant_key, &held.lease, now),
-            Age::Dead => {
-                self.opened.remove(slot);
-                return None;
-            }
+        let (held, age) = self.held.get(slot, now)?;
+        if age == Age::Stale {
+            self.tenant_keys.refresh(slot.tenant_key(held.opener), &held.lease, now);
         }
-        Some(Arc::clone(&held.key))
+        Some(held.key)
     }
 
     fn cached_sealing(
@@ -310,10 +295,9 @@ impl Inner {
 
     /// Which key seals, as far as that was read lately.
     fn sealing_slot(&self, tenant: TenantId, owner: &KeyOwner, class: DataClass) -> Option<Slot> {
-        let (id, read_at) = self.sealing.get(&(tenant, owner.clone(), class))?;
-        let age = self.clock.now().as_micros().saturating_sub(read_at.as_micros());
-        let is_fresh = (0..self.lives.soft_micros).contains(&age);
-        is_fresh.then(|| Slot { tenant, owner: owner.clone(), class, id })
+        let place = (tenant, owner.clone(), class);
+        let id = self.held.sealing(&place, self.clock.now())?;
+        Some(Slot { place, id })
     }
 
     async fn look_up(&self, tenant: TenantId, owner: &KeyOwner, found: &mut Found) -> Result<(), KeyError> {
@@ -323,28 +307,29 @@ impl Inner {
         }
         let read_at = self.clock.now();
         for row in self.database.active_subject_keys(tenant, owner, &missing).await? {
-            let (class, id) = (row.class, row.key_id);
-            let key = self.open_row(Slot { tenant, owner: owner.clone(), class, id }, row).await?;
-            self.sealing.insert((tenant, owner.clone(), class), (id, read_at));
+            let class = row.class;
+            let slot = Slot::new(tenant, owner, class, row.key_id);
+            let key = self.open_row(slot, row, Some(read_at)).await?;
             found.put(class, &key);
         }
         Ok(())
     }
 
-    async fn open_row(&self, slot: Slot, row: FoundSubjectKey) -> Result<Arc<SubjectKey>, KeyError> {
-        let kind = TenantKeyKind::Seal(slot.class);
-        let tenant_key = TenantKeyPlace { tenant: slot.tenant, kind, key_id: row.tenant_key_id };
-        let opener = self.tenant_keys.get(tenant_key).await?;
-        let key = unwrap_subject_key(&opener.value, &wrap_place(&slot), &row.wrapped).inspect_err(
-            |error| tracing::error!(tenant = %slot.tenant, error = %error, "keys.unwrap_failed"),
+    /// Unwraps a key and holds it. `seals_at`: when it was read that it is the one that seals, if it was.
+    async fn open_row(
+        &self,
+        slot: Slot,
+        row: FoundSubjectKey,
+        seals_at: Option<Timestamp>,
+    ) -> Result<Arc<SubjectKey>, KeyError> {
+        let opener = self.tenant_keys.get(slot.tenant_key(row.tenant_key_id)).await?;
+        let key = unwrap_subject_key(&opener.value, &slot.wrap_place(), &row.wrapped).inspect_err(
+            |error| tracing::error!(tenant = %slot.place.0, error = %error, "keys.unwrap_failed"),
         )?;
         let key = Arc::new(key);
-        self.hold(slot, &key, tenant_key, opener.lease);
+        let held = Held { key: Arc::clone(&key), opener: row.tenant_key_id, lease: opener.lease };
+        self.held.put(slot.place, held, seals_at, self.clock.now());
         Ok(key)
-    }
-
-    fn hold(&self, slot: Slot, key: &Arc<SubjectKey>, tenant_key: TenantKeyPlace, lease: Arc<Lease>) {
-        self.opened.insert(slot, Arc::new(Held { key: Arc::clone(key), tenant_key, lease }));
     }
 
     /// Makes the missing keys. Leaves missing what another instance made first or what the tenant key, replaced in
@@ -361,11 +346,9 @@ impl Inner {
         let committed = self.maker.insert(rows).await?;
         for ((class, key_id, key, opener), is_in) in made.into_iter().zip(committed) {
             if is_in {
-                let tenant_key = TenantKeyPlace { tenant, kind: TenantKeyKind::Seal(class), key_id };
-                let slot = Slot { tenant, owner: owner.clone(), class, id: key.id() };
-                self.hold(slot, &key, tenant_key, opener.lease);
-                self.sealing.insert((tenant, owner.clone(), class), (key.id(), read_at));
                 found.put(class, &key);
+                let held = Held { key, opener: key_id, lease: opener.lease };
+                self.held.put((tenant, owner.clone(), class), held, Some(read_at), read_at);
             }
         }
         if found.missing().is_empty() { Ok(()) } else { self.make_good(tenant, owner, found).await }
@@ -405,13 +388,8 @@ impl Inner {
     fn sweep(&self) {
         self.tenant_keys.sweep();
         self.active.sweep();
-        let now = self.clock.now();
-        self.opened.retain(|_, held| held.lease.age(now, self.lives) != Age::Dead);
+        self.held.sweep(self.clock.now());
     }
-}
-
-fn wrap_place(slot: &Slot) -> WrapPlace<'_> {
-    WrapPlace { tenant: slot.tenant, owner: &slot.owner, class: slot.class, key_id: slot.id }
 }
 
 fn micros(seconds: u64) -> i64 {
