@@ -224,3 +224,25 @@ async fn a_write_that_was_accepted_is_finished_after_the_stop_began() {
     let acts: Vec<Value> = strongroom.entries().await.iter().map(|entry| entry["act"].clone()).collect();
     assert_eq!(acts, ["service.start", "record.create", "record.create", "service.stop"]);
 }
+
+/// Who had connected before a stop and shakes hands after it is told that the service drains, and is not cut off without a
+/// word: what it asks for may be asked elsewhere.
+#[tokio::test]
+async fn a_handshake_that_is_under_way_when_a_stop_begins_ends_in_a_farewell() {
+    let strongroom = Strongroom::start().await;
+    let raw = strongroom.raw_client("portal").await;
+    let socket = raw.connect().await;
+    // Connections are taken in order, so the one before this was taken.
+    drop(raw.open().await);
+    let late = async {
+        eventually("the door is shut", async || {
+            tokio::net::TcpStream::connect(strongroom.address).await.is_err()
+        })
+        .await;
+        let mut peer = Peer::over(raw.shake(socket, b"h2").await).await;
+        while peer.frame().await.expect("GOAWAY comes before the end").kind != GOAWAY {}
+    };
+    let (stopped, ()) = tokio::join!(strongroom.stop(), late);
+    assert!(stopped);
+    assert!(!strongroom.log().iter().any(|line| line.contains("door.full")));
+}

@@ -31,10 +31,9 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// `None` once the door is closed.
-    pub fn enter(hall: &Hall, mut guest: Guest, peer: SocketAddr) -> Option<Self> {
-        let entry = hall.registry.enter(&mut guest, peer)?;
-        Some(Self { stream: guest.stream, entry, speaks_http2: guest.speaks_http2 })
+    pub fn enter(hall: &Hall, mut guest: Guest, peer: SocketAddr) -> Self {
+        let entry = hall.registry.enter(&mut guest, peer);
+        Self { stream: guest.stream, entry, speaks_http2: guest.speaks_http2 }
     }
 
     /// Serves requests until the client or an order ends it.

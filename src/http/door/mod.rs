@@ -199,13 +199,13 @@ async fn receive(hall: Arc<Hall>, socket: TcpStream, peer: SocketAddr, slot: Own
             return refused.say_farewell().await;
         }
     };
-    drop(slot);
     let Ok(_place) = Arc::clone(&hall.connections).try_acquire_owned() else {
         return hall.turn_away(peer);
     };
-    if let Some(connection) = Connection::enter(&hall, guest, peer) {
-        connection.run(&hall).await;
-    }
+    let connection = Connection::enter(&hall, guest, peer);
+    // Given back only now: whoever has all slots and all places knows that nobody is in between.
+    drop(slot);
+    connection.run(&hall).await;
 }
 
 async fn drain(hall: &Hall) -> Drained {
@@ -219,8 +219,13 @@ async fn drain(hall: &Hall) -> Drained {
     Drained { cut }
 }
 
-/// Every connection holds a permit, so having all of them means that all have ended.
+/// Every handshake and every connection holds a permit, so having all of them means that all have ended. Handshakes first:
+/// a client that had connected before the stop is told that the door closes, by `GOAWAY`, and not cut off.
 async fn has_emptied(hall: &Hall, limit: Duration) -> bool {
-    let all = hall.connections.acquire_many(hall.door.limits.connections);
+    let handshakes = u32::try_from(hall.door.limits.handshakes).unwrap_or(u32::MAX);
+    let all = async {
+        drop(hall.handshakes.acquire_many(handshakes).await);
+        drop(hall.connections.acquire_many(hall.door.limits.connections).await);
+    };
     tokio::time::timeout(limit, all).await.is_ok()
 }

@@ -16,8 +16,9 @@ use crate::domain::actor::CertificateFacts;
 use crate::domain::clock::Timestamp;
 
 /// What a connection is told. Only ever more urgent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Order {
+    #[default]
     Stay,
     /// Finish what is under way, take nothing new.
     Leave,
@@ -96,7 +97,8 @@ pub(super) struct Registry {
 struct Inner {
     open: HashMap<u64, Arc<Open>>,
     next: u64,
-    is_closed: bool,
+    /// What whoever enters is told: once the door is closed, those whose handshake had begun before.
+    standing: Order,
 }
 
 impl Registry {
@@ -104,12 +106,9 @@ impl Registry {
         Self { inner: Mutex::default(), counters }
     }
 
-    /// Registers a connection until the returned entry is dropped; `None` once the door is closed.
-    pub fn enter(self: &Arc<Self>, guest: &mut Guest, peer: SocketAddr) -> Option<Entry> {
+    /// Registers a connection until the returned entry is dropped.
+    pub fn enter(self: &Arc<Self>, guest: &mut Guest, peer: SocketAddr) -> Entry {
         let mut inner = self.lock();
-        if inner.is_closed {
-            return None;
-        }
         let open = Arc::new(Open {
             facts: Arc::clone(&guest.facts),
             chain: std::mem::take(&mut guest.chain),
@@ -117,7 +116,7 @@ impl Registry {
             opened: Instant::now(),
             is_stranger: guest.is_stranger,
             pace: Arc::clone(guest.stream.get_ref().0.pace()),
-            orders: watch::Sender::new(Order::Stay),
+            orders: watch::Sender::new(inner.standing),
             answered: AtomicBool::new(false),
             warned: AtomicBool::new(false),
             generation: AtomicU64::new(guest.generation),
@@ -127,23 +126,24 @@ impl Registry {
         inner.next += 1;
         inner.open.insert(id, Arc::clone(&open));
         self.counters.open.fetch_add(1, Ordering::Relaxed);
-        Some(Entry { registry: Arc::clone(self), id, open })
+        Entry { registry: Arc::clone(self), id, open }
     }
 
     pub fn all(&self) -> Vec<Arc<Open>> {
         self.lock().open.values().cloned().collect()
     }
 
-    /// Lets nobody in any more and asks everybody to leave.
+    /// Asks everybody to leave, and whoever still enters.
     pub fn close(&self) {
         let mut inner = self.lock();
-        inner.is_closed = true;
+        inner.standing = Order::Leave;
         inner.open.values().for_each(|open| open.order(Order::Leave));
     }
 
     /// Cuts every connection and says how many there were.
     pub fn cut_all(&self) -> usize {
-        let inner = self.lock();
+        let mut inner = self.lock();
+        inner.standing = Order::Cut;
         inner.open.values().for_each(|open| open.order(Order::Cut));
         inner.open.len()
     }

@@ -54,7 +54,15 @@ impl Raw {
     }
 
     pub async fn open_for(&self, protocol: &[u8]) -> TlsStream<TcpStream> {
-        let socket = TcpStream::connect(self.address).await.unwrap();
+        self.shake(self.connect().await, protocol).await
+    }
+
+    /// A connection whose handshake is still to come.
+    pub async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    pub async fn shake(&self, socket: TcpStream, protocol: &[u8]) -> TlsStream<TcpStream> {
         let name = ServerName::try_from("localhost").unwrap();
         let mut config = self.config.clone();
         config.alpn_protocols = vec![protocol.to_vec()];
