@@ -66,6 +66,10 @@ acts! {
     KeyDestroy = "key.destroy",
     /// An instance began a new chain because its old one was found to hold foreign entries.
     ChainRestart = "chain.restart",
+    /// Something began to be wrong that no request is refused for, such as a log that is not published.
+    AlarmBegin = "alarm.begin",
+    /// It is over.
+    AlarmEnd = "alarm.end",
 }
 
 /// How an act ended.

@@ -1,8 +1,12 @@
 //! `strongroom audit`: the log on the operator's terminal, where looking is itself an entry, and on the auditor's, from
 //! files alone.
 
+mod keys;
 mod prove;
 mod verify;
+
+pub(crate) use keys::public_keys;
+pub(crate) use verify::verdict;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,6 +28,8 @@ use crate::storage::{AuditReader, AuditStore, Database};
 pub(crate) enum AuditCommand {
     /// Print the newest entries, oldest of them first
     Tail(TailArgs),
+    /// Print the log's public keys, as the file that verifiers read (C2SP tlog-policy)
+    Keys(ConfigArgs),
     /// Verify an exported log with its files and public keys alone
     #[command(after_help = verify::EXIT_CODES)]
     Verify(verify::VerifyArgs),
@@ -58,6 +64,7 @@ pub(crate) struct TailArgs {
 pub(super) async fn run(command: AuditCommand) -> Result<()> {
     match command {
         AuditCommand::Tail(args) => tail(args).await,
+        AuditCommand::Keys(args) => keys::print(&args).await,
         AuditCommand::Verify(args) => verify::verify(&args),
         AuditCommand::Prove(args) => prove::prove_entry(&args),
         AuditCommand::Check(args) => prove::check(&args),

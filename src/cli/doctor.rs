@@ -240,10 +240,11 @@ async fn people(findings: &mut Findings, config: &Config, policy: &PolicySet) {
 }
 
 async fn databases(findings: &mut Findings, config: &Config) {
-    let all: [(&'static str, &'static str, &DatabaseConfig); 3] = [
+    let all: [(&'static str, &'static str, &DatabaseConfig); 4] = [
         ("database.data", "data", &config.database.data),
         ("database.keys", "keys", &config.database.keys),
         ("database.audit_export", "audit_export", &config.database.audit_export),
+        ("database.audit_sequencer", "audit_sequencer", &config.database.audit_sequencer),
     ];
     for (about, name, database) in all {
         let looked = match Database::open(database) {

@@ -16,12 +16,13 @@ use crate::config::{self, Config, DatabaseConfig};
 use crate::domain::clock::{SharedClock, SystemClock};
 use crate::domain::random::{SharedRandom, SystemRandom};
 use crate::http::{self, App, door};
+use crate::jobs::sequencer::Sequencer;
 use crate::jobs::{self, revocation::CrlFiles};
 use crate::keys::{KeyRing, Transit};
 use crate::people::{self, Known, People};
 use crate::policy::{Authoriser, PolicySet};
 use crate::service::{FitnessCheck, Parts, Service};
-use crate::storage::{AuditReader, AuditStore, Database, KeyDatabase, RecordStore};
+use crate::storage::{AuditReader, AuditStore, Database, KeyDatabase, RecordStore, SequenceStore};
 use crate::telemetry::metrics;
 use crate::tls::{Identities, IdentityError, LiveTls, TlsFiles};
 
@@ -141,6 +142,8 @@ fn spawn_workers(
 ) -> Result<()> {
     let hangup = || signal(SignalKind::hangup());
     let every = Duration::from_secs(config.server.crl_refresh_seconds);
+    let sequencer = Sequencer::new(Arc::clone(service), transit.clone(), &config.audit);
+    workers.spawn(sequencer.context("audit.origin is no name for a key")?.keep());
     workers.spawn(jobs::revocation::keep(transit, CrlFiles::of(&config.server), every));
     workers.spawn(jobs::tls_reload::keep(Arc::clone(tls), Arc::clone(service), LOOK, hangup()?));
     let directory = config.policy.directory.clone();
@@ -198,6 +201,9 @@ fn assemble(
     // The committer never waits for a connection behind the requests that wait for it.
     let committer_pool = DatabaseConfig { pool_connections: 2, ..config.database.data.clone() };
     let store = AuditStore::new(Database::open(&committer_pool).context("database.data")?);
+    // One for the lead, one to look for it, one for what is written as files.
+    let sequence_pool = DatabaseConfig { pool_connections: 3, ..config.database.audit_sequencer.clone() };
+    let sequence = Database::open(&sequence_pool).context("database.audit_sequencer")?;
     let scribe = Scribe::new(Arc::clone(&clock), Arc::clone(&random), &config.server.instance);
     let (audit, drain) = Committer::start(store, scribe, &config.audit)?;
     let keys = KeyRing::open(
@@ -214,6 +220,7 @@ fn assemble(
         records: RecordStore::new(data),
         audit,
         audit_reader: AuditReader::new(audit_reader),
+        sequence: SequenceStore::new(sequence),
         clock,
         random,
     });

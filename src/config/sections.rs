@@ -43,7 +43,7 @@ pub struct ServerConfig {
     pub instance: String,
 }
 
-/// The three connections of the design.
+/// The connections to PostgreSQL, each with a role of its own.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DatabasesConfig {
@@ -51,6 +51,8 @@ pub struct DatabasesConfig {
     pub keys: DatabaseConfig,
     /// A role that reads the audit log and nothing else.
     pub audit_export: DatabaseConfig,
+    /// A role that numbers the entries of the log and changes nothing else.
+    pub audit_sequencer: DatabaseConfig,
 }
 
 /// One PostgreSQL connection string, in parts.
@@ -164,7 +166,7 @@ impl Default for CacheConfig {
     }
 }
 
-/// The group committer's bounds.
+/// The group committer's bounds, and what becomes of the log.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuditConfig {
@@ -173,12 +175,33 @@ pub struct AuditConfig {
     pub commit_timeout_ms: u64,
     /// Chains of entries that this instance makes side by side, each with one batch in flight.
     pub chains: usize,
+    /// The name of the log, under which it signs (C2SP tlog-checkpoint, origin).
+    pub origin: String,
+    /// Where the log is written as files.
+    pub export: Option<AuditExportConfig>,
 }
 
 impl Default for AuditConfig {
     fn default() -> Self {
-        Self { queue_entries: 16_384, batch_entries: 1_024, commit_timeout_ms: 2_000, chains: 2 }
+        Self {
+            queue_entries: 16_384,
+            batch_entries: 1_024,
+            commit_timeout_ms: 2_000,
+            chains: 2,
+            origin: String::from("strongroom.internal/log"),
+            export: None,
+        }
     }
+}
+
+/// The log as files.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditExportConfig {
+    pub directory: PathBuf,
+    /// How long a checkpoint and what it covers may wait to be written.
+    #[serde(default = "defaults::export_interval_seconds")]
+    pub interval_seconds: u64,
 }
 
 impl Config {
@@ -191,7 +214,14 @@ impl Config {
             &mut server.crl_directory,
             &mut self.policy.directory,
         ];
-        for database in [&mut self.database.data, &mut self.database.keys, &mut self.database.audit_export] {
+        paths.extend(self.audit.export.as_mut().map(|export| &mut export.directory));
+        let databases = &mut self.database;
+        for database in [
+            &mut databases.data,
+            &mut databases.keys,
+            &mut databases.audit_export,
+            &mut databases.audit_sequencer,
+        ] {
             paths.push(&mut database.password_file);
             paths.extend(named(&mut database.roots_file));
         }
@@ -225,6 +255,7 @@ impl Config {
             &self.database.data.roots_file,
             &self.database.keys.roots_file,
             &self.database.audit_export.roots_file,
+            &self.database.audit_sequencer.roots_file,
         ] {
             if path.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
                 return refuse("roots_file", "name a file, or leave the key out");
@@ -234,6 +265,7 @@ impl Config {
             ("database.data.roots_file", &self.database.data),
             ("database.keys.roots_file", &self.database.keys),
             ("database.audit_export.roots_file", &self.database.audit_export),
+            ("database.audit_sequencer.roots_file", &self.database.audit_sequencer),
         ] {
             if database.roots_file.is_none() && !is_loopback_host(&database.host) {
                 return refuse(
@@ -250,6 +282,13 @@ impl Config {
         }
         if self.audit.chains == 0 || self.audit.chains > 8 {
             return refuse("audit.chains", "choose 1 to 8");
+        }
+        let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"._/:~-".contains(&byte);
+        if !(1..=128).contains(&self.audit.origin.len()) || !self.audit.origin.bytes().all(is_letter) {
+            return refuse("audit.origin", "give it 1 to 128 letters, digits and . _ / : ~ -");
+        }
+        if self.audit.export.as_ref().is_some_and(|export| !(1..=60).contains(&export.interval_seconds)) {
+            return refuse("audit.export.interval_seconds", "choose 1 to 60");
         }
         Ok(())
     }
@@ -280,6 +319,9 @@ mod defaults {
     }
     pub fn database_timeout_ms() -> u64 {
         3_000
+    }
+    pub fn export_interval_seconds() -> u64 {
+        60
     }
     pub fn vault_timeout_ms() -> u64 {
         3_000

@@ -29,7 +29,7 @@ pub struct ServerAddress {
 
 /// Where the parts are and what the site is called.
 pub struct SitePlan {
-    /// Holds `strongroom.toml`, `secrets/`, `tls/`, `crl/`; made if missing. Absolute.
+    /// Holds `strongroom.toml`, `secrets/`, `tls/`, `crl/`, and `log/` once it is served; made if missing. Absolute.
     pub directory: PathBuf,
     pub policy_directory: PathBuf,
     pub data: ServerAddress,
@@ -225,6 +225,14 @@ fn config_text(plan: &SitePlan) -> String {
         "strongroom_audit_reader",
         "audit.password",
     ));
+    text.push_str(&database(
+        "audit_sequencer",
+        plan.data.port,
+        data,
+        "strongroom_sequencer",
+        "sequencer.password",
+    ));
+    text.push_str("[audit.export]\ndirectory = \"log\"\ninterval_seconds = 1\n\n");
     let vault = format!(
         "[vault]\naddress = \"{}\"\nauth = {{ method = \"approle\", role_id_file = \"secrets/role-id\", \
          secret_id_file = \"secrets/secret-id\" }}\n\n[policy]\ndirectory = \"{policy}\"\n",
@@ -235,7 +243,7 @@ fn config_text(plan: &SitePlan) -> String {
 }
 
 fn write_passwords(directory: &Path) -> Result<(), DevStackError> {
-    for name in ["data.password", "keys.password", "audit.password"] {
+    for name in ["data.password", "keys.password", "audit.password", "sequencer.password"] {
         let path = directory.join("secrets").join(name);
         if !path.is_file() {
             write_private(&path, super::place::random_text(&SystemRandom::default())?.as_bytes())?;

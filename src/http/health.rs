@@ -12,7 +12,7 @@ use super::App;
 use super::caller::Caller;
 use super::operation::Operation;
 use super::problem::Problem;
-use crate::service::PartDown;
+use crate::service::{PartDown, Raised};
 
 /// `GET /livez`: 200 while the process answers.
 pub async fn live(_: Caller) -> Json<serde_json::Value> {
@@ -21,17 +21,19 @@ pub async fn live(_: Caller) -> Json<serde_json::Value> {
 
 /// `GET /readyz`: 200 when every part answers, else 503 with the parts that do not, each with the time (RFC 3339) at
 /// which it was first seen so. 503 as well while the service drains: connections that are open still get their answers, and
-/// nobody should be sent here any more.
+/// nobody should be sent here any more. `alarms` are what is wrong although nothing is refused for it.
 pub async fn ready(State(app): State<Arc<App>>, _: Caller) -> Response {
     let down = app.service.parts_down().await;
     let each = |part: &PartDown| json!({ "part": part.name, "since": part.since.to_rfc3339() });
     let parts: Vec<_> = down.iter().map(each).collect();
+    let each = |on: &Raised| json!({ "alarm": on.alarm.as_str(), "since": on.since.to_rfc3339() });
+    let alarms: Vec<_> = app.service.alarms().iter().map(each).collect();
     let (status, word) = match (app.service.is_draining(), down.is_empty()) {
         (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
         (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
         (false, true) => (StatusCode::OK, "ready"),
     };
-    (status, Json(json!({ "status": word, "down": parts }))).into_response()
+    (status, Json(json!({ "status": word, "down": parts, "alarms": alarms }))).into_response()
 }
 
 /// `GET /metrics`: the Prometheus text format, for operators.

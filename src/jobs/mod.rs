@@ -1,5 +1,5 @@
 //! Background workers: revocation lists, changed files, keys of identity providers, the check of the databases and of Vault's keys, expired idempotency keys, keys of deleted
-//! records, abandoned uploads, which parts are down, refusals that were only counted, the size of the metrics. Each ends with the task set that holds it.
+//! records, abandoned uploads, the order of the log, which parts are down, refusals that were only counted, the size of the metrics. Each ends with the task set that holds it.
 
 pub mod fitness;
 pub mod idempotency;
@@ -10,5 +10,6 @@ pub mod parts;
 pub mod people;
 pub mod policy_reload;
 pub mod revocation;
+pub mod sequencer;
 pub mod tls_reload;
 pub mod uploads;

@@ -22,6 +22,7 @@ impl Service {
         self.records.report();
         self.keys.report();
         self.audit_reader.report();
+        self.sequence.report();
         let status = self.audit.status();
         let failing = status
             .failing_since

@@ -2,6 +2,7 @@
 //!
 //! Not here: HTTP, SQL, and who may do what (that is `policy`).
 
+mod alarms;
 mod answer;
 mod audit_read;
 mod authorise;
@@ -29,6 +30,7 @@ use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
 
+pub use alarms::{Alarm, Raised};
 pub use answer::{Created, RecordAnswer, Written};
 pub use audit_read::{EventsAnswer, EventsRequest};
 pub use authorise::Attempted;
@@ -46,7 +48,7 @@ use crate::domain::clock::{Clock, SharedClock};
 use crate::domain::random::{Random, SharedRandom};
 use crate::keys::{KeyRing, Transit};
 use crate::policy::{Authoriser, Collection, PolicySet};
-use crate::storage::{AuditReader, RecordStore};
+use crate::storage::{AuditReader, RecordStore, SequenceStore};
 
 /// What use cases work with. Made once at start; only the policy is ever swapped, whole.
 pub struct Service {
@@ -64,6 +66,8 @@ pub struct Service {
     parts_seen: parts::Seen,
     key_destruction: key_destruction::Wanted,
     uploads_ended: documents::Ended,
+    sequence: SequenceStore,
+    alarms: alarms::Alarms,
 }
 
 /// The parts of a [`Service`].
@@ -74,6 +78,7 @@ pub struct Parts {
     pub records: RecordStore,
     pub audit: Committer,
     pub audit_reader: AuditReader,
+    pub sequence: SequenceStore,
     pub clock: SharedClock,
     pub random: SharedRandom,
 }
@@ -95,6 +100,8 @@ impl Service {
             parts_seen: parts::Seen::default(),
             key_destruction: key_destruction::Wanted::default(),
             uploads_ended: documents::Ended::default(),
+            sequence: parts.sequence,
+            alarms: alarms::Alarms::default(),
         }
     }
 
@@ -106,6 +113,11 @@ impl Service {
     /// The policy in force.
     pub fn policy_set(&self) -> Arc<PolicySet> {
         Arc::clone(self.policy.load().policy_set())
+    }
+
+    /// The log in its order, for the worker that keeps it so.
+    pub const fn sequence(&self) -> &SequenceStore {
+        &self.sequence
     }
 
     pub fn clock(&self) -> &dyn Clock {

@@ -103,14 +103,15 @@ impl Service {
     /// What should be better, but need not be, goes into the log.
     pub async fn check_databases(&self) -> Result<(), FitnessCheck> {
         let now = self.clock.now();
-        let (data, keys, reader) = tokio::try_join!(
+        let (data, keys, reader, sequencer) = tokio::try_join!(
             self.records.weaknesses(now),
             self.keys.weaknesses(now),
             self.audit_reader.weaknesses(now),
+            self.sequence.weaknesses(now),
         )
         .map_err(FitnessCheck::DatabaseNotSeen)?;
         let (unfit, weak): (Vec<_>, Vec<_>) =
-            data.into_iter().chain(keys).chain(reader).partition(|weakness| weakness.is_unsafe);
+            [data, keys, reader, sequencer].into_iter().flatten().partition(|weakness| weakness.is_unsafe);
         if let Some(weakness) = unfit.into_iter().next() {
             return Err(FitnessCheck::UnfitDatabase(weakness));
         }
@@ -170,7 +171,7 @@ impl Service {
         self.note(EntryDraft::of_service(act, Outcome::SUCCESS).tenant(tenant).loaded(sha256)).await;
     }
 
-    async fn note(&self, draft: EntryDraft) {
+    pub(super) async fn note(&self, draft: EntryDraft) {
         if let Err(error) = self.put_on_record(draft).await {
             tracing::error!(error = %error, "audit.system_entry_lost");
         }

@@ -37,7 +37,8 @@ async fn migrate(
         .run_async(&mut client)
         .await
         .map_err(|error| migration_error(&error))?;
-    let mut done: Vec<String> = report.applied_migrations().iter().map(ToString::to_string).collect();
+    let name = |migration: &refinery::Migration| format!("V{}__{}", migration.version(), migration.name());
+    let mut done: Vec<String> = report.applied_migrations().iter().map(name).collect();
     done.extend(build_indexes(&client, which, progress).await?);
     Ok(done)
 }
@@ -79,7 +80,12 @@ pub async fn migrate_all(
         (Which::Data.as_str(), migrate(&data, Which::Data, &mut progress).await?),
         (Which::Keys.as_str(), migrate(&keys, Which::Keys, &mut progress).await?),
     ];
-    let logins = [(&data, &databases.data), (&data, &databases.audit_export), (&keys, &databases.keys)];
+    let logins = [
+        (&data, &databases.data),
+        (&data, &databases.audit_export),
+        (&data, &databases.audit_sequencer),
+        (&keys, &databases.keys),
+    ];
     for (administrator, login) in logins {
         set_login(administrator, &login.user, &login.password_file).await?;
     }

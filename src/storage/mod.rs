@@ -11,6 +11,7 @@ pub mod pool;
 pub mod records;
 mod schema;
 pub mod sealed_columns;
+pub mod sequence;
 
 pub use audit::{AuditReader, AuditStore};
 pub use fitness::Weakness;
@@ -20,3 +21,4 @@ pub use records::{
     Claim, Claimed, ExpiredUpload, FoundRecord, FoundUpload, FoundVersion, ListedRecord, PendingDestruction,
     RecordStore, SubjectRow, Successor,
 };
+pub use sequence::{Lead, SequenceStore, StoredHead, Taken};

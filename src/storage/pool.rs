@@ -197,9 +197,60 @@ impl Database {
         }
     }
 
+    /// Takes a connection out of the pool for good, and sets it up with `settings`. For what PostgreSQL keeps with a session.
+    pub async fn session(&self, name: &'static str, settings: &str) -> Result<Session, StorageError> {
+        let session = Session { client: Some(self.checkout(name).await?), timeout: self.timeout };
+        session.run(name, async |client| Ok(client.batch_execute(settings).await?)).await?;
+        Ok(session)
+    }
+
     #[expect(clippy::disallowed_methods, reason = "the one place that takes a connection from the pool")]
     async fn checkout(&self, name: &'static str) -> Result<Object, StorageError> {
         self.pool.get().await.map_err(StorageError::from).inspect_err(|error| note(name, error))
+    }
+}
+
+/// A connection that nobody else uses and that ends with this value: its advisory locks end with it. After an error drop it,
+/// since what it was doing may still be going on.
+pub struct Session {
+    /// Taken out on drop only.
+    client: Option<Object>,
+    timeout: Duration,
+}
+
+impl Session {
+    /// As [`Database::run`].
+    pub async fn run<T>(
+        &self,
+        name: &'static str,
+        work: impl AsyncFnOnce(&Object) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        let client = self.client.as_ref().ok_or(StorageError::Unavailable)?;
+        let started = Instant::now();
+        let ended = tokio::time::timeout(self.timeout, work(client)).await;
+        metrics::storage(name, started.elapsed());
+        ended.unwrap_or(Err(StorageError::Timeout)).inspect_err(|error| note(name, error))
+    }
+
+    /// Runs `work` in a transaction and commits; nothing is tried again.
+    pub async fn transaction<T>(
+        &mut self,
+        name: &'static str,
+        mut work: impl AsyncFnMut(&Transaction<'_>) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        let client = self.client.as_mut().ok_or(StorageError::Unavailable)?;
+        let started = Instant::now();
+        let ended = tokio::time::timeout(self.timeout, attempt_once(client, &mut work)).await;
+        metrics::storage(name, started.elapsed());
+        ended.unwrap_or(Err(StorageError::Timeout)).inspect_err(|error| note(name, error))
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(client) = self.client.take() {
+            discard(client);
+        }
     }
 }
 

@@ -53,6 +53,11 @@ names! {
     AUDIT_BATCH = Histogram "strongroom_audit_batch_entries" [] "Audit entries in one commit";
     AUDIT_COMMIT = Histogram "strongroom_audit_commit_duration_seconds" [] "Commits of audit entries, retries included";
     AUDIT_FAILING = Gauge "strongroom_audit_failing_seconds" [] "How long the audit log has not been writable; 0 when it is";
+    AUDIT_LEADING = Gauge "strongroom_audit_sequencer_leading" [] "1 while this instance numbers the log's entries, else 0";
+    AUDIT_ENTRIES = Gauge "strongroom_audit_log_entries" [] "Entries of the log that have a number, as this instance last saw it";
+    AUDIT_PUBLISHED = Gauge "strongroom_audit_published_timestamp_seconds" [] "When the log last signed a checkpoint, as this instance last saw it";
+    AUDIT_EXPORTED = Gauge "strongroom_audit_exported_entries" [] "Entries that this instance has written as files with a checkpoint";
+    ALARM = Gauge "strongroom_alarm" ["alarm"] "1 while the alarm is on, else 0";
     VAULT = Histogram "strongroom_vault_request_duration_seconds" ["operation" "outcome"] "Requests to Vault, by what they are for and the status or unreachable";
     SERVER_CERTIFICATE = Gauge "strongroom_server_certificate_expiry_timestamp_seconds" [] "When the server's certificate ends";
     CRL = Gauge "strongroom_crl_expiry_timestamp_seconds" [] "When the first of the revocation lists runs out; then nobody comes in";
@@ -203,6 +208,19 @@ pub fn audit_commit(entries: usize, took: Duration) {
 pub fn audit_queue(waiting: usize, failing_for: Duration) {
     gauge!(AUDIT_QUEUE).set(number(waiting));
     gauge!(AUDIT_FAILING).set(failing_for.as_secs_f64());
+}
+
+/// How far the log is: whether this instance has the lead, entries with a number, the newest checkpoint's time in seconds
+/// since 1970, and entries in files of this instance.
+pub fn audit_log(is_leading: bool, entries: u64, published: i64, exported: u64) {
+    gauge!(AUDIT_LEADING).set(f64::from(u8::from(is_leading)));
+    gauge!(AUDIT_ENTRIES).set(number(entries));
+    gauge!(AUDIT_PUBLISHED).set(number(published));
+    gauge!(AUDIT_EXPORTED).set(number(exported));
+}
+
+pub fn alarm(alarm: &'static str, is_on: bool) {
+    gauge!(ALARM, "alarm" => alarm).set(f64::from(u8::from(is_on)));
 }
 
 /// A request to Vault; no status when it could not be reached.

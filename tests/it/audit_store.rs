@@ -37,7 +37,13 @@ fn administrator_of(databases: &Databases) -> Database {
 
 fn committer_on(store: AuditStore, commit_timeout_ms: u64) -> (Committer, Drain) {
     let scribe = Scribe::new(Arc::new(SystemClock), Arc::new(SystemRandom::default()), "room-1");
-    let limits = AuditConfig { queue_entries: 4_096, batch_entries: 64, commit_timeout_ms, chains: 2 };
+    let limits = AuditConfig {
+        queue_entries: 4_096,
+        batch_entries: 64,
+        commit_timeout_ms,
+        chains: 2,
+        ..AuditConfig::default()
+    };
     Committer::start(store, scribe, &limits).unwrap()
 }
 

@@ -102,6 +102,48 @@ async fn the_audit_reader_reads_the_log_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn the_sequencer_numbers_entries_and_does_nothing_else() {
+    let databases = fresh_databases().await;
+    let sequencer = connect_as(&databases, "strongroom_sequencer").await;
+    let index = "INSERT INTO audit_index VALUES (0, gen_random_uuid(), sha256(''))";
+    assert_allowed(
+        &sequencer,
+        &["SELECT * FROM audit_entry", "SELECT * FROM audit_outbox", index, "UPDATE audit_head SET size = 1"],
+    )
+    .await;
+    assert_refused(
+        &sequencer,
+        &[
+            INSERT_ENTRY,
+            INSERT_OUTBOX,
+            "UPDATE audit_index SET idx = 7",
+            "DELETE FROM audit_index",
+            "TRUNCATE audit_index",
+            "DELETE FROM audit_head",
+            "INSERT INTO audit_head SELECT * FROM audit_head",
+            "SELECT * FROM record",
+            "SELECT * FROM subject",
+        ],
+    )
+    .await;
+    for role in ["strongroom_app", "strongroom_audit_reader"] {
+        let other = connect_as(&databases, role).await;
+        assert_refused(&other, &[index, "UPDATE audit_head SET size = 2", "DELETE FROM audit_index"]).await;
+    }
+    // Not even the owner takes the log back.
+    let client = administrator(&databases).await;
+    let back = [
+        "UPDATE audit_head SET size = 0",
+        "DELETE FROM audit_index",
+        "TRUNCATE audit_head",
+        "DELETE FROM audit_head",
+    ];
+    assert_refused(&client, &back).await;
+    assert_allowed(&client, &["SET ROLE strongroom_owner"]).await;
+    assert_refused(&client, &back).await;
+}
+
+#[tokio::test]
 async fn nobody_changes_or_removes_an_entry_not_even_the_owner_or_as_a_replica() {
     let databases = fresh_databases().await;
     let client = administrator(&databases).await;
@@ -157,6 +199,13 @@ async fn the_tables_and_their_guards_change_in_a_migration_only() {
         "CREATE OR REPLACE FUNCTION audit_refuse_change() RETURNS trigger LANGUAGE plpgsql
          AS 'BEGIN RETURN NULL; END'",
         "ALTER FUNCTION audit_refuse_change() RENAME TO nothing",
+        "DROP TABLE audit_index",
+        "DROP TABLE audit_head",
+        "ALTER TABLE audit_index DROP CONSTRAINT audit_index_entry_id_key",
+        "ALTER TABLE audit_index DISABLE TRIGGER ALL",
+        "ALTER TABLE audit_head DROP CONSTRAINT audit_head_pkey",
+        "CREATE RULE swallow AS ON INSERT TO audit_index DO INSTEAD NOTHING",
+        "ALTER FUNCTION audit_refuse_retreat() RENAME TO nothing",
     ];
     assert_refused(&client, &changes).await;
     assert_allowed(&client, &["SET session_replication_role = replica"]).await;

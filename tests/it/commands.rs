@@ -106,13 +106,14 @@ fn policy_check_and_matrix_speak_of_the_files() {
 
 #[test]
 fn help_is_as_reviewed() {
-    let commands: [&[&str]; 16] = [
+    let commands: [&[&str]; 17] = [
         &[],
         &["serve"],
         &["migrate"],
         &["cert", "issue"],
         &["cert", "revoke"],
         &["audit", "tail"],
+        &["audit", "keys"],
         &["audit", "verify"],
         &["audit", "prove"],
         &["audit", "check"],

@@ -5,7 +5,9 @@
 
 mod audit_entries;
 mod audit_events;
+mod audit_export;
 mod audit_interop;
+mod audit_sequence;
 mod audit_store;
 mod audit_tables;
 mod audit_verify;

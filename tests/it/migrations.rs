@@ -80,3 +80,13 @@ async fn two_runs_at_once_do_the_work_once() {
     let reports = [one.1, other.1];
     assert!(reports.contains(&both) && reports.contains(&done(&[])), "{reports:?}");
 }
+
+/// Two branches may land in either order: what has a lower number and comes later is applied then, and once.
+#[tokio::test]
+async fn a_migration_that_comes_later_than_a_higher_one_is_applied() {
+    let strongroom = Strongroom::start().await;
+    let superuser = strongroom.data().await;
+    superuser.execute("DELETE FROM refinery_schema_history WHERE version = 7", &[]).await.unwrap();
+    assert_eq!(migrate(&strongroom).await, (Some(0), done(&["V7__schema_version"]), String::new()));
+    assert_eq!(migrate(&strongroom).await, (Some(0), done(&[]), String::new()));
+}

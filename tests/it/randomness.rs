@@ -20,7 +20,7 @@ use strongroom::keys::{KeyRing, Transit};
 use strongroom::people::{self, People};
 use strongroom::policy::{Authoriser, PolicySet};
 use strongroom::service::{Parts, Service};
-use strongroom::storage::{AuditReader, AuditStore, Database, KeyDatabase, RecordStore};
+use strongroom::storage::{AuditReader, AuditStore, Database, KeyDatabase, RecordStore, SequenceStore};
 use strongroom::tls::{LiveTls, TlsFiles};
 
 use crate::support::samples::small_patient;
@@ -144,6 +144,7 @@ fn service(
         records: RecordStore::new(database(&databases.data)),
         audit,
         audit_reader: AuditReader::new(database(&log)),
+        sequence: SequenceStore::new(database(&databases.data_as("strongroom_sequencer"))),
         clock,
         random,
     }))

@@ -104,6 +104,11 @@ impl Trust {
         reader.finish().map_err(|what| TrustFault { line, what })
     }
 
+    /// Keys of one log alone, with no witness.
+    pub const fn of_log(keys: Vec<VerifierKey>) -> Self {
+        Self { logs: keys, witnesses: Vec::new(), groups: Vec::new(), quorum: Quorum::None }
+    }
+
     /// The log's keys.
     pub fn logs(&self) -> &[VerifierKey] {
         &self.logs

@@ -80,7 +80,7 @@ impl EntrySink for MemorySink {
 }
 
 fn limits(queue_entries: usize, batch_entries: usize, commit_timeout_ms: u64) -> AuditConfig {
-    AuditConfig { queue_entries, batch_entries, commit_timeout_ms, chains: 1 }
+    AuditConfig { queue_entries, batch_entries, commit_timeout_ms, chains: 1, ..AuditConfig::default() }
 }
 
 fn start(sink: &MemorySink, limits: &AuditConfig) -> (Committer, Drain) {

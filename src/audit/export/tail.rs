@@ -54,6 +54,11 @@ impl Tail {
         self.edge.size()
     }
 
+    /// The tree over the entries.
+    pub const fn edge(&self) -> &Edge {
+        &self.edge
+    }
+
     pub fn root(&self) -> TreeHash {
         self.edge.root()
     }

@@ -23,6 +23,23 @@ impl Edge {
         Ok(Self { size, levels })
     }
 
+    /// Continues a tree of `size` entries from what [`Self::to_bytes`] gave. `None` where the bytes are not as many as such a
+    /// tree has; whether they are the right ones shows in [`Self::root`].
+    pub fn from_bytes(size: u64, bytes: &[u8]) -> Option<Self> {
+        let mut rest = bytes;
+        let edge = Self::resume(size, |id| {
+            let (tile, after) = rest.split_at_checked(usize::from(id.width()) * TreeHash::BYTES).ok_or(())?;
+            rest = after;
+            Tile::from_bytes(id, tile).map_err(drop)
+        });
+        edge.ok().filter(|_| rest.is_empty())
+    }
+
+    /// The hashes of the partial tiles, the lowest level first.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.partial_tiles().iter().flat_map(|(_, tile)| tile.to_bytes()).collect()
+    }
+
     pub const fn size(&self) -> u64 {
         self.size
     }

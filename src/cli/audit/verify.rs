@@ -87,7 +87,7 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<()> {
 }
 
 /// The whole of it in one line.
-fn verdict(report: &Report) -> String {
+pub(crate) fn verdict(report: &Report) -> String {
     if let Some(first) = report.findings.first() {
         let (count, things) =
             (report.findings_total, if report.findings_total == 1 { "finding" } else { "findings" });

@@ -5,10 +5,11 @@
 //! |---|---|
 //! | `fhir` | the FHIR R4 sample as records |
 //! | `load`, `reads`, `refusals` | the chapters that talk to the service |
-//! | `stored`, `trail`, `search` | what is in PostgreSQL · in the audit log · in files, around the service |
+//! | `stored`, `trail`, `files`, `search` | what is in PostgreSQL · in the audit log · in the log as files · in any file |
 //! | `tale`, `wire` | the transcript · one TLS connection held by hand |
 
 mod fhir;
+mod files;
 mod load;
 mod reads;
 mod refusals;
@@ -181,6 +182,11 @@ async fn tell_of_records(
     trail::of_patient(tale, local, &stored.patient).await?;
     trail::of_strangers(tale, local).await?;
     let entries = trail::holds_no_value(tale, local, &values).await?;
+
+    tale.chapter(
+        "The audit log as files: `strongroom audit keys > keys`, `strongroom audit verify DIR --keys keys`",
+    );
+    files::verified(tale, local, entries).await?;
 
     tale.chapter("Looking for values in every file");
     let findings = search_files(tale, local, values, &stored.patient).await?;

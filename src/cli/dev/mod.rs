@@ -117,6 +117,10 @@ fn greet(local: &Local) -> Result<()> {
     for (name, address, file) in rows {
         output::line(&format!("{name:<8} {address:<48} {}", file.display()));
     }
+    if let Some(export) = &local.site.config.audit.export {
+        let what = "the audit log as files, for `strongroom audit verify`";
+        output::line(&format!("{:<8} {what:<48} {}", "log", export.directory.display()));
+    }
     output::line(&format!(
         "{} client certificates in {}",
         local.certificates(),

@@ -8,6 +8,7 @@ use super::problems::{not_let_in, responses};
 use super::{object, reference};
 use crate::http::Operation;
 use crate::policy::Collection;
+use crate::service::Alarm;
 
 /// The operation of one collection, or of none.
 pub(super) fn describe(operation: Operation, collection: Option<&Collection>) -> Value {
@@ -213,8 +214,10 @@ pub(super) fn schemas() -> Map<String, Value> {
     let entries = members([("entries", list(shared("AuditEntry"))), ("next", cursor)]);
     let down = members([("part", json!({ "enum": ["data", "keys", "vault", "audit"] })), ("since", at())]);
     let down = object(down, &["part", "since"]);
-    let readiness =
-        members([("status", json!({ "enum": ["ready", "not ready", "draining"] })), ("down", list(down))]);
+    let alarm = members([("alarm", json!({ "enum": Alarm::ALL.map(Alarm::as_str) })), ("since", at())]);
+    let alarms = list(object(alarm, &["alarm", "since"]));
+    let status = json!({ "enum": ["ready", "not ready", "draining"] });
+    let readiness = members([("status", status), ("down", list(down)), ("alarms", alarms)]);
     members([
         ("Written", object(written, &["id", "collection", "version", "updated_at"])),
         ("WrittenMany", object(members([("records", list(shared("Written")))]), &["records"])),
@@ -222,6 +225,6 @@ pub(super) fn schemas() -> Map<String, Value> {
         ("History", object(versions, &["versions"])),
         ("AuditEvents", object(entries, &["entries"])),
         ("Alive", object(members([("status", json!({ "const": "alive" }))]), &["status"])),
-        ("Readiness", object(readiness, &["status", "down"])),
+        ("Readiness", object(readiness, &["status", "down", "alarms"])),
     ])
 }

@@ -99,6 +99,7 @@ impl World {
         let settings = vec![
             setting("DATABASE__DATA__PORT", data.port.to_string()),
             setting("DATABASE__AUDIT_EXPORT__PORT", data.port.to_string()),
+            setting("DATABASE__AUDIT_SEQUENCER__PORT", data.port.to_string()),
             setting("DATABASE__KEYS__PORT", keys.port.to_string()),
             setting("VAULT__ADDRESS", format!("http://127.0.0.1:{}", vault.port)),
             // So short that every part is needed all the time.

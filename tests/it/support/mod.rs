@@ -4,6 +4,7 @@ mod client;
 pub mod contract;
 pub mod dice;
 pub mod disk;
+pub mod export;
 pub mod line;
 pub mod log;
 pub mod people;
@@ -173,6 +174,7 @@ fn as_role(config: &DatabaseConfig, role: &str, password: &str) -> DatabaseConfi
     let password_file = match role {
         ADMINISTRATOR => PathBuf::from(parts().text("/data/password_file")),
         "strongroom_audit_reader" => config.password_file.with_file_name("audit.password"),
+        "strongroom_sequencer" => config.password_file.with_file_name("sequencer.password"),
         _ => config.password_file.with_file_name(password),
     };
     DatabaseConfig { user: role.to_owned(), password_file, ..config.clone() }

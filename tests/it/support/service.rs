@@ -83,6 +83,8 @@ impl Strongroom {
         let mut environment = vec![
             setting("DATABASE__DATA__NAME", databases.data.name.clone()),
             setting("DATABASE__AUDIT_EXPORT__NAME", databases.data.name.clone()),
+            setting("DATABASE__AUDIT_SEQUENCER__NAME", databases.data.name.clone()),
+            setting("AUDIT__EXPORT__DIRECTORY", directory.join("log").display().to_string()),
             setting("DATABASE__KEYS__NAME", databases.keys.name.clone()),
             setting("POLICY__DIRECTORY", policy_directory.display().to_string()),
             setting("SERVER__CRL_DIRECTORY", directory.join("crl").display().to_string()),
@@ -194,6 +196,11 @@ impl Strongroom {
     /// What the service has logged so far, a JSON text a line. Not all that it will have: see [`Self::logs`].
     pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
+    }
+
+    /// Where it writes its log as files.
+    pub fn log_directory(&self) -> PathBuf {
+        self.directory.join("log")
     }
 
     pub fn process_id(&self) -> u32 {

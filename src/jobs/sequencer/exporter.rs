@@ -1,0 +1,137 @@
+//! The log in a directory: what is signed, from the entries as they are stored.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::compare::{Files, follow};
+use super::{Fault, HEARTBEAT};
+use crate::audit::checkpoint::{SignedCheckpoint, VerifierKey};
+use crate::audit::export::{ExportError, LogFile, LogWriter};
+use crate::audit::tiles::FULL;
+use crate::audit::tree::TreeHash;
+use crate::config::AuditExportConfig;
+use crate::storage::SequenceStore;
+
+/// Entries of one query and of one step of the files; whole bundles, so that partial ones are only written at the end.
+const STEP: u64 = 8 * FULL as u64;
+
+/// Writes one directory while this instance has the lead.
+pub(super) struct Exporter {
+    directory: PathBuf,
+    every: Duration,
+    /// Held open, and with it the directory locked, while this instance has the lead and writing works.
+    writer: Option<LogWriter>,
+    written_at: Option<Instant>,
+}
+
+impl Exporter {
+    pub fn new(config: &AuditExportConfig) -> Self {
+        Self {
+            directory: config.directory.clone(),
+            every: Duration::from_secs(config.interval_seconds),
+            writer: None,
+            written_at: None,
+        }
+    }
+
+    /// Takes the directory, and says what it holds.
+    pub async fn open(&mut self) -> Result<Files, Fault> {
+        let writer = self.take_writer().await?;
+        let files = Files { edge: writer.tail().edge().clone(), checkpoint: writer.published().cloned() };
+        self.writer = Some(writer);
+        Ok(files)
+    }
+
+    /// Leaves the directory to another instance.
+    pub fn close(&mut self) {
+        self.writer = None;
+    }
+
+    /// Entries that the files' checkpoint covers.
+    pub fn entries(&self) -> u64 {
+        let published = self.writer.as_ref().and_then(LogWriter::published);
+        published.map_or(0, |signed| signed.checkpoint().size())
+    }
+
+    /// Whether this checkpoint should be written now: a larger one in its turn, another one of the same size each minute.
+    pub fn is_due(&self, signed: &SignedCheckpoint) -> bool {
+        let waited = |least: Duration| self.written_at.is_none_or(|at| at.elapsed() >= least);
+        if signed.checkpoint().size() > self.entries() { waited(self.every) } else { waited(HEARTBEAT) }
+    }
+
+    /// Writes every entry that a checkpoint covers, and then the checkpoint. Nothing is written of what the checkpoint does not
+    /// vouch for: a file of a log is never put right afterwards.
+    pub async fn write(
+        &mut self,
+        store: &SequenceStore,
+        signed: &SignedCheckpoint,
+        keys: Vec<VerifierKey>,
+    ) -> Result<(), Fault> {
+        let mut writer = self.take_writer().await?;
+        let size = signed.checkpoint().size();
+        let mut edge = writer.tail().edge().clone();
+        follow(store, &mut edge, size).await?;
+        if edge.root() != *signed.checkpoint().root() {
+            return Err(Fault::Changed { from: writer.tail().size() });
+        }
+        while writer.tail().size() < size {
+            let from = writer.tail().size();
+            let most = (STEP - from % u64::from(FULL)).min(size - from);
+            let entries = as_numbered(from, most, store.entries(from, most).await?)?;
+            writer = blocking(move || {
+                writer.append(entries.iter().map(Vec::as_slice))?;
+                Ok(writer)
+            })
+            .await?;
+        }
+        let signed = signed.clone();
+        let published = blocking(move || {
+            for key in &keys {
+                writer.keep_key(&LogFile::of_log_key(key))?;
+            }
+            writer.publish(&signed)?;
+            Ok(writer)
+        });
+        self.writer = Some(published.await?);
+        self.written_at = Some(Instant::now());
+        Ok(())
+    }
+
+    async fn take_writer(&mut self) -> Result<LogWriter, Fault> {
+        if let Some(writer) = self.writer.take() {
+            return Ok(writer);
+        }
+        let directory = self.directory.clone();
+        blocking(move || LogWriter::open(&directory)).await
+    }
+}
+
+/// Each entry, if it is the one that was numbered.
+fn as_numbered(
+    from: u64,
+    most: u64,
+    stored: Vec<(TreeHash, Option<Vec<u8>>)>,
+) -> Result<Vec<Vec<u8>>, Fault> {
+    let mut entries = Vec::with_capacity(stored.len());
+    for (number, (leaf, entry)) in (from..).zip(stored) {
+        match entry {
+            Some(entry) if TreeHash::of_leaf(&entry) == leaf => entries.push(entry),
+            _ => return Err(Fault::Changed { from: number }),
+        }
+    }
+    let count = u64::try_from(entries.len()).unwrap_or(0);
+    if count == most { Ok(entries) } else { Err(Fault::Changed { from: from.saturating_add(count) }) }
+}
+
+/// Files are written where that may block.
+async fn blocking(
+    work: impl FnOnce() -> Result<LogWriter, ExportError> + Send + 'static,
+) -> Result<LogWriter, Fault> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => Ok(done?),
+        // The runtime is ending, or it panicked; the next attempt opens the directory anew.
+        Err(_) => Err(Fault::Export(ExportError::Locked)),
+    }
+}

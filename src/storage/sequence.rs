@@ -1,0 +1,323 @@
+//! The log in its order: which entry has which number, and the head of the tree over them.
+//!
+//! One session at a time has the lead: PostgreSQL keeps an advisory lock with it, and every transaction asks for the epoch
+//! that it began besides. Needs the role `strongroom_sequencer`. Not here: signing, files (`jobs::sequencer`).
+
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, Transaction};
+use uuid::Uuid;
+
+use super::fitness::Weakness;
+use super::pool::{Database, Session, StorageError};
+use crate::audit::tiles::Edge;
+use crate::audit::tree::TreeHash;
+use crate::domain::clock::Timestamp;
+
+/// "sequen" in the key space of PostgreSQL's advisory locks.
+const LOCK: i64 = 0x7365_7175_656e;
+
+/// Each entry that may be new is looked for in the index by its id: hashing the whole index for a few would be slow. And a
+/// leader that stands still, or whose host is gone, loses its session and with it the lead.
+const LEADER_SESSION: &str = "/* storage::sequence */ SET enable_hashjoin = off; SET enable_mergejoin = off; \
+     SET idle_session_timeout = '10s'; SET idle_in_transaction_session_timeout = '10s'; \
+     SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3";
+
+/// Numbers entries, and finds them by their numbers.
+#[derive(Clone)]
+pub struct SequenceStore {
+    database: Database,
+}
+
+/// What the database says of the log's end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredHead {
+    pub epoch: i64,
+    /// The tree over everything that has a number.
+    pub edge: Edge,
+    /// The newest checkpoint that was signed, as a note; empty before the first.
+    pub checkpoint: String,
+    pub published_at: Timestamp,
+}
+
+/// What one call of [`Lead::take`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    pub entries: usize,
+    /// Nothing is left that was visible when it began.
+    pub is_all: bool,
+}
+
+/// The lead of the sequence: while this lives nobody else has it, and when somebody does all the same nothing of this is
+/// committed any more.
+pub struct Lead {
+    session: Session,
+    head: StoredHead,
+}
+
+const HEAD: &str =
+    "SELECT epoch, size, edge, checkpoint, published_at, scan_from::text, seen::text FROM audit_head";
+
+impl SequenceStore {
+    pub const fn new(database: Database) -> Self {
+        Self { database }
+    }
+
+    /// What is wrong with the sequencer's role or its database; see [`Database::weaknesses`].
+    pub async fn weaknesses(&self, now: Timestamp) -> Result<Vec<Weakness>, StorageError> {
+        self.database.weaknesses("audit_sequencer", now).await
+    }
+
+    /// Tells the metrics how full the pool is.
+    pub fn report(&self) {
+        self.database.report("audit_sequencer");
+    }
+
+    /// Takes the lead, under a new epoch, unless somebody has it.
+    pub async fn lead(&self) -> Result<Option<Lead>, StorageError> {
+        // Whoever only waits for it makes no connection each time.
+        let is_taken = self
+            .database
+            .run("sequence::is_led", async |client| {
+                Ok(client.query_one(IS_LED, &[&LOCK]).await?.try_get(0)?)
+            })
+            .await?;
+        if is_taken {
+            return Ok(None);
+        }
+        let mut session = self.database.session("sequence::lead", LEADER_SESSION).await?;
+        let is_free = session
+            .run("sequence::lead", async |client| {
+                let sql = "/* storage::sequence::lead */ SELECT pg_try_advisory_lock($1)";
+                Ok(client.query_one(sql, &[&LOCK]).await?.try_get::<_, bool>(0)?)
+            })
+            .await?;
+        if !is_free {
+            return Ok(None);
+        }
+        let head = session
+            .transaction("sequence::lead", async |transaction| {
+                let sql = "/* storage::sequence::lead */ UPDATE audit_head SET epoch = epoch + 1";
+                one(transaction.execute(sql, &[]).await?)?;
+                let sql = format!("/* storage::sequence::lead */ {HEAD}");
+                into_head(&transaction.query_one(&sql, &[]).await?)
+            })
+            .await?;
+        Ok(Some(Lead { session, head }))
+    }
+
+    /// The head as it is now, whoever has the lead.
+    pub async fn head(&self) -> Result<StoredHead, StorageError> {
+        let sql = format!("/* storage::sequence::head */ {HEAD}");
+        let row = self
+            .database
+            .run("sequence::head", async |client| Ok(client.query_one(&sql, &[]).await?))
+            .await?;
+        into_head(&row)
+    }
+
+    /// The entries from number `from` on, at most `most` of them, each with the leaf that it had when it was numbered. One
+    /// that is gone from its table is `None`; a number that is gone ends the list.
+    pub async fn entries(
+        &self,
+        from: u64,
+        most: u64,
+    ) -> Result<Vec<(TreeHash, Option<Vec<u8>>)>, StorageError> {
+        let (low, high) = (number(from)?, number(from.saturating_add(most))?);
+        let rows = self
+            .database
+            .run("sequence::entries", async |client| {
+                let statement = client.prepare_cached(ENTRIES).await?;
+                Ok(client.query(&statement, &[&low, &high]).await?)
+            })
+            .await?;
+        unbroken(&rows, low)?
+            .map(|row| Ok((leaf(row.try_get(1)?)?, row.try_get(2)?)))
+            .collect::<Result<_, StorageError>>()
+    }
+
+    /// The leaves from number `from` on, at most `most` of them; a number that is gone ends the list.
+    pub async fn leaves(&self, from: u64, most: u64) -> Result<Vec<TreeHash>, StorageError> {
+        let (low, high) = (number(from)?, number(from.saturating_add(most))?);
+        let rows = self
+            .database
+            .run("sequence::leaves", async |client| {
+                let statement = client.prepare_cached(LEAVES).await?;
+                Ok(client.query(&statement, &[&low, &high]).await?)
+            })
+            .await?;
+        unbroken(&rows, low)?.map(|row| leaf(row.try_get(1)?)).collect()
+    }
+}
+
+impl Lead {
+    /// The head as this lead has left it.
+    pub const fn head(&self) -> &StoredHead {
+        &self.head
+    }
+
+    /// Numbers up to `most` entries that have none, in the order of their commits' transaction ids and within one of their
+    /// chain, and commits the tree with them. Entries that become visible later than others with higher ids come
+    /// after them.
+    ///
+    /// [`StorageError::Stale`]: somebody else has the lead, or the head is not what this lead left. After any error the
+    /// lead is to be dropped; whatever was committed is found by the next.
+    pub async fn take(&mut self, most: usize) -> Result<Taken, StorageError> {
+        // Owned, since a closure that borrows cannot be shown to be `Send` here.
+        let known = self.head.clone();
+        let work = async move |transaction: &Transaction<'_>| take(transaction, &known, most).await;
+        let (head, taken) = self.session.transaction("sequence::take", work).await?;
+        self.head = head;
+        Ok(taken)
+    }
+
+    /// Keeps a signed checkpoint as the newest.
+    pub async fn publish(&mut self, checkpoint: String, now: Timestamp) -> Result<(), StorageError> {
+        let (note, at, epoch) = (checkpoint.clone(), instant(now)?, self.head.epoch);
+        let work = async move |transaction: &Transaction<'_>| {
+            let parameters: [&(dyn ToSql + Sync); 3] = [&note, &at, &epoch];
+            one(transaction.execute(PUBLISH, &parameters).await?)
+        };
+        self.session.transaction("sequence::publish", work).await?;
+        self.head.checkpoint = checkpoint;
+        self.head.published_at = now;
+        Ok(())
+    }
+}
+
+const IS_LED: &str = "/* storage::sequence::is_led */ SELECT EXISTS (
+    SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND (classid::bigint << 32) + objid::bigint = $1)";
+
+const ENTRIES: &str = "/* storage::sequence::entries */
+    SELECT i.idx, i.leaf, coalesce(
+        (SELECT e.entry FROM audit_entry e WHERE e.entry_id = i.entry_id),
+        (SELECT o.entry FROM audit_outbox o WHERE o.entry_id = i.entry_id))
+    FROM audit_index i WHERE i.idx >= $1 AND i.idx < $2 ORDER BY i.idx";
+
+const LEAVES: &str = "/* storage::sequence::leaves */
+    SELECT idx, leaf FROM audit_index WHERE idx >= $1 AND idx < $2 ORDER BY idx";
+
+const PUBLISH: &str = "/* storage::sequence::publish */
+    UPDATE audit_head SET checkpoint = $1, published_at = $2 WHERE epoch = $3";
+
+/// What this snapshot sees, and the lowest transaction id that it may not see; and whether ids were counted anew since `seen`,
+/// as in a database that was loaded from a dump: then every entry has to be looked at once more.
+const SNAPSHOT: &str = "/* storage::sequence::take */
+    SELECT s::text, pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s) < pg_snapshot_xmax($1::text::pg_snapshot)
+    FROM pg_current_snapshot() AS s";
+
+/// What was visible in `seen` has a number, and so has what has a lower id than `scan_from`; the index has the last word.
+const NEW: &str = "/* storage::sequence::take */
+    SELECT e.entry_id, e.entry, e.xid::text FROM (
+        SELECT xid, seq, entry_id, entry FROM audit_entry
+        WHERE xid >= $1::text::xid8 AND NOT pg_visible_in_snapshot(xid, $2::text::pg_snapshot)
+        UNION ALL
+        SELECT xid, 0, entry_id, entry FROM audit_outbox
+        WHERE xid >= $1::text::xid8 AND NOT pg_visible_in_snapshot(xid, $2::text::pg_snapshot)
+    ) AS e
+    WHERE NOT EXISTS (SELECT FROM audit_index i WHERE i.entry_id = e.entry_id)
+    ORDER BY e.xid, e.seq, e.entry_id LIMIT $3";
+
+const NUMBER: &str = "/* storage::sequence::take */
+    INSERT INTO audit_index (idx, entry_id, leaf)
+    SELECT $1 + place - 1, id, leaf FROM unnest($2::uuid[], $3::bytea[]) WITH ORDINALITY AS new (id, leaf, place)";
+
+const ADVANCE: &str = "/* storage::sequence::take */
+    UPDATE audit_head SET size = $1, edge = $2, scan_from = $3::text::xid8, seen = $4::text::pg_snapshot
+    WHERE epoch = $5 AND size = $6";
+
+/// The start of time, for [`NEW`]: nothing is below it, and nothing visible in it.
+const NOTHING_SEEN: (&str, &str) = ("0", "3:3:");
+
+async fn take(
+    transaction: &Transaction<'_>,
+    known: &StoredHead,
+    most: usize,
+) -> Result<(StoredHead, Taken), StorageError> {
+    let sql = format!("/* storage::sequence::take */ {HEAD} FOR UPDATE");
+    let row = transaction.query_one(&sql, &[]).await?;
+    let head = into_head(&row)?;
+    if (head.epoch, &head.edge) != (known.epoch, &known.edge) {
+        return Err(StorageError::Stale);
+    }
+    let (mut scan_from, mut seen): (String, String) = (row.try_get(5)?, row.try_get(6)?);
+    // Before the entries are looked for, so that whatever it sees they see.
+    let row = transaction.query_one(SNAPSHOT, &[&seen]).await?;
+    let (snapshot, lowest): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+    if row.try_get(2)? {
+        (scan_from, seen) = (NOTHING_SEEN.0.to_owned(), NOTHING_SEEN.1.to_owned());
+    }
+    let limit = i64::try_from(most).unwrap_or(i64::MAX);
+    let rows = transaction.query(NEW, &[&scan_from, &seen, &limit]).await?;
+    let taken = Taken { entries: rows.len(), is_all: rows.len() < most };
+    let Some(last) = rows.last() else { return Ok((head, taken)) };
+    let mut edge = head.edge.clone();
+    let first = number(edge.size())?;
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    let leaves: Vec<TreeHash> =
+        rows.iter().map(|row| Ok(TreeHash::of_leaf(row.try_get(1)?))).collect::<Result<_, StorageError>>()?;
+    for leaf in &leaves {
+        edge.append(*leaf);
+    }
+    let hashes: Vec<&[u8]> = leaves.iter().map(|leaf| leaf.as_bytes().as_slice()).collect();
+    let numbered = transaction.execute(NUMBER, &[&first, &ids, &hashes]).await?;
+    if usize::try_from(numbered) != Ok(rows.len()) {
+        return Err(StorageError::Malformed("the index took another number of entries"));
+    }
+    if taken.is_all {
+        (scan_from, seen) = (lowest, snapshot);
+    } else {
+        scan_from = lower(&lowest, last.try_get(2)?)?;
+    }
+    let (size, bytes) = (number(edge.size())?, edge.to_bytes());
+    let parameters: [&(dyn ToSql + Sync); 6] = [&size, &bytes, &scan_from, &seen, &head.epoch, &first];
+    one(transaction.execute(ADVANCE, &parameters).await?)?;
+    Ok((StoredHead { edge, ..head }, taken))
+}
+
+/// The lower of two transaction ids. Below both everything has ended and was taken.
+fn lower(one: &str, other: &str) -> Result<String, StorageError> {
+    let parse = |id: &str| id.parse::<u64>().map_err(|_| StorageError::Malformed("a transaction id"));
+    Ok(parse(one)?.min(parse(other)?).to_string())
+}
+
+fn into_head(row: &Row) -> Result<StoredHead, StorageError> {
+    let size = u64::try_from(row.try_get::<_, i64>(1)?).unwrap_or(0);
+    let edge = Edge::from_bytes(size, row.try_get(2)?).ok_or(StorageError::Malformed("the log's head"))?;
+    let published_at: jiff::Timestamp = row.try_get(4)?;
+    Ok(StoredHead {
+        epoch: row.try_get(0)?,
+        edge,
+        checkpoint: row.try_get(3)?,
+        published_at: Timestamp::from_micros(published_at.as_microsecond()),
+    })
+}
+
+/// Rows from the first number on, as far as numbers follow one another.
+fn unbroken(rows: &[Row], first: i64) -> Result<impl Iterator<Item = &Row>, StorageError> {
+    let mut count = 0;
+    for (row, expected) in rows.iter().zip(first..) {
+        if row.try_get::<_, i64>(0)? != expected {
+            break;
+        }
+        count += 1;
+    }
+    Ok(rows.iter().take(count))
+}
+
+fn instant(at: Timestamp) -> Result<jiff::Timestamp, StorageError> {
+    jiff::Timestamp::from_microsecond(at.as_micros()).map_err(|_| StorageError::Malformed("the clock"))
+}
+
+fn leaf(bytes: &[u8]) -> Result<TreeHash, StorageError> {
+    bytes.try_into().map(TreeHash::from_bytes).map_err(|_| StorageError::Malformed("a leaf of the log"))
+}
+
+fn number(count: u64) -> Result<i64, StorageError> {
+    i64::try_from(count).map_err(|_| StorageError::Malformed("a number of the log"))
+}
+
+fn one(rows: u64) -> Result<(), StorageError> {
+    if rows == 1 { Ok(()) } else { Err(StorageError::Stale) }
+}

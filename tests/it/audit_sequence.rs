@@ -1,0 +1,177 @@
+//! Every entry gets one number, whenever it becomes visible, and one sequencer at a time gives them.
+
+use std::collections::{BTreeMap, HashSet};
+
+use strongroom::audit::tiles::Edge;
+use strongroom::audit::tree::TreeHash;
+use strongroom::storage::{Database, Lead, SequenceStore, StorageError};
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+use crate::support::{Databases, administrator, eventually, fresh_databases};
+
+fn store_of(databases: &Databases) -> SequenceStore {
+    SequenceStore::new(Database::open(&databases.data_as("strongroom_sequencer")).unwrap())
+}
+
+async fn superuser(databases: &Databases) -> Client {
+    administrator(&databases.data.name).await
+}
+
+/// An entry of a chain, and one of a write.
+async fn insert(client: &Client, src: u128, seq: i64, id: u128) {
+    let sql = "INSERT INTO audit_entry (src, seq, entry_id, tenant_id, entry, sha256) \
+               VALUES ($1, $2, $3, $1, convert_to(($3::uuid)::text, 'UTF8'), sha256(''))";
+    client.execute(sql, &[&Uuid::from_u128(src), &seq, &Uuid::from_u128(id)]).await.unwrap();
+}
+
+async fn insert_write(client: &Client, id: u128) {
+    let sql = "INSERT INTO audit_outbox (tenant_id, entry_id, entry) VALUES ($1, $1, convert_to(($1::uuid)::text, 'UTF8'))";
+    client.execute(sql, &[&Uuid::from_u128(id)]).await.unwrap();
+}
+
+/// The ids in the order of their numbers; numbers without a gap, leaves those of the entries, and the head the tree over them.
+async fn order(client: &Client, store: &SequenceStore) -> Vec<u128> {
+    let rows = client.query("SELECT idx, entry_id, leaf FROM audit_index ORDER BY idx", &[]).await.unwrap();
+    let mut edge = Edge::default();
+    for (row, place) in rows.iter().zip(0_i64..) {
+        assert_eq!(row.get::<_, i64>(0), place);
+        let leaf = TreeHash::of_leaf(row.get::<_, Uuid>(1).to_string().as_bytes());
+        assert_eq!(row.get::<_, &[u8]>(2), leaf.as_bytes());
+        edge.append(leaf);
+    }
+    assert_eq!(store.head().await.unwrap().edge, edge);
+    let stored = store.entries(0, 1 << 20).await.unwrap();
+    assert_eq!(stored.len(), rows.len());
+    assert!(stored.iter().all(|(leaf, entry)| TreeHash::of_leaf(entry.as_ref().unwrap()) == *leaf));
+    rows.iter().map(|row| row.get::<_, Uuid>(1).as_u128()).collect()
+}
+
+async fn take_all(lead: &mut Lead, most: usize) -> usize {
+    let mut count = 0;
+    loop {
+        let taken = lead.take(most).await.unwrap();
+        count += taken.entries;
+        if taken.is_all {
+            return count;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_entry_that_is_committed_late_is_taken_then_and_nobody_waits_for_it() {
+    let databases = fresh_databases().await;
+    let (store, early, late) =
+        (store_of(&databases), superuser(&databases).await, superuser(&databases).await);
+    let mut lead = store.lead().await.unwrap().unwrap();
+    // Nothing of this transaction is visible, its ids are the lowest, and it lasts.
+    late.batch_execute("BEGIN").await.unwrap();
+    insert(&late, 1, 1, 10).await;
+    insert_write(&late, 11).await;
+    insert_write(&early, 20).await;
+    insert(&early, 2, 1, 21).await;
+    assert_eq!(take_all(&mut lead, 100).await, 2);
+    assert_eq!(take_all(&mut lead, 100).await, 0);
+    insert_write(&early, 22).await;
+    assert_eq!(take_all(&mut lead, 100).await, 1);
+    late.batch_execute("COMMIT").await.unwrap();
+    insert_write(&early, 23).await;
+    assert_eq!(take_all(&mut lead, 100).await, 3);
+    assert_eq!(order(&early, &store).await, [20, 21, 22, 11, 10, 23]);
+}
+
+/// In steps that fit nowhere, with late commits between them and new leads: all of it once, chains in their order.
+#[tokio::test]
+async fn everything_is_taken_once_in_whatever_steps() {
+    let databases = fresh_databases().await;
+    let (store, client, late) =
+        (store_of(&databases), superuser(&databases).await, superuser(&databases).await);
+    let mut expected = HashSet::new();
+    let mut lead = store.lead().await.unwrap().unwrap();
+    let mut taken = 0;
+    for round in 0..12_u128 {
+        late.batch_execute("BEGIN").await.unwrap();
+        for number in 0..20_u128 {
+            let id = (round << 32) | number;
+            // Ids fall while sequence numbers rise: the order is that of the chain.
+            insert(&client, 1, i64::try_from(round * 20 + number).unwrap() + 1, (1 << 64) - id).await;
+            insert_write(if number % 3 == 0 { &late } else { &client }, (2 << 64) | id).await;
+            expected.extend([(1 << 64) - id, (2 << 64) | id]);
+        }
+        taken += lead.take(7).await.unwrap().entries;
+        late.batch_execute("COMMIT").await.unwrap();
+        taken += lead.take(7).await.unwrap().entries;
+        if round % 4 == 3 {
+            drop(lead);
+            lead = next_lead(&store).await;
+        }
+    }
+    taken += take_all(&mut lead, 7).await;
+    assert_eq!(taken, expected.len());
+    let order = order(&client, &store).await;
+    assert_eq!(order.iter().copied().collect::<HashSet<_>>(), expected);
+    let places: BTreeMap<u128, usize> = order.iter().copied().zip(0..).collect();
+    let chain = client.query("SELECT entry_id FROM audit_entry ORDER BY seq", &[]).await.unwrap();
+    let chain: Vec<usize> = chain.iter().map(|row| places[&row.get::<_, Uuid>(0).as_u128()]).collect();
+    assert!(chain.is_sorted());
+}
+
+async fn next_lead(store: &SequenceStore) -> Lead {
+    let mut lead = None;
+    eventually("the lead is free", async || {
+        lead = store.lead().await.unwrap();
+        lead.is_some()
+    })
+    .await;
+    lead.unwrap()
+}
+
+#[tokio::test]
+async fn who_lost_the_lead_commits_nothing_more() {
+    let databases = fresh_databases().await;
+    let (store, client) = (store_of(&databases), superuser(&databases).await);
+    let mut first = store.lead().await.unwrap().unwrap();
+    assert!(store.lead().await.unwrap().is_none(), "the lead is taken");
+    insert_write(&client, 1).await;
+    // Its session ends, and with it its lock.
+    let sql = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'";
+    client.execute(sql, &[]).await.unwrap();
+    let mut second = next_lead(&store).await;
+    assert_eq!(second.head().epoch, first.head().epoch + 1);
+    assert!(first.take(10).await.is_err());
+    assert_eq!(take_all(&mut second, 10).await, 1);
+    insert_write(&client, 2).await;
+    // Whatever becomes of the lock, the epoch decides.
+    client.execute("UPDATE audit_head SET epoch = epoch + 1", &[]).await.unwrap();
+    assert!(matches!(second.take(10).await, Err(StorageError::Stale)));
+    let now = second.head().published_at;
+    assert!(matches!(second.publish("note".to_owned(), now).await, Err(StorageError::Stale)));
+    assert_eq!(order(&client, &store).await, [1]);
+}
+
+/// As in a database that was loaded from a dump: transaction ids are counted anew, and the old ones are far ahead.
+#[tokio::test]
+async fn entries_are_found_when_transaction_ids_are_counted_anew() {
+    let databases = fresh_databases().await;
+    let (store, client) = (store_of(&databases), superuser(&databases).await);
+    let mut lead = store.lead().await.unwrap().unwrap();
+    insert_write(&client, 1).await;
+    assert_eq!(take_all(&mut lead, 10).await, 1);
+    let ahead = "UPDATE audit_head SET scan_from = '4000000000', seen = '4000000000:4000000000:'";
+    client.execute(ahead, &[]).await.unwrap();
+    insert_write(&client, 2).await;
+    assert_eq!(take_all(&mut lead, 1).await, 1);
+    assert_eq!(order(&client, &store).await, [1, 2]);
+}
+
+#[tokio::test]
+async fn a_head_that_somebody_else_moved_is_not_built_upon() {
+    let databases = fresh_databases().await;
+    let (store, client) = (store_of(&databases), superuser(&databases).await);
+    let mut lead = store.lead().await.unwrap().unwrap();
+    insert_write(&client, 1).await;
+    assert_eq!(take_all(&mut lead, 10).await, 1);
+    client.execute("UPDATE audit_head SET edge = sha256('')", &[]).await.unwrap();
+    insert_write(&client, 2).await;
+    assert!(matches!(lead.take(10).await, Err(StorageError::Stale)));
+}
