@@ -211,7 +211,7 @@ async fn a_write_that_was_accepted_is_finished_after_the_stop_began() {
     };
     let (stopped, http1, (ready, http2)) = tokio::join!(strongroom.stop(), http1, http2);
     assert!(stopped);
-    assert_eq!(ready, (503, json!({ "status": "draining", "down": [] })));
+    assert_eq!(ready, (503, json!({ "status": "draining", "down": [], "alarms": [] })));
     assert!(http1.status == 201 && http1.head.contains("connection: close"), "{}", http1.head);
     let http1: Value = serde_json::from_slice(&http1.body).unwrap();
     let mut answered = [&http1["id"], &http2.1["id"]].map(|id| id.as_str().unwrap().to_owned());

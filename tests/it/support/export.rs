@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 use strongroom::audit::checkpoint::SignedCheckpoint;
@@ -25,7 +26,8 @@ pub async fn keys(strongroom: &Strongroom) -> String {
 impl Exported {
     /// Takes the keys home.
     pub async fn of(strongroom: &Strongroom) -> Self {
-        let folder = Folder::new("auditor");
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let folder = Folder::new(&format!("auditor-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
         std::fs::write(folder.path().join("keys"), keys(strongroom).await).unwrap();
         Self { folder, log: strongroom.log_directory() }
     }
