@@ -93,6 +93,7 @@ fn pool(data: &DatabaseConfig, args: &BareArgs) -> Result<Pool> {
 fn router(bare: Bare) -> Router {
     Router::new()
         .route("/livez", get(async || "alive"))
+        .route("/entries", post(enter))
         .route("/api/v1/{collection}", post(create))
         .route("/api/v1/{collection}/{id}", get(read).patch(update))
         .with_state(Arc::new(bare))
@@ -134,6 +135,16 @@ async fn create(
     let rest = bare.rest(body.len());
     client.execute(&statement, &[&table::TENANT, &collection, &id, &body.as_ref(), &rest]).await?;
     Ok(json(StatusCode::CREATED, bare.written(&collection, &id)))
+}
+
+/// An entry of a log that is neither batched nor hashed: one INSERT of what came, under a time-ordered key.
+async fn enter(State(bare): State<Arc<Bare>>, body: Bytes) -> Result<Response, Failed> {
+    let id = uuid_v7(&*bare.clock, &*bare.random)?.to_string();
+    let client = bare.client().await?;
+    let statement = client.prepare_cached(table::INSERT).await?;
+    let nothing: &[u8] = &[];
+    client.execute(&statement, &[&table::TENANT, &"entries", &id, &body.as_ref(), &nothing]).await?;
+    Ok(StatusCode::CREATED.into_response())
 }
 
 /// A whole new row version is written whatever changes, so one column stands for all.

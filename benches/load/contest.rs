@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 use crate::connection::Target;
 use crate::generator::{self, Lane, Limits, Round};
 use crate::kv::Kv;
-use crate::lanes::{Append, Create, Read, Roster, Update};
+use crate::lanes::{Append, Create, Enter, Read, ReadMany, Roster, Update};
 use crate::options::{Options, Scenario};
 use crate::patients::Spread;
 use crate::processor::{Meter, resident_bytes};
@@ -57,21 +57,24 @@ fn pairing(
     patience: &mut Duration,
 ) -> Result<Comparison> {
     let (mut bare, mut strongroom, mut openbao) = (Series::new()?, Series::new()?, Series::new()?);
+    let own_dialect = if options.calibrate { Dialect::Bare } else { Dialect::Records };
+    let entry_bytes = stage.entry_bytes;
     let mut number = 1;
     while number <= options.rounds() {
         let start = Instant::now();
         let first_is_bare = number % 2 == 1;
         let run = |contender: &Contender, dialect: Dialect| -> Result<(Sample, Round)> {
-            let asked = Asked { scenario, connections, number, dialect };
+            let asked = Asked { scenario, connections, number, dialect, entry_bytes };
             let round = round(options, contender, &stage.postgres, asked)?;
             Ok((Sample::of(&round)?, round))
         };
         let own = if scenario == Scenario::ReadCold { stage.cold.as_ref() } else { None };
         let own = own.unwrap_or(&stage.strongroom);
-        let early = if first_is_bare { Some(run(&stage.bare, Dialect::Records)?) } else { None };
-        let ours = run(own, Dialect::Records)?;
-        let theirs = early.map_or_else(|| run(&stage.bare, Dialect::Records), Ok)?;
-        let third = match &stage.openbao {
+        let early = if first_is_bare { Some(run(&stage.bare, Dialect::Bare)?) } else { None };
+        let ours = run(own, own_dialect)?;
+        let theirs = early.map_or_else(|| run(&stage.bare, Dialect::Bare), Ok)?;
+        // Its store has no request for many.
+        let third = match stage.openbao.as_ref().filter(|_| scenario != Scenario::Entries) {
             Some(contender) => Some((run(contender, Dialect::Kv)?, contender.process)),
             None => None,
         };
@@ -90,7 +93,7 @@ fn pairing(
         stage.check()?;
         number += 1;
     }
-    let openbao = stage.openbao.is_some().then(|| openbao.figures());
+    let openbao = (stage.openbao.is_some() && scenario != Scenario::Entries).then(|| openbao.figures());
     Ok(compare(scenario.name(), connections, bare.figures(), strongroom.figures(), openbao))
 }
 
@@ -105,13 +108,19 @@ fn round(options: &Options, contender: &Contender, postgres: &Meter, asked: Aske
         requests: options.requests.unwrap_or(u64::MAX),
     };
     let meters = [Meter::Process(contender.process), postgres.clone(), Meter::own(), Meter::Machine];
-    generator::run(&contender.target, lanes.collect(), limits, &meters)
+    let mut round = generator::run(&contender.target, lanes.collect(), limits, &meters)?;
+    if scenario == Scenario::Entries && matches!(asked.dialect, Dialect::Records) {
+        round.requests *= u64::try_from(ReadMany::records(&contender.roster))?;
+    }
+    Ok(round)
 }
 
 /// How a server wants to be asked.
 #[derive(Clone, Copy)]
 enum Dialect {
     Records,
+    /// The same, but for what it cannot do.
+    Bare,
     Kv,
 }
 
@@ -121,6 +130,7 @@ struct Asked {
     connections: usize,
     number: usize,
     dialect: Dialect,
+    entry_bytes: usize,
 }
 
 fn new_lane(asked: Asked, contender: &Contender, seed: u64, lane: usize) -> Box<dyn Lane> {
@@ -133,6 +143,8 @@ fn new_lane(asked: Asked, contender: &Contender, seed: u64, lane: usize) -> Box<
         Scenario::Create => Create::lane(seed),
         Scenario::Append => Append::lane(roster, seed),
         Scenario::Update => Update::lane(roster, seed, lane, lanes),
+        Scenario::Entries if matches!(asked.dialect, Dialect::Bare) => Enter::lane(asked.entry_bytes),
+        Scenario::Entries => ReadMany::lane(roster, seed),
     }
 }
 

@@ -43,7 +43,7 @@ impl Limits {
 pub struct Round {
     pub requests: u64,
     pub elapsed: Duration,
-    /// In microseconds.
+    /// Of a request, in microseconds.
     pub latency: Histogram<u64>,
     /// One per meter, in the order given.
     pub usage: Vec<Usage>,

@@ -93,6 +93,8 @@ impl Lane for Kv {
                 let body = format!(r#"{{"options":{{"cas":{version}}},"data":{change}}}"#);
                 call.body.extend_from_slice(body.as_bytes());
             }
+            // There is no such request.
+            Scenario::Entries => return false,
         }
         true
     }
@@ -103,7 +105,7 @@ impl Lane for Kv {
             Scenario::Read | Scenario::ReadCold => {
                 ensure!(contains(body, &record_number(self.current)), "a read answered with another record");
             }
-            Scenario::Create | Scenario::Append => {}
+            Scenario::Create | Scenario::Append | Scenario::Entries => {}
             Scenario::Update => {
                 if let Some(version) = self.roster.versions.get(self.current) {
                     version.fetch_add(1, Ordering::Relaxed);

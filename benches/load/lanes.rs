@@ -1,4 +1,4 @@
-//! What connections do: fill, check, read, create, append and update. The bare server is asked with the same bytes as
+//! What connections do: fill, check, read, create, append, update, and read many. The bare server is asked with the same bytes as
 //! Strongroom.
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -13,7 +13,10 @@ use crate::generator::Lane;
 use crate::patients::{Spread, change, message, person, record_number};
 
 const PATIENTS: &str = "/api/v1/patients";
+const PATIENTS_READ: &str = "/api/v1/patients/batch/read";
 const MESSAGES: &str = "/api/v1/messages";
+/// How each record begins in the answer to a read of many.
+const RECORD: &[u8] = br#"{"id":""#;
 
 /// The records that were loaded, by index.
 pub struct Roster {
@@ -252,6 +255,81 @@ impl Lane for Update {
             version.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
+    }
+}
+
+/// Reads many records a request, from a place that is spread evenly on.
+pub struct ReadMany {
+    roster: Arc<Roster>,
+    spread: Spread,
+    first: usize,
+}
+
+impl ReadMany {
+    pub fn lane(roster: &Arc<Roster>, seed: u64) -> Box<dyn Lane> {
+        Box::new(Self { roster: Arc::clone(roster), spread: Spread::new(seed), first: 0 })
+    }
+
+    /// Records of one request: as many as the service takes, if there are as many.
+    pub fn records(roster: &Roster) -> usize {
+        roster.ids.len().min(500)
+    }
+}
+
+impl Lane for ReadMany {
+    fn next(&mut self, call: &mut Call) -> bool {
+        self.first = self.spread.below(self.roster.ids.len());
+        call.method = "POST";
+        PATIENTS_READ.clone_into(&mut call.path);
+        call.if_match = None;
+        call.body.clear();
+        call.body.extend_from_slice(br#"{"ids":["#);
+        let ids = self.roster.ids.iter().cycle().skip(self.first);
+        for (place, id) in ids.take(Self::records(&self.roster)).enumerate() {
+            for part in [if place == 0 { "\"" } else { ",\"" }, id, "\""] {
+                call.body.extend_from_slice(part.as_bytes());
+            }
+        }
+        call.body.extend_from_slice(b"]}");
+        true
+    }
+
+    fn check(&mut self, _: &Call, status: u16, body: &[u8]) -> Result<()> {
+        expect_status(200, status, body)?;
+        let records = Self::records(&self.roster);
+        let last = (self.first + records - 1) % self.roster.ids.len();
+        ensure!(
+            body.windows(RECORD.len()).filter(|window| window == &RECORD).count() == records
+                && contains(body, self.roster.id(self.first))
+                && contains(body, &record_number(last)),
+            "a read of many answered with other records"
+        );
+        Ok(())
+    }
+}
+
+/// The bare server's side of it: one row of the bytes of an entry.
+pub struct Enter {
+    bytes: usize,
+}
+
+impl Enter {
+    pub fn lane(bytes: usize) -> Box<dyn Lane> {
+        Box::new(Self { bytes })
+    }
+}
+
+impl Lane for Enter {
+    fn next(&mut self, call: &mut Call) -> bool {
+        call.method = "POST";
+        "/entries".clone_into(&mut call.path);
+        call.if_match = None;
+        call.body.resize(self.bytes, b'x');
+        true
+    }
+
+    fn check(&mut self, _: &Call, status: u16, body: &[u8]) -> Result<()> {
+        expect_status(201, status, body)
     }
 }
 

@@ -116,10 +116,13 @@ pub enum Scenario {
     Append,
     /// Change one field: the record is read, opened, sealed anew, and the old version kept
     Update,
+    /// Read 500 records a request, an audit entry for each; counted in entries, beside a row of an entry's bytes a request
+    Entries,
 }
 
 impl Scenario {
-    const ALL: [Self; 5] = [Self::Read, Self::ReadCold, Self::Create, Self::Append, Self::Update];
+    const ALL: [Self; 6] =
+        [Self::Read, Self::ReadCold, Self::Create, Self::Append, Self::Update, Self::Entries];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -128,6 +131,7 @@ impl Scenario {
             Self::Create => "create",
             Self::Append => "append",
             Self::Update => "update",
+            Self::Entries => "entries",
         }
     }
 }

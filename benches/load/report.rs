@@ -27,6 +27,7 @@ pub struct Conditions {
     pub records: usize,
     pub stored_row_bytes: usize,
     pub answer_bytes: usize,
+    pub entry_bytes: usize,
     pub pool_connections: usize,
     pub rounds: usize,
     pub round_seconds: f64,
@@ -83,10 +84,11 @@ impl Report {
         );
         let _ = writeln!(
             out,
-            "{} records (stored row {} bytes, answer {} bytes), pool of {}, {} rounds of {} s in turn{}",
+            "{} records (stored row {} bytes, answer {} bytes, audit entry {} bytes), pool of {}, {} rounds of {} s in turn{}",
             c.records,
             c.stored_row_bytes,
             c.answer_bytes,
+            c.entry_bytes,
             c.pool_connections,
             c.rounds,
             c.round_seconds,
@@ -114,7 +116,7 @@ impl Report {
         }
         let _ = write!(
             out,
-            "\ncpu µs: processor time a request of the server; pg: of all PostgreSQL processes; load: of the generator;\nothers: share of the machine that went to anything else (above 15 %: disturbed)"
+            "\ncpu µs: processor time a request of the server; pg: of all PostgreSQL processes; load: of the generator;\nothers: share of the machine that went to anything else (above 15 %: disturbed);\nentries: of 500 a request, counted one by one but for the latency, beside one INSERT a request of the same bytes"
         );
         out
     }

@@ -38,6 +38,8 @@ pub struct Stage {
     site: Site,
     data: Client,
     stored_row_bytes: usize,
+    /// Bytes of an audit entry of a read, on average.
+    pub entry_bytes: usize,
     loaded_per_second: f64,
 }
 
@@ -59,6 +61,7 @@ impl Stage {
         let data = runtime
             .block_on(async { connect(&site.data_server()?, &site.config().database.data.name).await })?;
         let (row_bytes, stored_row_bytes) = runtime.block_on(fill_bare(&site, &data, &roster))?;
+        let entry_bytes = runtime.block_on(entry_bytes(&data))?;
         let mut servers = vec![service];
         let mut start_bare = || -> Result<Contender> {
             let listen = free_address()?;
@@ -95,6 +98,7 @@ impl Stage {
             site,
             data,
             stored_row_bytes,
+            entry_bytes,
             loaded_per_second,
         })
     }
@@ -125,6 +129,7 @@ impl Stage {
             protocol: if options.http2 { "HTTP/2" } else { "HTTP/1.1" },
             records: options.records(),
             stored_row_bytes: self.stored_row_bytes,
+            entry_bytes: self.entry_bytes,
             answer_bytes: answers / roster.answers.len().max(1),
             pool_connections: self.site.config().database.data.pool_connections,
             rounds: options.rounds(),
@@ -255,6 +260,12 @@ async fn fill_bare(site: &Site, data: &Client, roster: &Roster) -> Result<(usize
     SystemRandom::default().fill(&mut filler).context("no randomness")?;
     table.load(&roster.ids, &roster.answers, &filler).await?;
     Ok((row_bytes, stored))
+}
+
+/// Nearly all of them are of the reading back.
+async fn entry_bytes(data: &Client) -> Result<usize> {
+    let row = data.query_one("SELECT avg(octet_length(entry))::int FROM audit_entry", &[]).await?;
+    Ok(usize::try_from(row.try_get::<_, i32>(0)?)?)
 }
 
 fn progress(count: usize, what: &'static str) -> ProgressBar {
