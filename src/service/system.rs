@@ -40,18 +40,6 @@ impl FitnessCheck {
 }
 
 impl Service {
-    /// Puts a caller with a valid chain but no admission on record. The caller is refused whether or not the log can
-    /// be written, so a failure is only logged.
-    pub async fn note_refused_caller(
-        &self,
-        certificate: &Arc<CertificateFacts>,
-        source: SocketAddr,
-        code: &'static str,
-    ) {
-        let draft = EntryDraft::of_stranger(source, Some(certificate), Outcome::refused(code));
-        self.note(draft).await;
-    }
-
     /// Puts a failed handshake on record: only the address is known.
     pub async fn note_refused_handshake(&self, source: SocketAddr, code: &'static str) {
         self.note(EntryDraft::of_stranger(source, None, Outcome::refused(code))).await;

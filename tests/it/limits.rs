@@ -363,3 +363,33 @@ async fn another_kiosk(strongroom: &Strongroom) -> Client {
     eventually("the second client is listed", async || client.get("/livez").await.status() == 200).await;
     client
 }
+
+/// Who has a certificate of ours and is not listed is answered for as long as it asks, and leaves no more entries than a client
+/// may make requests: the rest is a number.
+#[tokio::test]
+async fn a_stranger_that_floods_is_counted() {
+    let strongroom = Strongroom::start().await;
+    let nobody = "spiffe://strongroom.internal/client/clinic-north/nobody-knows";
+    let (stranger, _) = strongroom.client_with("client", nobody).await;
+    let before = strongroom.entries_of("policy.load").await.len();
+    let few =
+        limits("portal", 100_000, 100_000).replacen("requests_at_once = 100000", "requests_at_once = 4", 1);
+    replace_file(&strongroom.policy_directory.join("limits.toml"), &few);
+    eventually("the limits are in force", async || strongroom.entries_of("policy.load").await.len() > before)
+        .await;
+    for _ in 0..60 {
+        assert_eq!(problem(stranger.get("/livez").await).await, (403, "identity_unlisted".into()));
+    }
+    let own = async || {
+        let is_it = |entry: &Value| entry["out"]["code"] == "identity_unlisted";
+        let entries = strongroom.entries_of("authentication.failed").await;
+        entries.into_iter().filter(is_it).collect::<Vec<_>>()
+    };
+    let told = own().await;
+    // Four, one that tells of the flood, and one in each second that this took.
+    assert!(told.len() < 40, "{}", told.len());
+    assert!(told.iter().any(|entry| entry["n"].is_u64()));
+    assert!(strongroom.stop().await);
+    let sum: u64 = own().await.iter().map(|entry| entry["n"].as_u64().unwrap_or(1)).sum();
+    assert_eq!(sum, 60);
+}

@@ -63,7 +63,7 @@ impl Witness {
         let log_keys = self.logs.endorse(signed).map_err(Refusal::Untrusted)?.log_keys;
         let judged = self.ledger.advance(origin, |head| self.judge(head, &request, &log_keys, now_s))?;
         if let Err(Refusal::Inconsistent) = &judged {
-            self.ledger.keep_evidence(signed)?;
+            self.ledger.keep_evidence(&believed_lines(signed, &log_keys))?;
         }
         let cosigned = judged?;
         let own = cosigned.note().signatures().iter().filter(|line| self.is_own(line));
@@ -99,10 +99,8 @@ impl Witness {
             line.signature.first_chunk::<8>().copied().map(u64::from_be_bytes)
         };
         let time_s = now_s.max(head.time_s(own_time));
-        // Of the log's signatures those that were verified, and of witnesses' none but this one.
-        let names =
-            |line: &SignatureLine| line.name.as_str() == new.origin() && log_keys.contains(&line.key_id);
-        let mut cosigned = request.checkpoint().with_lines(names);
+        // Of witnesses' signatures none but this one.
+        let mut cosigned = believed_lines(request.checkpoint(), log_keys);
         let cosignature = self.key.cosign(time_s, cosigned.note().text()).ok_or(Refusal::Inconsistent)?;
         cosigned.cosign(self.key.verifier(), cosignature).map_err(|_| Refusal::Inconsistent)?;
         Ok(cosigned)
@@ -112,4 +110,10 @@ impl Witness {
         let own = self.key.verifier();
         (line.key_id, &line.name) == (own.id(), own.name())
     }
+}
+
+/// A checkpoint with those of the log's signatures that were verified.
+fn believed_lines(signed: &SignedCheckpoint, log_keys: &[u32]) -> SignedCheckpoint {
+    let origin = signed.checkpoint().origin();
+    signed.with_lines(|line: &SignatureLine| line.name.as_str() == origin && log_keys.contains(&line.key_id))
 }

@@ -19,6 +19,9 @@ use crate::audit::tree::TreeHash;
 
 /// Signed checkpoints that were refused and kept as evidence, at most.
 const MOST_EVIDENCE: usize = 1_000;
+/// Of these, such as came with a proof that does not hold: whoever asks may have spoilt the proof of a checkpoint that is
+/// sound, so they leave room for what speaks for itself.
+const MOST_DOUBTFUL: usize = 500;
 
 /// Why the witness's files cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -123,21 +126,28 @@ impl Ledger {
         Ok(Ok(signed))
     }
 
-    /// Keeps a checkpoint that the log signed and that is not the continuation of what it showed before: together the
-    /// two prove that it was forked.
+    /// Keeps a checkpoint that the log signed and that is not the continuation of what it showed before. Of the size of the
+    /// one that was cosigned, with another root, it proves with it that the log was forked; with signatures that were not
+    /// verified it would have a new name each time.
     pub(super) fn keep_evidence(&self, signed: &SignedCheckpoint) -> Result<(), LedgerFault> {
+        // Files are written one at a time: all of them begin under one name.
+        let heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
+        let size = signed.checkpoint().size();
+        let is_proof =
+            heads.get(signed.checkpoint().origin()).is_some_and(|head| head.checkpoint.size() == size);
+        let most = if is_proof { MOST_EVIDENCE } else { MOST_DOUBTFUL };
         let folder = self.root.join("refused");
         DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed("create", &folder))?;
         let bytes = signed.to_string().into_bytes();
         let name = format!("refused/{}", hex(&bytes));
         let kept = fs::read_dir(&folder).map_err(failed("read", &folder))?.count();
-        if kept < MOST_EVIDENCE && !self.root.join(&name).exists() {
+        if kept < most && !self.root.join(&name).exists() {
             self.write(&name, &bytes)?;
         }
         Ok(())
     }
 
-    /// Whole or not at all, and durable.
+    /// Whole or not at all, and durable. The caller holds `heads`.
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), LedgerFault> {
         let (path, new) = (self.root.join(name), self.root.join(".new"));
         let mut options = OpenOptions::new();

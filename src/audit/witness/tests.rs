@@ -198,6 +198,67 @@ fn of_forks_that_race_one_is_signed() {
     assert_eq!(head, *Log::new(200, Some(winner)).head(200).checkpoint());
 }
 
+/// Forks that are refused while the log grows, by who has the log's key: what is kept of them never becomes what is remembered
+/// of the log.
+#[test]
+fn forks_beside_growth_are_evidence_and_never_memory() {
+    let folder = Folder::new("witness-beside");
+    let (log, steps) = (Log::new(200, None), 100..200);
+    let witness = Arc::new(witness(&folder));
+    witness.ledger().begin(ORIGIN).unwrap();
+    ask(&witness, &log.request(0, steps.start), 1).unwrap();
+    std::thread::scope(|scope| {
+        let (watched, end) = (Arc::clone(&witness), steps.end);
+        for from in 50..53 {
+            let witness = Arc::clone(&watched);
+            scope.spawn(move || {
+                let fork = Log::new(end, Some(from));
+                loop {
+                    let size = witness.ledger().head(ORIGIN).unwrap().checkpoint.size();
+                    if size == end {
+                        return;
+                    }
+                    let refusal = ask(&witness, &fork.request(size, size + 1), 1);
+                    assert!(
+                        matches!(refusal, Err(Refusal::Inconsistent | Refusal::OtherSize { .. })),
+                        "{refusal:?}"
+                    );
+                }
+            });
+        }
+        for size in steps.clone() {
+            ask(&witness, &log.request(size, size + 1), 1).unwrap();
+            let stored = fs::read_to_string(folder.path().join("state").join(folder_name(ORIGIN))).unwrap();
+            assert_eq!(Some(stored), witness.newest(&folder_name(ORIGIN)), "{size}");
+        }
+    });
+    assert!(fs::read_dir(folder.path().join("state/refused")).unwrap().count() > 0);
+}
+
+/// Who may ask but has not the log's key cannot crowd out what proves a fork, neither with signatures of its own on one
+/// checkpoint nor with wrong proofs of many.
+#[test]
+fn evidence_has_room_for_what_proves_a_fork() {
+    let folder = Folder::new("witness-room");
+    let (witness, log, fork) = (witness(&folder), Log::new(800, None), Log::new(800, Some(5)));
+    witness.ledger().begin(ORIGIN).unwrap();
+    ask(&witness, &log.request(0, 10), 1).unwrap();
+    let kept = || fs::read_dir(folder.path().join("state/refused")).unwrap().count();
+    let spoilt = |signed| ask(&witness, &AddCheckpoint::new(10, Vec::new(), signed).unwrap(), 1).unwrap_err();
+    for seed in 10..20 {
+        let mut signed = log.head(11);
+        Signer::witness("another", seed).cosign(&mut signed, 5);
+        spoilt(signed);
+    }
+    assert_eq!(kept(), 1);
+    for size in 12..600 {
+        spoilt(log.head(size));
+    }
+    assert_eq!(kept(), 500);
+    spoilt(fork.head(10));
+    assert_eq!(kept(), 501);
+}
+
 #[test]
 fn a_state_that_cannot_be_written_signs_nothing() {
     let folder = Folder::new("witness-full");

@@ -5,7 +5,8 @@
 //!
 //! Not here: where keys come from.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quick_cache::sync::Cache;
 
@@ -37,6 +38,8 @@ type Place = (TenantId, KeyOwner, DataClass);
 /// The cache. A few hundred bytes for each owner and class (`benches/README.md`).
 pub(super) struct HeldKeys {
     cache: Cache<Place, Arc<Versions>>,
+    /// Whose keys are destroyed, and when that was told here: one that was being read meanwhile is not taken in behind it.
+    forgotten: Mutex<HashMap<(TenantId, KeyOwner), Timestamp>>,
     lives: Lives,
 }
 
@@ -46,7 +49,7 @@ impl HeldKeys {
         // Room for all of them at once: what is not touched is not resident, and what is outgrown could not be given
         // back, since memory is locked.
         cache.reserve(entries);
-        Self { cache, lives }
+        Self { cache, forgotten: Mutex::default(), lives }
     }
 
     pub fn len(&self) -> usize {
@@ -76,6 +79,12 @@ impl HeldKeys {
 
     /// Adds or replaces a key. `seals_at`: when it was read that this is the version that seals, if it was.
     pub fn put(&self, place: Place, new: Held, seals_at: Option<Timestamp>, now: Timestamp) {
+        let (tenant, owner, _) = &place;
+        // Held until the key is in, so that whoever forgets it finds it.
+        let forgotten = self.forgotten();
+        if !forgotten.is_empty() && forgotten.contains_key(&(*tenant, owner.clone())) {
+            return;
+        }
         let sealing = seals_at.map(|at| (new.key.id(), at));
         let versions = match self.cache.peek(&place) {
             None => Versions { held: Box::new([new]), sealing },
@@ -87,7 +96,9 @@ impl HeldKeys {
         self.cache.insert(place, Arc::new(versions));
     }
 
-    pub fn forget(&self, tenant: TenantId, owner: &KeyOwner) {
+    /// For good: an owner whose keys were destroyed gets no others.
+    pub fn forget(&self, tenant: TenantId, owner: &KeyOwner, now: Timestamp) {
+        self.forgotten().insert((tenant, owner.clone()), now);
         for class in DataClass::ALL {
             self.cache.remove(&(tenant, owner.clone(), class));
         }
@@ -95,8 +106,16 @@ impl HeldKeys {
 
     /// Drops what is past its hard life even if nobody asks for it.
     pub fn sweep(&self, now: Timestamp) {
+        let age = |told: &Timestamp| now.as_micros().saturating_sub(told.as_micros());
+        // No request is under way for that long.
+        self.forgotten().retain(|_, told| age(told) < self.lives.hard_micros);
         let is_dead = |held: &Held| held.lease.age(now, self.lives) == Age::Dead;
         self.cache.retain(|_, versions| !versions.held.iter().any(is_dead));
+    }
+
+    /// Nothing under this lock can be left half done by a panic.
+    fn forgotten(&self) -> MutexGuard<'_, HashMap<(TenantId, KeyOwner), Timestamp>> {
+        self.forgotten.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

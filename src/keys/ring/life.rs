@@ -63,7 +63,9 @@ impl Lease {
             return Age::Dead;
         }
         match now.as_micros().saturating_sub(confirmed_at) {
-            // A clock that was set back says nothing about the age: ask again.
+            // A clock that was set back says nothing about the age: ask again. By more than a life, and the entry may be
+            // as old as that.
+            age if age <= -lives.hard_micros => Age::Dead,
             ..0 => Age::Stale,
             age if age < lives.soft_micros => Age::Fresh,
             age if age < lives.hard_micros => Age::Stale,
@@ -80,10 +82,12 @@ impl Lease {
         self.confirmed_at.store(DEAD, Ordering::Release);
     }
 
-    /// True for one caller per pause: the one that starts the refresh.
+    /// True for one caller per pause: the one that starts the refresh. Also after the clock was set back, when the last pause
+    /// seems to be far from over.
     fn claims_refresh(&self, now: Timestamp, pause_micros: i64) -> bool {
         let due = self.retry_at.load(Ordering::Relaxed);
-        now.as_micros() >= due
+        let is_due = now.as_micros() >= due || due.saturating_sub(now.as_micros()) > 2 * RETRY_MICROS;
+        is_due
             && self
                 .retry_at
                 .compare_exchange(

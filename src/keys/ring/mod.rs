@@ -187,7 +187,7 @@ impl KeyRing {
 
     /// Drops an owner's keys from this instance's memory.
     pub fn forget(&self, tenant: TenantId, owner: &KeyOwner) {
-        self.inner.held.forget(tenant, owner);
+        self.inner.held.forget(tenant, owner, self.inner.clock.now());
     }
 
     /// The root of the tenant's request digests, made if there is none. From memory after the first time.

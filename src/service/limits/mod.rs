@@ -7,12 +7,14 @@
 mod refusals;
 mod uses;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::authorise::act_of;
 use super::{Error, Service};
 use crate::audit::{Act, EntryDraft, Outcome, RecordObject};
+use crate::domain::actor::CertificateFacts;
 use crate::domain::context::OperationContext;
 use crate::domain::id::RecordId;
 use crate::policy::Permit;
@@ -31,6 +33,35 @@ impl Service {
     /// Counts it for the person behind the client, if there is one.
     pub async fn charge_person(&self, context: &OperationContext) -> Result<(), Error> {
         self.charge_request(context, Whose::Person).await
+    }
+
+    /// Puts a caller with a valid chain but no admission on record. It is refused whether or not the log can be written, so a
+    /// failure is only logged. It leaves no more entries than a client may make requests; what is beyond is counted, as for
+    /// a client.
+    pub async fn note_refused_caller(
+        &self,
+        certificate: &Arc<CertificateFacts>,
+        source: SocketAddr,
+        code: &'static str,
+    ) {
+        let draft = || EntryDraft::of_stranger(source, Some(certificate), Outcome::refused(code));
+        let now = self.clock.now();
+        let taken = {
+            let policy = self.policy.load();
+            self.uses.take_from_stranger(certificate, policy.policy_set().limits(), now)
+        };
+        let Err(owner) = taken else { return self.note(draft()).await };
+        metrics::limited(Limit::Requests.word(), owner.whose.word());
+        let noted = owner.refused(Limit::Requests).note(now, draft);
+        match noted {
+            Noted::Report(number) => {
+                if self.put_on_record(draft().count(number)).await.is_err() {
+                    owner.refused(Limit::Requests).restore(number, None);
+                }
+            }
+            Noted::Counted(true) => self.uses.unreported().push((owner, Limit::Requests)),
+            Noted::Counted(false) => {}
+        }
     }
 
     async fn charge_request(&self, context: &OperationContext, whose: Whose) -> Result<(), Error> {

@@ -9,7 +9,7 @@ use quick_cache::sync::Cache;
 
 use super::super::Error;
 use super::refusals::Refusals;
-use crate::domain::actor::Actor;
+use crate::domain::actor::{Actor, CertificateFacts};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::TenantId;
 use crate::domain::meter::{Meter, Rate};
@@ -17,6 +17,8 @@ use crate::policy::Limits;
 
 /// Persons whose use is remembered; of more, those who asked least lately are forgotten, and begin anew.
 const MOST_PERSONS: usize = 16_384;
+/// The same of certificates that are not let in.
+const MOST_STRANGERS: usize = 1_024;
 
 /// What is limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +70,8 @@ pub(in crate::service) struct Uses {
     /// One for each listed client that has ever asked.
     clients: RwLock<HashMap<ClientKey, Arc<Use>>>,
     persons: Cache<PersonKey, Arc<Use>>,
+    /// By the certificate's digest: there is nobody who could be known.
+    strangers: Cache<String, Arc<Use>>,
     /// Those who have refusals that no entry tells of yet.
     unreported: Mutex<Vec<(Arc<Use>, Limit)>>,
 }
@@ -83,7 +87,12 @@ pub(super) struct Use {
 
 impl Default for Uses {
     fn default() -> Self {
-        Self { clients: RwLock::default(), persons: Cache::new(MOST_PERSONS), unreported: Mutex::default() }
+        Self {
+            clients: RwLock::default(),
+            persons: Cache::new(MOST_PERSONS),
+            strangers: Cache::new(MOST_STRANGERS),
+            unreported: Mutex::default(),
+        }
     }
 }
 
@@ -130,6 +139,19 @@ impl Uses {
             Ok(()) => Ok(Some(Taken { owner, rate, amount })),
             Err(wait) => Err((owner, wait)),
         }
+    }
+
+    /// Takes a request from the allowance of a certificate that is not let in.
+    pub(super) fn take_from_stranger(
+        &self,
+        certificate: &CertificateFacts,
+        limits: &Limits,
+        now: Timestamp,
+    ) -> Result<(), Arc<Use>> {
+        let new = || Ok::<_, std::convert::Infallible>(Arc::new(Use::of(Whose::Client)));
+        let Ok(owner) = self.strangers.get_or_insert_with(&certificate.sha256, new);
+        let rate = limits.of_client(&[]).requests;
+        if owner.meter(Limit::Requests).take(rate, 1, now).is_ok() { Ok(()) } else { Err(owner) }
     }
 
     pub(super) fn unreported(&self) -> MutexGuard<'_, Vec<(Arc<Use>, Limit)>> {
@@ -199,7 +221,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::domain::actor::{CertificateFacts, ClientKind, Identity, KeyKeeping};
+    use crate::domain::actor::{ClientKind, Identity, KeyKeeping};
     use crate::domain::person::Person;
 
     const FILE: &str = "
@@ -286,6 +308,23 @@ mod tests {
         }
         assert!(uses.persons.len() <= MOST_PERSONS);
         assert_eq!(uses.clients.read().unwrap().len(), 0);
+    }
+
+    #[test]
+    fn a_stranger_has_the_allowance_of_any_client_and_is_remembered_up_to_a_bound() {
+        let (uses, limits) = (Uses::default(), limits());
+        let certificate = |number: usize| {
+            let actor = actor(1, "portal", None);
+            CertificateFacts { sha256: number.to_string(), ..(*actor.certificate).clone() }
+        };
+        for number in [1, 2] {
+            let take = || uses.take_from_stranger(&certificate(number), &limits, NOW).is_ok();
+            assert_eq!((0..10).filter(|_| take()).count(), 4, "{number}");
+        }
+        for number in 0..(MOST_STRANGERS + 500) {
+            let _ = uses.take_from_stranger(&certificate(number), &limits, NOW);
+        }
+        assert!(uses.strangers.len() <= MOST_STRANGERS);
     }
 
     #[test]

@@ -220,6 +220,7 @@ const REPLACE: &str = shared!(
         SELECT r.*, n.headers, n.sealed, n.at, n.entry_id FROM n \
         JOIN record r ON r.tenant_id = $1 AND r.collection = $2 AND r.record_id = n.record_id \
                      AND r.version = n.version - 1 AND NOT r.deleted \
+                     AND r.subject_id IS NOT DISTINCT FROM n.subject_id \
         FOR UPDATE OF r SKIP LOCKED), \
     active_subject AS MATERIALIZED ( \
         SELECT s.subject_id FROM subject s \
