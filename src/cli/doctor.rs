@@ -13,6 +13,7 @@ use super::output::{self, Style};
 use crate::config::{self, Config, DatabaseConfig};
 use crate::domain::clock::{Clock, SharedClock, SystemClock};
 use crate::domain::random::SystemRandom;
+use crate::jobs::sequencer::count_witnesses;
 use crate::keys::{Transit, TransitError};
 use crate::people::{self, Known, People};
 use crate::policy::{PolicySet, run_cases};
@@ -95,6 +96,7 @@ pub(super) async fn doctor(args: DoctorArgs) -> Result<()> {
                 tls(&mut findings, &config, Arc::clone(&policy));
                 people(&mut findings, &config, &policy).await;
             }
+            log(&mut findings, &config);
             databases(&mut findings, &config).await;
             vault(&mut findings, &config).await;
         }
@@ -236,6 +238,32 @@ async fn people(findings: &mut Findings, config: &Config, policy: &PolicySet) {
                 }
             }
         }
+    }
+}
+
+/// What becomes of the log. The directory is made when it is first written.
+fn log(findings: &mut Findings, config: &Config) {
+    match config.audit.export.as_ref().map(|export| std::fs::metadata(&export.directory)) {
+        None => findings.weak(
+            "audit log",
+            &"it is not written as files: nobody but its database has it",
+            "name a directory in [audit.export]",
+        ),
+        Some(Ok(found)) if !found.is_dir() => {
+            findings.bad("audit log", &"audit.export.directory is no directory", "name another");
+        }
+        Some(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => {
+            findings.bad("audit log", &error, "let the service's account use audit.export.directory");
+        }
+        Some(_) => findings.good("audit log", &"written as files"),
+    }
+    let advice = "see infra/strongroom.sample.toml, [audit.witness]";
+    match config.audit.witness.as_ref().map(count_witnesses) {
+        None => {
+            findings.weak("witnesses", &"none: a log that is taken back is not noticed elsewhere", advice);
+        }
+        Some(Ok(count)) => findings.good("witnesses", &format!("{count} in the policy file")),
+        Some(Err(error)) => findings.bad("witnesses", &error, advice),
     }
 }
 

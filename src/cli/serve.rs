@@ -143,7 +143,8 @@ fn spawn_workers(
     let hangup = || signal(SignalKind::hangup());
     let every = Duration::from_secs(config.server.crl_refresh_seconds);
     let sequencer = Sequencer::new(Arc::clone(service), transit.clone(), &config.audit);
-    workers.spawn(sequencer.context("audit.origin is no name for a key")?.keep());
+    workers.spawn(sequencer.context("the log cannot be kept as configured")?.keep());
+    workers.spawn(jobs::drift::watch(Arc::clone(service)));
     workers.spawn(jobs::revocation::keep(transit, CrlFiles::of(&config.server), every));
     workers.spawn(jobs::tls_reload::keep(Arc::clone(tls), Arc::clone(service), LOOK, hangup()?));
     let directory = config.policy.directory.clone();

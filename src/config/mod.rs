@@ -9,7 +9,7 @@ mod witness;
 
 pub use load::{ConfigError, load, load_witness, parse};
 pub use sections::{
-    AuditConfig, AuditExportConfig, CacheConfig, Config, DatabaseConfig, DatabasesConfig, LimitsConfig,
-    PolicyConfig, ServerConfig, VaultAuth, VaultConfig,
+    AuditConfig, AuditExportConfig, AuditWitnessConfig, CacheConfig, Config, DatabaseConfig, DatabasesConfig,
+    LimitsConfig, PolicyConfig, ServerConfig, VaultAuth, VaultConfig,
 };
 pub use witness::{WitnessConfig, WitnessServerConfig};

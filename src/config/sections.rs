@@ -179,6 +179,10 @@ pub struct AuditConfig {
     pub origin: String,
     /// Where the log is written as files.
     pub export: Option<AuditExportConfig>,
+    /// Who cosigns it.
+    pub witness: Option<AuditWitnessConfig>,
+    /// How long entries may wait for a published checkpoint before nothing more is served; 0: as long as it takes.
+    pub unpublished_limit_seconds: u64,
 }
 
 impl Default for AuditConfig {
@@ -190,6 +194,8 @@ impl Default for AuditConfig {
             chains: 2,
             origin: String::from("strongroom.internal/log"),
             export: None,
+            witness: None,
+            unpublished_limit_seconds: 0,
         }
     }
 }
@@ -204,6 +210,21 @@ pub struct AuditExportConfig {
     pub interval_seconds: u64,
 }
 
+/// The log's witnesses.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditWitnessConfig {
+    /// C2SP tlog-policy: the log's keys, its witnesses with their addresses, and the quorum.
+    pub policy_file: PathBuf,
+    /// The client certificate that witnesses know this service by.
+    pub certificate_file: PathBuf,
+    pub private_key_file: PathBuf,
+    /// PEM roots that the witnesses' certificates must chain to.
+    pub roots_file: PathBuf,
+    #[serde(default = "defaults::witness_timeout_ms")]
+    pub timeout_ms: u64,
+}
+
 impl Config {
     pub(super) fn resolve_paths(&mut self, base: &Path) {
         let server = &mut self.server;
@@ -215,6 +236,10 @@ impl Config {
             &mut self.policy.directory,
         ];
         paths.extend(self.audit.export.as_mut().map(|export| &mut export.directory));
+        if let Some(witness) = &mut self.audit.witness {
+            paths.extend([&mut witness.policy_file, &mut witness.certificate_file]);
+            paths.extend([&mut witness.private_key_file, &mut witness.roots_file]);
+        }
         let databases = &mut self.database;
         for database in [
             &mut databases.data,
@@ -322,6 +347,9 @@ mod defaults {
     }
     pub fn export_interval_seconds() -> u64 {
         60
+    }
+    pub fn witness_timeout_ms() -> u64 {
+        2_000
     }
     pub fn vault_timeout_ms() -> u64 {
         3_000

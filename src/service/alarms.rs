@@ -21,11 +21,33 @@ pub enum Alarm {
     LogChanged,
     /// The database has fewer entries than a checkpoint that was published. Nothing is signed any more.
     LogShrunk,
+    /// A witness has not cosigned for some time.
+    WitnessAbsent,
+    /// A witness has forgotten a checkpoint that it cosigned: it was set back, and could be shown another log.
+    WitnessForgot,
+    /// Stored entries are not, or no longer, those that were numbered; the files have these.
+    EntriesChanged,
+    /// Records and the entries of their writes do not fit together: one of them was hidden, rolled back or forged.
+    RecordsChanged,
+    /// What is stored is not read again.
+    LogNotReviewed,
+    /// Roles, triggers, functions or settings of the data database are not what they were at the start.
+    DatabaseChanged,
 }
 
 impl Alarm {
-    pub const ALL: [Self; 4] =
-        [Self::LogNotPublished, Self::LogNotExported, Self::LogChanged, Self::LogShrunk];
+    pub const ALL: [Self; 10] = [
+        Self::LogNotPublished,
+        Self::LogNotExported,
+        Self::LogChanged,
+        Self::LogShrunk,
+        Self::WitnessAbsent,
+        Self::WitnessForgot,
+        Self::EntriesChanged,
+        Self::RecordsChanged,
+        Self::LogNotReviewed,
+        Self::DatabaseChanged,
+    ];
 
     /// Permanent once released.
     pub const fn as_str(self) -> &'static str {
@@ -34,6 +56,12 @@ impl Alarm {
             Self::LogNotExported => "log_not_exported",
             Self::LogChanged => "log_changed",
             Self::LogShrunk => "log_shrunk",
+            Self::WitnessAbsent => "witness_absent",
+            Self::WitnessForgot => "witness_forgot",
+            Self::EntriesChanged => "entries_changed",
+            Self::RecordsChanged => "records_changed",
+            Self::LogNotReviewed => "log_not_reviewed",
+            Self::DatabaseChanged => "database_changed",
         }
     }
 }
@@ -85,6 +113,20 @@ impl Service {
             tracing::warn!(alarm = alarm.as_str(), "alarm.end");
             self.note(EntryDraft::of_service(Act::AlarmEnd, Outcome::success_as(alarm.as_str()))).await;
         }
+    }
+
+    /// Turns it on or off.
+    pub async fn alarm_if(&self, is_so: bool, alarm: Alarm) {
+        if is_so {
+            self.raise(alarm).await;
+        } else {
+            self.clear(alarm).await;
+        }
+    }
+
+    /// Refuses reads and writes, or no longer, because what they leave is not published in time.
+    pub fn hold(&self, is_log_late: bool) {
+        self.gate.hold(is_log_late);
     }
 
     /// Those that are on.

@@ -1,5 +1,6 @@
 //! What must have happened before anything is served: the start is on record, and the databases and Vault's keys were found
-//! as they must be. All are asked for on every operation and cost a load each; none is ever taken back.
+//! as they must be. All are asked for on every operation and cost a load each. Of
+//! these none is ever taken back; a log that is not published in time shuts the gate until it is.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,6 +13,7 @@ pub(super) struct Gate {
     is_on_record: AtomicBool,
     are_databases_checked: AtomicBool,
     are_keys_checked: AtomicBool,
+    is_log_late: AtomicBool,
 }
 
 impl Gate {
@@ -27,10 +29,15 @@ impl Gate {
         self.are_keys_checked.store(true, Ordering::Release);
     }
 
+    /// Shuts it while what is on record is not published in time, if the configuration says when.
+    pub fn hold(&self, is_log_late: bool) {
+        self.is_log_late.store(is_log_late, Ordering::Release);
+    }
+
     /// An error until the start is on record and the databases were checked: one that loses what it acknowledged must
     /// not be written to.
     pub fn pass(&self) -> Result<(), Error> {
-        if !self.is_on_record.load(Ordering::Acquire) {
+        if !self.is_on_record.load(Ordering::Acquire) || self.is_log_late.load(Ordering::Acquire) {
             Err(Error::Unavailable(Part::Audit))
         } else if self.are_databases_checked.load(Ordering::Acquire) {
             Ok(())
@@ -65,5 +72,9 @@ mod tests {
         assert!(gate.pass().is_ok() && gate.pass_to_keys().is_err());
         gate.open_for_keys();
         assert!(gate.pass_to_keys().is_ok());
+        gate.hold(true);
+        assert!(matches!(gate.pass(), Err(Error::Unavailable(Part::Audit))));
+        gate.hold(false);
+        assert!(gate.pass().is_ok());
     }
 }

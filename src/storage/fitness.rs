@@ -118,7 +118,40 @@ const RULES: [Rule; 14] = [
     ),
 ];
 
+/// Who may do what, and what stands in the way of whom, as one digest. No value of anybody is in it, and no password.
+const FINGERPRINT: &str = "/* storage::fitness::fingerprint */
+    SELECT md5(string_agg(line, E'\\n' ORDER BY line)) FROM (
+        SELECT 'trigger ' || tgrelid::regclass || ' ' || tgenabled::text || ' ' || pg_get_triggerdef(oid) AS line
+            FROM pg_trigger WHERE NOT tgisinternal
+        UNION ALL SELECT 'event trigger ' || evtname || ' ' || evtenabled::text || ' ' || evtfoid::regprocedure
+            FROM pg_event_trigger
+        UNION ALL SELECT 'function ' || p.oid::regprocedure || ' ' || p.proowner::regrole || ' ' || md5(p.prosrc)
+            || coalesce(array_to_string(p.proconfig, ','), '')
+            FROM pg_proc p WHERE p.pronamespace::regnamespace::text IN ('public', 'strongroom_guard')
+        UNION ALL SELECT 'relation ' || c.oid::regclass || ' ' || c.relkind::text || ' ' || c.relowner::regrole || ' '
+            || c.relrowsecurity || coalesce(c.relacl::text, '')
+            FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+        UNION ALL SELECT 'column ' || a.attrelid::regclass || ' ' || a.attname || ' ' || a.attacl::text
+            FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+            WHERE c.relnamespace = 'public'::regnamespace AND a.attacl IS NOT NULL
+        UNION ALL SELECT 'rule ' || ev_class::regclass || ' ' || pg_get_ruledef(r.oid)
+            FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class WHERE c.relnamespace = 'public'::regnamespace
+        UNION ALL SELECT 'role ' || rolname || ' ' || rolsuper || rolcreaterole || rolcreatedb || rolreplication
+            || rolbypassrls || coalesce(array_to_string(rolconfig, ','), '')
+            FROM pg_roles WHERE rolname LIKE 'strongroom%'
+        UNION ALL SELECT 'member ' || roleid::regrole || ' ' || member::regrole
+            FROM pg_auth_members WHERE member::regrole::text LIKE 'strongroom%'
+    ) AS lines";
+
 impl Database {
+    /// A digest of roles, grants, triggers, functions and rules: another one means that somebody changed them.
+    pub async fn fingerprint(&self) -> Result<String, StorageError> {
+        let row = self
+            .run("fitness::fingerprint", async |client| Ok(client.query_one(FINGERPRINT, &[]).await?))
+            .await?;
+        Ok(row.try_get(0)?)
+    }
+
     /// What is wrong with this database, the unsafe first; empty if nothing is. `now` is this host's time.
     pub async fn weaknesses(
         &self,

@@ -8,6 +8,7 @@ pub mod key_store;
 mod lanes;
 pub mod migrate;
 pub mod pool;
+mod reconcile;
 pub mod records;
 mod schema;
 pub mod sealed_columns;
@@ -17,6 +18,7 @@ pub use audit::{AuditReader, AuditStore};
 pub use fitness::Weakness;
 pub use key_store::KeyDatabase;
 pub use pool::{Database, StorageError};
+pub use reconcile::{RecordKey, Stretch};
 pub use records::{
     Claim, Claimed, ExpiredUpload, FoundRecord, FoundUpload, FoundVersion, ListedRecord, PendingDestruction,
     RecordStore, SubjectRow, Successor,

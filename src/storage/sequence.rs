@@ -67,6 +67,15 @@ impl SequenceStore {
         self.database.weaknesses("audit_sequencer", now).await
     }
 
+    /// A digest of what guards the data database; see [`Database::fingerprint`].
+    pub async fn fingerprint(&self) -> Result<String, StorageError> {
+        self.database.fingerprint().await
+    }
+
+    pub(super) const fn database(&self) -> &Database {
+        &self.database
+    }
+
     /// Tells the metrics how full the pool is.
     pub fn report(&self) {
         self.database.report("audit_sequencer");

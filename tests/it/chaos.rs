@@ -12,6 +12,7 @@ use std::env;
 use std::time::Instant;
 
 use crate::support::dice::Dice;
+use crate::support::export::Exported;
 use faults::{Fault, World};
 use load::Load;
 
@@ -63,4 +64,7 @@ async fn nothing_acknowledged_is_lost_and_nothing_revealed_is_unrecorded() {
     proof::every_write_is_there(&world.strongroom, &mut told).await;
     proof::every_answer_is_on_record(&world.strongroom, &told).await;
     proof::chains_have_no_gap(&world.rig).await;
+    let exported = Exported::of(&world.strongroom).await;
+    exported.has_everything(&world.strongroom).await;
+    exported.verify();
 }

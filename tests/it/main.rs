@@ -3,6 +3,7 @@
 // `cfg(test)` tells clippy that helpers are tests as well.
 #![cfg(test)]
 
+mod audit_attacks;
 mod audit_entries;
 mod audit_events;
 mod audit_export;
@@ -11,6 +12,7 @@ mod audit_sequence;
 mod audit_store;
 mod audit_tables;
 mod audit_verify;
+mod audit_witness;
 mod bad_input;
 mod bench_parts;
 mod bootstrap_command;

@@ -1,112 +1,37 @@
 //! `strongroom witness` as a process: over mutual TLS, through kills and races. What it signs and refuses, case by case, is in
 //! `src/audit/witness/tests.rs`.
 
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-
 use reqwest::{Method, Response};
 use serde_json::Value;
-use strongroom::audit::checkpoint::{SignatureLine, SignedCheckpoint, Trust, VerifierKey};
+use strongroom::audit::checkpoint::{SignatureLine, SignedCheckpoint, Trust};
 use strongroom::audit::tree::{NodeId, Plan, TreeHash, root_of};
 use strongroom::audit::witness::AddCheckpoint;
 
 use crate::parts::Folder;
 use crate::support::dice::Dice;
 use crate::support::log::{LogKeys, ORIGIN};
+use crate::support::watch::{PORTAL, WitnessProcess};
 use crate::support::{Client, Strongroom};
 
-const PORTAL: &str = "spiffe://strongroom.internal/client/clinic-north/portal";
-
-/// A witness beside a service whose certificates and revocation lists it shares; of the service it needs nothing else.
+/// A witness beside a service.
 struct Watch {
     strongroom: Strongroom,
     folder: Folder,
     keys: LogKeys,
-    child: Child,
-    address: SocketAddr,
+    witness: WitnessProcess,
 }
 
 impl Watch {
     async fn start(name: &str) -> Self {
         let strongroom = Strongroom::start().await;
-        let folder = Folder::new(name);
-        let keys = LogKeys::new(3);
-        let server = &strongroom::config::load(&strongroom.site().await.config_file).unwrap().server;
-        let crls = strongroom.policy_directory.parent().unwrap().join("crl");
-        let identities = strongroom.policy_directory.join("identities.toml");
-        let text = format!(
-            "name = \"audit.test/w1\"\nkey_file = \"key\"\nlogs_file = \"logs\"\nstate_directory = \"state\"\n\
-             [server]\nlisten = \"127.0.0.1:0\"\ncertificate_file = {:?}\nprivate_key_file = {:?}\n\
-             client_roots_file = {:?}\ncrl_directory = {crls:?}\nidentities_file = {identities:?}\n",
-            server.certificate_file, server.private_key_file, server.client_roots_file
-        );
-        std::fs::write(folder.path().join("witness.toml"), text).unwrap();
-        std::fs::write(folder.path().join("logs"), format!("log {}\nquorum none\n", keys.log_key)).unwrap();
-        let config = folder.path().join("witness.toml");
-        let key = command(&config, &["witness", "key"]);
-        assert_eq!(command(&config, &["witness", "key"]), key, "made once");
-        command(&config, &["witness", "begin", ORIGIN]);
-        let (child, address) = launch(&config);
-        Self { strongroom, folder, keys, child, address }
-    }
-
-    fn config(&self) -> PathBuf {
-        self.folder.path().join("witness.toml")
-    }
-
-    /// Its public key, as it prints it.
-    fn verifier(&self) -> VerifierKey {
-        VerifierKey::parse(command(&self.config(), &["witness", "key"]).trim()).unwrap()
+        let (folder, keys) = (Folder::new(name), LogKeys::new(3));
+        let witness = WitnessProcess::start(&strongroom, folder.path(), &keys.log_key, ORIGIN).await;
+        Self { strongroom, folder, keys, witness }
     }
 
     async fn client(&self, uri: &str) -> Client {
-        let (_, files) = self.strongroom.client_with("client", uri).await;
-        Client::new(self.address, self.strongroom.site().await.roots_file(), Some(&files))
+        self.witness.client(&self.strongroom, uri).await
     }
-
-    fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    fn restart(&mut self) {
-        (self.child, self.address) = launch(&self.config());
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn command(config: &std::path::Path, arguments: &[&str]) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
-    let output = command.args(arguments).arg("--config").arg(config).output().unwrap();
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// Starts it and waits until it says where it listens.
-fn launch(config: &std::path::Path) -> (Child, SocketAddr) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_strongroom"))
-        .args(["witness", "serve", "--config"])
-        .arg(config)
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-    let address = lines.by_ref().find_map(|line| {
-        let event: Value = serde_json::from_str(&line).ok()?;
-        event["listen"].as_str()?.parse().ok()
-    });
-    // Read to the end, so that it never waits for somebody to read.
-    std::thread::spawn(move || lines.for_each(drop));
-    (child, address.expect("the witness listens"))
 }
 
 /// A log of which only the hashes matter here.
@@ -167,8 +92,8 @@ async fn a_log_that_grows_is_cosigned_and_nothing_else_is() {
     assert_eq!(answer.status(), 200);
     let lines = SignatureLine::parse_all(&answer.text().await.unwrap()).unwrap();
     let mut signed = keys.sign(200, first.root());
-    assert_eq!(signed.cosign_with_lines(lines, &[watch.verifier()]), Ok(1));
-    let policy = format!("log {}\nwitness w {}\nquorum w", keys.log_key, watch.verifier());
+    assert_eq!(signed.cosign_with_lines(lines, &[watch.witness.verifier()]), Ok(1));
+    let policy = format!("log {}\nwitness w {}\nquorum w", keys.log_key, watch.witness.verifier());
     assert!(Trust::parse(policy.as_bytes()).unwrap().endorse(&signed).unwrap().quorum);
     assert_eq!(client.get(&newest_path()).await.text().await.unwrap(), signed.to_string());
 
@@ -200,7 +125,7 @@ async fn only_listed_certificates_are_heard() {
     let unlisted = watch.client("spiffe://strongroom.internal/client/clinic-north/nobody").await;
     let body = Leaves::default().grown(3, 1).request(0, &watch.keys);
     assert_eq!(code(ask(&unlisted, body).await).await, (403, String::from("not_admitted")));
-    let stranger = Client::new(watch.address, watch.strongroom.site().await.roots_file(), None);
+    let stranger = Client::new(watch.witness.address(), watch.strongroom.site().await.roots_file(), None);
     assert!(stranger.try_get("/livez").await.is_none());
     // Its lists and who is listed are looked at again while it runs.
     let listed = watch.client(PORTAL).await;
@@ -237,7 +162,7 @@ async fn kills_and_races_never_sign_two_trees() {
             for _ in 0..dice.below(400) {
                 tokio::task::yield_now().await;
             }
-            watch.kill();
+            watch.witness.kill();
         }
         for (fork, answer) in forks.iter().zip(asking) {
             if answer.await.unwrap() {
@@ -245,7 +170,7 @@ async fn kills_and_races_never_sign_two_trees() {
             }
         }
         if round % 2 == 1 {
-            watch.restart();
+            watch.witness.restart();
         }
         let client = watch.client(PORTAL).await;
         let newest = client.get(&newest_path()).await.text().await.unwrap();

@@ -44,7 +44,7 @@ pub(in crate::audit) fn hash_from_base64(text: &str) -> Option<TreeHash> {
 }
 
 /// An ASCII decimal without leading zeroes, at most 2^63 - 1, since other implementations count with signed numbers.
-pub(in crate::audit) fn decimal(text: &str) -> Option<u64> {
+pub(crate) fn decimal(text: &str) -> Option<u64> {
     let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     let number = if is_plain { text.parse::<i64>().ok()? } else { return None };
     u64::try_from(number).ok()

@@ -68,6 +68,8 @@ pub struct Endorsement {
 pub struct Trust {
     logs: Vec<VerifierKey>,
     witnesses: Vec<(String, VerifierKey)>,
+    /// Where each witness is, if the file says so.
+    urls: Vec<Option<String>>,
     groups: Vec<Group>,
     quorum: Quorum,
 }
@@ -106,7 +108,7 @@ impl Trust {
 
     /// Keys of one log alone, with no witness.
     pub const fn of_log(keys: Vec<VerifierKey>) -> Self {
-        Self { logs: keys, witnesses: Vec::new(), groups: Vec::new(), quorum: Quorum::None }
+        Self { logs: keys, witnesses: Vec::new(), urls: Vec::new(), groups: Vec::new(), quorum: Quorum::None }
     }
 
     /// The log's keys.
@@ -117,6 +119,11 @@ impl Trust {
     /// The witnesses' names in the policy and their keys.
     pub fn witnesses(&self) -> &[(String, VerifierKey)] {
         &self.witnesses
+    }
+
+    /// Where each of [`Self::witnesses`] is (tlog-policy, Defining a witness: its submission prefix).
+    pub fn witness_urls(&self) -> &[Option<String>] {
+        &self.urls
     }
 
     /// Checks every signature by a known key. One that does not hold makes the whole note worthless (signed-note,
@@ -179,6 +186,7 @@ impl Trust {
 struct Reader {
     logs: Vec<VerifierKey>,
     witnesses: Vec<(String, VerifierKey)>,
+    urls: Vec<Option<String>>,
     groups: Vec<Group>,
     /// Members of some group: each may be in one only (tlog-policy, Defining a witness group).
     taken: Vec<Member>,
@@ -199,7 +207,8 @@ impl Reader {
         match words.as_slice() {
             [] => Ok(()),
             ["log", key] | ["log", key, _] => self.log(key),
-            ["witness", name, key] | ["witness", name, key, _] => self.witness(name, key),
+            ["witness", name, key] => self.witness(name, key, None),
+            ["witness", name, key, url] => self.witness(name, key, Some(url)),
             ["group", name, threshold, members @ ..] if !members.is_empty() => {
                 self.group(name, threshold, members)
             }
@@ -221,7 +230,7 @@ impl Reader {
         Ok(())
     }
 
-    fn witness(&mut self, name: &str, key: &str) -> Result<(), TrustFaultKind> {
+    fn witness(&mut self, name: &str, key: &str, url: Option<&str>) -> Result<(), TrustFaultKind> {
         let key = VerifierKey::parse(key)?;
         if key.kind() != KeyKind::Witness {
             return Err(TrustFaultKind::Kind);
@@ -231,6 +240,7 @@ impl Reader {
         }
         self.must_be_new(name)?;
         self.witnesses.push((name.to_owned(), key));
+        self.urls.push(url.map(str::to_owned));
         Ok(())
     }
 
@@ -282,6 +292,7 @@ impl Reader {
             return Err(TrustFaultKind::NoLog);
         }
         let quorum = self.quorum.ok_or(TrustFaultKind::NoQuorum)?;
-        Ok(Trust { logs: self.logs, witnesses: self.witnesses, groups: self.groups, quorum })
+        let Self { logs, witnesses, urls, groups, .. } = self;
+        Ok(Trust { logs, witnesses, urls, groups, quorum })
     }
 }

@@ -35,6 +35,13 @@ pub enum ExportError {
     Io { what: &'static str, path: String, source: io::Error },
 }
 
+impl ExportError {
+    /// What is there is not what was written; anything else may pass by itself.
+    pub const fn is_damage(&self) -> bool {
+        matches!(self, Self::Different { .. } | Self::Damaged { .. } | Self::Tail(_) | Self::OtherHead)
+    }
+}
+
 /// The directory, locked for this process.
 pub(super) struct Directory {
     root: PathBuf,

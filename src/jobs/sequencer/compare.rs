@@ -1,50 +1,53 @@
-//! What a new lead asks before it signs: is the log in the database the one that was signed and written as files?
+//! What a new lead asks before it signs: is the log in the database the one that was signed, written as files and witnessed?
 
-use super::Fault;
 use super::signer::Signer;
+use super::{Fault, LEAVES};
 use crate::audit::checkpoint::SignedCheckpoint;
 use crate::audit::tiles::Edge;
+use crate::audit::tree::TreeHash;
 use crate::storage::SequenceStore;
 
-/// Leaves of one query.
-const LEAVES: u64 = 16_384;
+/// A log of so many entries is followed from its first one on: 32 bytes each, a second or so.
+const WHOLE: u64 = 1 << 20;
 
-/// What the files hold.
-pub(super) struct Files {
-    /// The tree over everything that the files' checkpoint covers.
-    pub edge: Edge,
-    pub checkpoint: Option<SignedCheckpoint>,
-}
-
-/// Follows the index from where the files end, or from the start where there are none, to the head, past the newest
-/// checkpoint of the database: all of them must lie on the way. Without files that is the whole index, 32 bytes an entry.
+/// Follows the index to the head, past the end of the files and every checkpoint that is known: all of them must lie on the
+/// way. It begins with the first entry, or where the log is large with the end of the files; what lies before that is compared by
+/// its size alone, and by whoever reads again what is stored (`review`).
+///
+/// Gives the tree as it was at `known` entries, or where it began if that is later.
 pub(super) async fn compare(
     store: &SequenceStore,
     signer: &mut Signer,
     head: &Edge,
-    published: Option<&SignedCheckpoint>,
-    files: Option<Files>,
-) -> Result<(), Fault> {
-    for signed in published.into_iter().chain(files.as_ref().and_then(|files| files.checkpoint.as_ref())) {
-        let size = signed.checkpoint().size();
+    marks: &[SignedCheckpoint],
+    files: Option<Edge>,
+    known: u64,
+) -> Result<Edge, Fault> {
+    let mut points: Vec<(u64, TreeHash)> = files.iter().map(|files| (files.size(), files.root())).collect();
+    for signed in marks {
         if signer.believes(signed).await?.is_err() {
             return Err(Fault::Changed { from: 0 });
         }
-        if size > head.size() {
-            return Err(Fault::Shrunk { stored: head.size(), published: size });
-        }
+        points.push((signed.checkpoint().size(), *signed.checkpoint().root()));
     }
-    let start = files.map_or_else(Edge::default, |files| files.edge);
-    let from = start.size();
-    let mut edge = start;
-    if let Some(signed) = published.filter(|signed| signed.checkpoint().size() >= from) {
-        follow(store, &mut edge, signed.checkpoint().size()).await?;
-        if edge.root() != *signed.checkpoint().root() {
+    points.sort_unstable();
+    if let Some((size, _)) = points.last().filter(|(size, _)| *size > head.size()) {
+        return Err(Fault::Shrunk { stored: head.size(), published: *size });
+    }
+    let mut edge = files.filter(|_| head.size() > WHOLE).unwrap_or_default();
+    let from = edge.size();
+    let mut seen = edge.clone();
+    for (size, root) in points.into_iter().filter(|(size, _)| *size >= from) {
+        follow(store, &mut edge, size).await?;
+        if edge.root() != root {
             return Err(Fault::Changed { from });
+        }
+        if size <= known {
+            seen = edge.clone();
         }
     }
     follow(store, &mut edge, head.size()).await?;
-    if edge == *head { Ok(()) } else { Err(Fault::Changed { from }) }
+    if edge == *head { Ok(seen) } else { Err(Fault::Changed { from }) }
 }
 
 /// Appends what the index has, up to this size.

@@ -5,17 +5,24 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::compare::{Files, follow};
+use super::compare::follow;
 use super::{Fault, HEARTBEAT};
-use crate::audit::checkpoint::{SignedCheckpoint, VerifierKey};
+use crate::audit::checkpoint::SignedCheckpoint;
 use crate::audit::export::{ExportError, LogFile, LogWriter};
-use crate::audit::tiles::FULL;
+use crate::audit::tiles::{Edge, FULL};
 use crate::audit::tree::TreeHash;
 use crate::config::AuditExportConfig;
 use crate::storage::SequenceStore;
 
 /// Entries of one query and of one step of the files; whole bundles, so that partial ones are only written at the end.
 const STEP: u64 = 8 * FULL as u64;
+
+/// What the files hold.
+pub(super) struct Files {
+    /// The tree over everything that their checkpoint covers.
+    pub edge: Edge,
+    pub checkpoint: Option<SignedCheckpoint>,
+}
 
 /// Writes one directory while this instance has the lead.
 pub(super) struct Exporter {
@@ -67,7 +74,7 @@ impl Exporter {
         &mut self,
         store: &SequenceStore,
         signed: &SignedCheckpoint,
-        keys: Vec<VerifierKey>,
+        keys: Vec<LogFile>,
     ) -> Result<(), Fault> {
         let mut writer = self.take_writer().await?;
         let size = signed.checkpoint().size();
@@ -89,7 +96,7 @@ impl Exporter {
         let signed = signed.clone();
         let published = blocking(move || {
             for key in &keys {
-                writer.keep_key(&LogFile::of_log_key(key))?;
+                writer.keep_key(key)?;
             }
             writer.publish(&signed)?;
             Ok(writer)

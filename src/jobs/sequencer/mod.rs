@@ -1,30 +1,37 @@
-//! Puts the log in its order, signs how far it has come, and writes it as files: one instance of all does, the others wait
-//! for its lead.
+//! Puts the log in its order, signs how far it has come, has that witnessed, and writes it as files: one instance of all
+//! does, the others wait for its lead.
 //!
-//! Nothing here is on the way of a request. A round numbers what was committed, in one small transaction or a few; signs the
-//! committed head, and nothing else; and hands on what is signed. Killed anywhere, the next round, here or in another
-//! instance, finds what was committed and goes on from there: numbers are given once (`storage::sequence`), a head that
-//! was committed and not signed is signed later, alone or within a larger one, and files are written once
+//! Nothing here is on the way of a request. A round numbers what was committed, in one small transaction or a few; writes as
+//! files what is signed; and signs the committed head, and nothing else. Killed anywhere, the next round, here or in
+//! another instance, finds what was committed and goes on from there: numbers are given once (`storage::sequence`), a head
+//! that was committed and not signed is signed later, alone or within a larger one, and files are written once
 //! (`audit::export`).
 //!
-//! Before a new lead signs anything, what the database, the files and the newest checkpoint say of the log is compared
-//! (`compare`).
+//! Before a new lead signs anything, what the database, the files, the newest checkpoint and the witnesses say of the log is
+//! compared (`compare`); while it leads, what is stored is read again (`review`). Whatever does not fit stops files and
+//! signatures, not reads and writes.
 
 mod compare;
 mod exporter;
+mod outgoing;
+mod review;
 mod signer;
+mod witnesses;
 
-use std::time::Duration;
-
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use self::exporter::Exporter;
+use self::review::Review;
 use self::signer::Signer;
-use crate::audit::checkpoint::{InvalidSignature, KeyName, SignedCheckpoint};
+use self::witnesses::Witnesses;
+use crate::audit::checkpoint::{Distrust, InvalidSignature, KeyName, SignedCheckpoint, Trust, TrustFault};
 use crate::audit::export::ExportError;
-use crate::config::AuditConfig;
+use crate::config::{AuditConfig, AuditWitnessConfig};
+use crate::domain::clock::Timestamp;
 use crate::keys::{Transit, TransitError};
 use crate::service::{Alarm, Service};
 use crate::storage::{Lead, SequenceStore, StorageError};
@@ -32,7 +39,7 @@ use crate::telemetry::metrics;
 
 /// Between two rounds.
 const PAUSE: Duration = Duration::from_millis(500);
-/// After a round that failed. What the stored log lacks is looked for in all of it.
+/// After a round that failed: a new lead compares a long stretch of the log.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(2);
 /// A log that did not grow signs its head all the same.
 const HEARTBEAT: Duration = Duration::from_mins(1);
@@ -41,6 +48,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Entries of one transaction, and transactions of one round.
 const MOST_ENTRIES: usize = 8_192;
 const MOST_TRANSACTIONS: usize = 8;
+/// What only the instance that leads finds out.
+const OF_THE_LEAD: [Alarm; 8] = [
+    Alarm::LogNotExported,
+    Alarm::LogChanged,
+    Alarm::LogShrunk,
+    Alarm::WitnessAbsent,
+    Alarm::WitnessForgot,
+    Alarm::EntriesChanged,
+    Alarm::RecordsChanged,
+    Alarm::LogNotReviewed,
+];
+/// Leaves of one query.
+const LEAVES: u64 = 16_384;
 
 /// Why a round ended early.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +71,10 @@ enum Fault {
     Vault(#[from] TransitError),
     #[error("vault's signature: {0}")]
     Signature(#[from] InvalidSignature),
+    #[error("the signed checkpoint does not fit the witnesses' policy file: {0}")]
+    Policy(Distrust),
+    #[error("fewer witnesses than the quorum have cosigned")]
+    Unwitnessed,
     #[error("the head of the log cannot be a checkpoint")]
     Head,
     #[error(transparent)]
@@ -62,15 +86,40 @@ enum Fault {
 }
 
 impl Fault {
-    /// What it is an alarm of, at once. The others may pass by themselves.
+    /// What it is an alarm of, besides that nothing is published.
     const fn alarm(&self) -> Option<Alarm> {
         match self {
             Self::Changed { .. } => Some(Alarm::LogChanged),
             Self::Shrunk { .. } => Some(Alarm::LogShrunk),
+            Self::Export(fault) if fault.is_damage() => Some(Alarm::LogChanged),
             Self::Export(_) => Some(Alarm::LogNotExported),
             _ => None,
         }
     }
+
+    /// It will not pass by itself.
+    const fn is_doubt(&self) -> bool {
+        matches!(self, Self::Changed { .. } | Self::Shrunk { .. })
+            || matches!(self, Self::Export(fault) if fault.is_damage())
+    }
+
+    /// It says nothing about the database's session.
+    const fn is_elsewhere(&self) -> bool {
+        matches!(self, Self::Vault(_) | Self::Unwitnessed)
+    }
+}
+
+/// Why the log cannot be kept as the configuration says.
+#[derive(Debug, thiserror::Error)]
+pub enum SequencerSetting {
+    #[error("audit.origin is no name for a key")]
+    Origin,
+    #[error("audit.witness.policy_file cannot be read: {0}")]
+    PolicyFile(std::io::ErrorKind),
+    #[error("audit.witness.policy_file: {0}")]
+    Policy(#[from] TrustFault),
+    #[error("audit.witness.policy_file: every witness needs its https address after its key")]
+    Address,
 }
 
 /// One instance's part in it.
@@ -78,20 +127,44 @@ pub struct Sequencer {
     store: SequenceStore,
     service: Arc<Service>,
     signer: Signer,
+    witnesses: Option<Witnesses>,
     exporter: Option<Exporter>,
+    review: Review,
     lead: Option<Lead>,
     /// When the lead last signed, by this instance's steady clock.
     signed_at: Option<Instant>,
     failing_since: Option<Instant>,
+    witness_missed_since: Option<Instant>,
+    unreviewed_since: Option<Instant>,
+    published_at: Option<Timestamp>,
+    /// After so long without a checkpoint nothing is served; none: never.
+    limit: Option<Duration>,
 }
 
 impl Sequencer {
-    /// `None` where the configuration's origin is no name for a key.
-    pub fn new(service: Arc<Service>, transit: Transit, config: &AuditConfig) -> Option<Self> {
-        let store = service.sequence().clone();
-        let signer = Signer::new(transit, KeyName::parse(&config.origin)?);
-        let exporter = config.export.as_ref().map(Exporter::new);
-        Some(Self { store, service, signer, exporter, lead: None, signed_at: None, failing_since: None })
+    /// Reads the witnesses' policy file.
+    pub fn new(
+        service: Arc<Service>,
+        transit: Transit,
+        config: &AuditConfig,
+    ) -> Result<Self, SequencerSetting> {
+        let origin = KeyName::parse(&config.origin).ok_or(SequencerSetting::Origin)?;
+        let limit = Duration::from_secs(config.unpublished_limit_seconds);
+        Ok(Self {
+            store: service.sequence().clone(),
+            service,
+            signer: Signer::new(transit, origin),
+            witnesses: config.witness.as_ref().map(read_witnesses).transpose()?,
+            exporter: config.export.as_ref().map(Exporter::new),
+            review: Review::default(),
+            lead: None,
+            signed_at: None,
+            failing_since: None,
+            witness_missed_since: None,
+            unreviewed_since: None,
+            published_at: None,
+            limit: Some(limit).filter(|limit| !limit.is_zero()),
+        })
     }
 
     /// Works until it is dropped.
@@ -101,38 +174,51 @@ impl Sequencer {
         }
         loop {
             let ended = self.round().await;
-            self.report();
             let pause = if ended.is_ok() { PAUSE } else { PAUSE_AFTER_FAILURE };
+            self.report();
             self.settle(ended).await;
             tokio::time::sleep(pause).await;
         }
     }
 
-    /// One round: what is new gets numbers, the head a signature, and the files what is signed.
+    /// One round: what is new gets numbers, the files what is signed, and the head a signature.
     async fn round(&mut self) -> Result<(), Fault> {
         if self.lead.is_none() && !self.take_the_lead().await? {
             return self.watch_the_leader().await;
         }
         self.number().await?;
-        let Some(lead) = &mut self.lead else { return Ok(()) };
-        let head = &lead.head().edge;
+        if self.review.is_in_doubt() {
+            self.review().await?;
+        }
+        let Some(lead) = &self.lead else { return Ok(()) };
         let published = parse(&lead.head().checkpoint)?;
-        let is_behind = published.as_ref().is_none_or(|signed| signed.checkpoint().size() < head.size());
-        let is_due = is_behind || self.signed_at.is_none_or(|at| at.elapsed() >= HEARTBEAT);
-        let signed = match published.filter(|_| !is_due) {
-            Some(signed) => signed,
-            // Before the service's first entry there is nothing to sign.
-            None if head.size() == 0 => return Ok(()),
-            None => {
-                // The head is committed; whatever becomes of this signature, no other head of its size is ever signed.
-                let signed = self.signer.sign(head.size(), head.root()).await?;
-                lead.publish(signed.to_string(), self.service.clock().now()).await?;
-                self.signed_at = Some(Instant::now());
-                signed
+        if let Some(signed) = &published {
+            // First: where the stored log is not what was signed, nothing more is signed.
+            self.export(signed).await?;
+        }
+        self.publish(published.map_or(0, |signed| signed.checkpoint().size())).await?;
+        self.review().await
+    }
+
+    /// That what is stored cannot be read again holds nothing up but this.
+    async fn review(&mut self) -> Result<(), Fault> {
+        let Some(lead) = &self.lead else { return Ok(()) };
+        match self.review.go_on(&self.store, &lead.head().edge, &self.service).await {
+            Err(Fault::Storage(error)) => {
+                tracing::warn!(error = %error, "log.not_reviewed");
+                let since = *self.unreviewed_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= PATIENCE {
+                    self.service.raise(Alarm::LogNotReviewed).await;
+                }
+                Ok(())
             }
-        };
-        self.service.clear(Alarm::LogNotPublished).await;
-        self.export(&signed).await
+            Err(doubt) => Err(doubt),
+            Ok(()) => {
+                self.unreviewed_since = None;
+                self.service.clear(Alarm::LogNotReviewed).await;
+                Ok(())
+            }
+        }
     }
 
     /// `false`: another instance has it.
@@ -140,11 +226,24 @@ impl Sequencer {
         let Some(lead) = self.store.lead().await? else { return Ok(false) };
         let head = lead.head();
         let published = parse(&head.checkpoint)?;
+        let mut marks: Vec<SignedCheckpoint> = published.iter().cloned().collect();
         let files = match &mut self.exporter {
-            Some(exporter) => Some(exporter.open().await?),
+            Some(exporter) => {
+                let files = exporter.open().await?;
+                marks.extend(files.checkpoint);
+                Some(files.edge)
+            }
             None => None,
         };
-        compare::compare(&self.store, &mut self.signer, &head.edge, published.as_ref(), files).await?;
+        if let Some(witnesses) = &mut self.witnesses {
+            // What the log did not sign is no word of this log, and what a witness does not answer it says later.
+            marks.extend(witnesses.newest(self.signer.origin()).await.into_iter().flatten());
+        }
+        let known = published.as_ref().map_or(0, |signed| signed.checkpoint().size());
+        let seen = compare::compare(&self.store, &mut self.signer, &head.edge, &marks, files, known).await?;
+        if let (Some(witnesses), Some(published)) = (&mut self.witnesses, &published) {
+            witnesses.resume(published, &seen);
+        }
         tracing::info!(epoch = head.epoch, entries = head.edge.size(), "log.leading");
         (self.lead, self.signed_at) = (Some(lead), None);
         Ok(true)
@@ -160,14 +259,44 @@ impl Sequencer {
         Ok(())
     }
 
+    /// Signs the head where it grew beyond `published`, or when it is time; has it witnessed, and keeps it.
+    async fn publish(&mut self, published: u64) -> Result<(), Fault> {
+        let Some(lead) = &mut self.lead else { return Ok(()) };
+        let edge = &lead.head().edge;
+        let is_due = self.signed_at.is_none_or(|at| at.elapsed() >= HEARTBEAT);
+        // Before the service's first entry there is nothing to sign.
+        if edge.size() == 0 || (edge.size() == published && !is_due) {
+            return Ok(());
+        }
+        // The head is committed: whatever becomes of this signature, no other head of its size is ever signed.
+        let mut signed = self.signer.sign(edge.size(), edge.root()).await?;
+        if let Some(witnesses) = &mut self.witnesses {
+            witnesses.policy().endorse(&signed).map_err(Fault::Policy)?;
+            let heard = witnesses.cosign(&self.store, &mut signed, edge).await?;
+            let missed = &mut self.witness_missed_since;
+            let since = heard.is_one_absent.then(|| *missed.get_or_insert_with(Instant::now));
+            self.witness_missed_since = since;
+            let is_missed = since.is_some_and(|since| since.elapsed() >= PATIENCE);
+            self.service.alarm_if(is_missed, Alarm::WitnessAbsent).await;
+            self.service.alarm_if(heard.has_one_forgotten, Alarm::WitnessForgot).await;
+            if !heard.is_quorum {
+                return Err(Fault::Unwitnessed);
+            }
+        }
+        lead.publish(signed.to_string(), self.service.clock().now()).await?;
+        self.signed_at = Some(Instant::now());
+        Ok(())
+    }
+
     async fn export(&mut self, signed: &SignedCheckpoint) -> Result<(), Fault> {
         let Some(exporter) = self.exporter.as_mut().filter(|exporter| exporter.is_due(signed)) else {
             return Ok(());
         };
-        let keys = self.signer.keys();
+        let mut keys = self.signer.key_files();
+        keys.extend(self.witnesses.iter().flat_map(Witnesses::key_files));
         match exporter.write(&self.store, signed, keys).await {
             // Signing goes on without files: they can be written later.
-            Err(Fault::Export(error)) => {
+            Err(Fault::Export(error)) if !error.is_damage() => {
                 tracing::warn!(error = %error, "log.not_exported");
                 self.service.raise(Alarm::LogNotExported).await;
                 Ok(())
@@ -185,48 +314,74 @@ impl Sequencer {
         if let Some(exporter) = &mut self.exporter {
             exporter.close();
         }
-        let head = self.store.head().await?;
-        let age_us = self.service.clock().now().as_micros().saturating_sub(head.published_at.as_micros());
-        let age = Duration::from_micros(u64::try_from(age_us).unwrap_or(0));
-        if head.edge.size() > 0 && age > HEARTBEAT + PATIENCE {
-            self.service.raise(Alarm::LogNotPublished).await;
-        } else {
-            self.service.clear(Alarm::LogNotPublished).await;
+        for alarm in OF_THE_LEAD {
+            self.service.clear(alarm).await;
         }
+        let head = self.store.head().await?;
+        self.published_at = Some(head.published_at);
+        let is_late = self.age() > HEARTBEAT + PATIENCE;
+        self.service.alarm_if(head.edge.size() > 0 && is_late, Alarm::LogNotPublished).await;
         metrics::audit_log(false, head.edge.size(), head.published_at.as_seconds(), 0);
         Ok(())
     }
 
-    fn report(&self) {
+    fn report(&mut self) {
         let Some(lead) = &self.lead else { return };
         let head = lead.head();
+        self.published_at = Some(head.published_at).filter(|_| head.edge.size() > 0);
         let exported = self.exporter.as_ref().map_or(0, Exporter::entries);
         metrics::audit_log(true, head.edge.size(), head.published_at.as_seconds(), exported);
+    }
+
+    /// How long ago the newest checkpoint was published, as far as this instance knows.
+    fn age(&self) -> Duration {
+        let Some(published_at) = self.published_at else { return Duration::ZERO };
+        let age_us = self.service.clock().now().as_micros().saturating_sub(published_at.as_micros());
+        Duration::from_micros(u64::try_from(age_us).unwrap_or(0))
+    }
+
+    /// Whether nothing was published for longer than `limit`; even a log that does not grow is, once a heartbeat.
+    fn is_late(&self, limit: Duration, has_failed: bool) -> bool {
+        (has_failed && self.failing_since.is_some_and(|since| since.elapsed() > limit))
+            || self.age() > HEARTBEAT + PATIENCE + limit
     }
 
     /// Draws the consequences of a round. The lead goes with every fault of the database, since its session may be broken,
     /// and with every doubt about the log, which is then compared anew.
     async fn settle(&mut self, ended: Result<(), Fault>) {
+        self.service.hold(self.limit.is_some_and(|limit| self.is_late(limit, ended.is_err())));
         let Err(fault) = ended else {
             if self.lead.is_some() {
-                self.service.clear(Alarm::LogChanged).await;
-                self.service.clear(Alarm::LogShrunk).await;
+                for alarm in [Alarm::LogNotPublished, Alarm::LogChanged, Alarm::LogShrunk] {
+                    self.service.clear(alarm).await;
+                }
             }
             self.failing_since = None;
             return;
         };
-        if !matches!(fault, Fault::Vault(_)) {
+        if !fault.is_elsewhere() {
             self.lead = None;
         }
         let since = *self.failing_since.get_or_insert_with(Instant::now);
         tracing::warn!(error = %fault, "log.round_failed");
-        match fault.alarm() {
-            Some(alarm) => self.service.raise(alarm).await,
-            None if since.elapsed() < PATIENCE => return,
-            None => {}
+        if fault.is_doubt() || since.elapsed() >= PATIENCE {
+            if let Some(alarm) = fault.alarm() {
+                self.service.raise(alarm).await;
+            }
+            self.service.raise(Alarm::LogNotPublished).await;
         }
-        self.service.raise(Alarm::LogNotPublished).await;
     }
+}
+
+/// How many witnesses the policy file has, if it can be used. Reads it.
+pub fn count_witnesses(config: &AuditWitnessConfig) -> Result<usize, SequencerSetting> {
+    read_witnesses(config).map(|witnesses| witnesses.policy().witnesses().len())
+}
+
+fn read_witnesses(config: &AuditWitnessConfig) -> Result<Witnesses, SequencerSetting> {
+    let read = |path: &Path| std::fs::read(path).map_err(|error| SequencerSetting::PolicyFile(error.kind()));
+    let policy = Trust::parse(&read(&config.policy_file)?)?;
+    Witnesses::new(policy, config).ok_or(SequencerSetting::Address)
 }
 
 /// The newest checkpoint as the database keeps it; none before the first.

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use super::Fault;
 use crate::audit::checkpoint::{
-    Checkpoint, Distrust, KeyKind, KeyName, SignedCheckpoint, Trust, VerifierKey,
+    Checkpoint, Distrust, InvalidSignature, KeyKind, KeyName, SignedCheckpoint, Trust, VerifierKey,
 };
+use crate::audit::export::LogFile;
 use crate::audit::tree::TreeHash;
 use crate::keys::Transit;
 
@@ -29,7 +30,7 @@ impl Signer {
         if !self.keys.contains_key(&made.key_version) {
             self.fetch_keys().await?;
         }
-        let key = self.keys.get(&made.key_version).ok_or(crate::audit::checkpoint::InvalidSignature)?;
+        let key = self.keys.get(&made.key_version).ok_or(InvalidSignature)?;
         Ok(SignedCheckpoint::signed(checkpoint, key, &made.signature)?)
     }
 
@@ -41,9 +42,14 @@ impl Signer {
         Ok(Trust::of_log(self.keys.values().cloned().collect()).endorse(signed).map(drop))
     }
 
-    /// The public keys that were needed so far.
-    pub fn keys(&self) -> Vec<VerifierKey> {
-        self.keys.values().cloned().collect()
+    /// The log's name.
+    pub fn origin(&self) -> &str {
+        self.origin.as_str()
+    }
+
+    /// The public keys that were needed so far, as files.
+    pub fn key_files(&self) -> Vec<LogFile> {
+        self.keys.values().map(LogFile::of_log_key).collect()
     }
 
     async fn fetch_keys(&mut self) -> Result<(), Fault> {

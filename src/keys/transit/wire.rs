@@ -157,10 +157,11 @@ impl Wire {
 
 /// What a request is for, as metrics call it.
 fn operation_of(path: &str) -> &'static str {
-    const OPERATIONS: [(&str, &str); 7] = [
+    const OPERATIONS: [(&str, &str); 8] = [
         ("transit/encrypt/", "encrypt"),
         ("transit/decrypt/", "decrypt"),
         ("transit/keys/", "key_check"),
+        ("transit/sign/", "sign"),
         ("auth/token/renew-self", "renew"),
         ("auth/", "login"),
         ("sys/health", "health"),

@@ -58,6 +58,26 @@ impl Exported {
         serde_json::from_str(&out).unwrap()
     }
 
+    /// The findings of `strongroom audit verify`, which says that it does not hold.
+    pub fn findings(&self) -> Vec<Value> {
+        let (code, out, error) =
+            self.run(&["verify", self.log.to_str().unwrap(), "--keys", "keys", "--json"]);
+        assert_eq!((code, error.as_str()), (3, ""), "{out}");
+        let report: Value = serde_json::from_str(&out).unwrap();
+        report["findings"].as_array().unwrap().clone()
+    }
+
+    /// Whom the auditor believes.
+    pub fn keys_file(&self) -> PathBuf {
+        self.folder.path().join("keys")
+    }
+
+    /// Every checkpoint that was ever published.
+    pub fn checkpoints(&self) -> Vec<Vec<u8>> {
+        let files = std::fs::read_dir(self.log.join("checkpoints")).unwrap();
+        files.map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect()
+    }
+
     /// An entry is proven by a file, and the proof holds.
     pub fn proves(&self, id: &str) {
         let (code, _, error) = self.run(&["prove", id, "--log", self.log.to_str().unwrap()]);

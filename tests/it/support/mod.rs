@@ -15,6 +15,7 @@ mod rig;
 pub mod samples;
 mod service;
 pub mod tokens;
+pub mod watch;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,311 @@
+//! What a superuser of the data database can do to the log, and which layer notices: the service itself, with an alarm, or
+//! whoever verifies the files. None of it is hidden by the guards being switched off and on again.
+//!
+//! Not here: what the guards refuse (`audit_tables`), damage of files (`src/audit/verify/tests.rs`), and attacks that a
+//! witness notices (`audit_witness`).
+
+use serde_json::Value;
+use tokio_postgres::Client as Superuser;
+
+use crate::support::export::Exported;
+use crate::support::samples::small_patient;
+use crate::support::{Client, Strongroom, administrator, eventually};
+
+struct Stand {
+    strongroom: Strongroom,
+    portal: Client,
+    operator: Client,
+    superuser: Superuser,
+    exported: Exported,
+    patient: String,
+}
+
+impl Stand {
+    /// A log with some entries, all of them in the files.
+    async fn start() -> Self {
+        let strongroom = Strongroom::start().await;
+        let portal = strongroom.client("portal").await.with_purpose("TREAT");
+        let operator = strongroom.client("operator").await;
+        let superuser = strongroom.data().await;
+        let patient = portal.create_patient(small_patient()).await;
+        let exported = Exported::of(&strongroom).await;
+        let stand = Self { strongroom, portal, operator, superuser, exported, patient };
+        for _ in 0..5 {
+            stand.read().await;
+        }
+        stand.exported.has_everything(&stand.strongroom).await;
+        stand
+    }
+
+    async fn read(&self) {
+        self.portal.read(&format!("/api/v1/patients/{}", self.patient)).await;
+    }
+
+    /// What somebody does who knows the guards: switches them off, changes something, and leaves them as they were.
+    async fn around_the_guards(&self, sql: &str) {
+        let guards = |verb: &str| {
+            ["audit_entry", "audit_outbox", "audit_index", "audit_head"]
+                .map(|table| format!("ALTER TABLE {table} {verb} TRIGGER USER;"))
+                .concat()
+        };
+        let always = ["audit_entry", "audit_outbox", "audit_index", "audit_head"].map(|table| {
+            format!(
+                "ALTER TABLE {table} ENABLE ALWAYS TRIGGER audit_refuse_statement;
+                 ALTER TABLE {table} ENABLE ALWAYS TRIGGER audit_refuse_row;"
+            )
+        });
+        let sql = format!(
+            "BEGIN; SET LOCAL strongroom.audit_migration = 'yes'; {} {sql}; {} COMMIT;",
+            guards("DISABLE"),
+            always.concat()
+        );
+        self.superuser.batch_execute(&sql).await.unwrap();
+    }
+
+    async fn alarms(&self) -> Vec<String> {
+        let Some(answer) = self.operator.try_get("/readyz").await else { return Vec::new() };
+        let ready: Value = answer.json().await.unwrap();
+        let alarms = ready["alarms"].as_array().unwrap();
+        alarms.iter().map(|on| on["alarm"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// The service notices by itself, says so everywhere, and goes on serving.
+    async fn notices(&self, alarm: &str) {
+        let what = format!("the service notices: {alarm}");
+        eventually(&what, async || self.alarms().await.iter().any(|on| on == alarm)).await;
+        self.strongroom.logs(&what, |line| line.contains("alarm.begin") && line.contains(alarm)).await;
+        let metrics = self.operator.get("/metrics").await.text().await.unwrap();
+        assert!(metrics.contains(&format!("strongroom_alarm{{alarm=\"{alarm}\"}} 1")), "{metrics}");
+        self.read().await;
+    }
+
+    async fn checkpoint(&self) -> String {
+        self.superuser.query_one("SELECT checkpoint FROM audit_head", &[]).await.unwrap().get(0)
+    }
+
+    /// Nothing is signed, although there is something to sign and time for it.
+    async fn signs_nothing(&self) {
+        let before = self.checkpoint().await;
+        self.read().await;
+        let failed = || self.strongroom.log().iter().filter(|line| line.contains("log.round_failed")).count();
+        let rounds = failed();
+        eventually("two more rounds", async || failed() >= rounds + 2).await;
+        assert_eq!(self.checkpoint().await, before);
+    }
+}
+
+#[tokio::test]
+async fn an_entry_that_was_edited_is_noticed_and_the_files_have_the_true_one() {
+    let stand = Stand::start().await;
+    let edit = "UPDATE audit_entry
+        SET entry = convert_to(replace(convert_from(entry, 'UTF8'), 'TREAT', 'HPAYMT'), 'UTF8')
+        WHERE entry_id = (SELECT entry_id FROM audit_entry
+            WHERE convert_from(entry, 'UTF8') LIKE '%TREAT%' LIMIT 1)";
+    stand.around_the_guards(edit).await;
+    stand.notices("entries_changed").await;
+    stand.exported.verify();
+}
+
+#[tokio::test]
+async fn an_entry_that_was_deleted_is_noticed() {
+    let stand = Stand::start().await;
+    stand.around_the_guards("DELETE FROM audit_outbox").await;
+    stand.notices("entries_changed").await;
+    stand.notices("records_changed").await;
+    stand.exported.verify();
+}
+
+#[tokio::test]
+async fn a_table_that_was_truncated_is_noticed() {
+    let stand = Stand::start().await;
+    stand.around_the_guards("TRUNCATE audit_entry").await;
+    stand.notices("entries_changed").await;
+    stand.exported.verify();
+}
+
+#[tokio::test]
+async fn entries_that_changed_places_are_noticed() {
+    let stand = Stand::start().await;
+    let swap = |columns: &str, other: &str| {
+        format!(
+            "CREATE TEMP TABLE moved ON COMMIT DROP AS SELECT * FROM audit_index WHERE idx IN (2, 3);
+             DELETE FROM audit_index WHERE idx IN (2, 3);
+             INSERT INTO audit_index (idx, entry_id, leaf) SELECT {columns} FROM moved a JOIN moved b ON b.idx = {other}"
+        )
+    };
+    stand.around_the_guards(&swap("a.idx, b.entry_id, a.leaf", "5 - a.idx")).await;
+    stand.notices("entries_changed").await;
+    // With their leaves: each entry fits its own, and the tree is another.
+    stand.around_the_guards(&swap("a.idx, a.entry_id, b.leaf", "5 - a.idx")).await;
+    stand.notices("log_changed").await;
+    stand.signs_nothing().await;
+    stand.exported.verify();
+}
+
+#[tokio::test]
+async fn an_entry_that_was_put_into_the_past_is_noticed() {
+    let stand = Stand::start().await;
+    let insert = "INSERT INTO audit_entry (src, seq, entry_id, tenant_id, entry, sha256, xid)
+        SELECT gen_random_uuid(), 1, '019b76da-0000-7000-8000-000000000001', tenant_id, entry, sha256, '3'
+        FROM audit_entry LIMIT 1";
+    stand.superuser.batch_execute(insert).await.unwrap();
+    stand.notices("entries_changed").await;
+    stand.exported.verify();
+}
+
+/// With today's transaction id it gets a number, as an entry of today; what no service writes is found in the files.
+#[tokio::test]
+async fn an_entry_that_no_service_wrote_is_found_in_the_files() {
+    let stand = Stand::start().await;
+    let insert = "INSERT INTO audit_entry (src, seq, entry_id, tenant_id, entry, sha256)
+        SELECT src, seq + 1000, '019b76da-0000-7000-8000-000000000001', tenant_id, entry, sha256
+        FROM audit_entry ORDER BY seq DESC LIMIT 1";
+    stand.superuser.batch_execute(insert).await.unwrap();
+    stand.exported.has_everything(&stand.strongroom).await;
+    let kinds: Vec<Value> = stand.exported.findings().iter().map(|finding| finding["kind"].clone()).collect();
+    assert!(kinds.contains(&"duplicate".into()), "{kinds:?}");
+}
+
+/// Entries that are committed and have no number yet: of reads, the chain of their process has a gap.
+#[tokio::test]
+async fn a_tail_that_was_dropped_before_it_was_numbered_is_found_in_the_files() {
+    let stand = Stand::start().await;
+    let lock = stand.strongroom.data().await;
+    lock.batch_execute("BEGIN; SELECT FROM audit_head FOR UPDATE").await.unwrap();
+    let count = "SELECT count(*) FROM audit_entry";
+    let before: i64 = stand.superuser.query_one(count, &[]).await.unwrap().get(0);
+    stand.read().await;
+    stand
+        .around_the_guards_but_the_head(
+            "DELETE FROM audit_entry e WHERE NOT EXISTS (SELECT FROM audit_index i WHERE i.entry_id = e.entry_id)",
+        )
+        .await;
+    assert_eq!(stand.superuser.query_one(count, &[]).await.unwrap().get::<_, i64>(0), before);
+    lock.batch_execute("COMMIT").await.unwrap();
+    // Chains are used in turn: some reads later each has gone on.
+    for _ in 0..8 {
+        stand.read().await;
+    }
+    stand.exported.has_everything(&stand.strongroom).await;
+    let findings = stand.exported.findings();
+    assert!(findings.iter().all(|finding| finding["kind"] == "chain_gap"), "{findings:?}");
+}
+
+impl Stand {
+    /// While somebody holds the row of the head.
+    async fn around_the_guards_but_the_head(&self, sql: &str) {
+        let sql = format!(
+            "BEGIN; SET LOCAL strongroom.audit_migration = 'yes'; ALTER TABLE audit_entry DISABLE TRIGGER USER; {sql};
+             ALTER TABLE audit_entry ENABLE ALWAYS TRIGGER audit_refuse_statement;
+             ALTER TABLE audit_entry ENABLE ALWAYS TRIGGER audit_refuse_row; COMMIT;"
+        );
+        self.superuser.batch_execute(&sql).await.unwrap();
+    }
+}
+
+/// The log is taken back to an earlier head, with everything that has to do with it, while the service runs.
+#[tokio::test]
+async fn a_tail_that_was_dropped_after_it_was_numbered_is_noticed() {
+    let stand = Stand::start().await;
+    stand.superuser.batch_execute("CREATE TEMP TABLE earlier AS SELECT * FROM audit_head").await.unwrap();
+    let size = stand.exported.size();
+    for _ in 0..5 {
+        stand.read().await;
+    }
+    stand.exported.has_everything(&stand.strongroom).await;
+    assert!(stand.exported.size() > size);
+    stand
+        .around_the_guards(
+            "DELETE FROM audit_entry WHERE entry_id IN (SELECT entry_id FROM audit_index, earlier WHERE idx >= size);
+             DELETE FROM audit_index WHERE idx >= (SELECT size FROM earlier);
+             DELETE FROM audit_head; INSERT INTO audit_head SELECT * FROM earlier",
+        )
+        .await;
+    stand.notices("log_shrunk").await;
+    stand.signs_nothing().await;
+    stand.exported.verify();
+}
+
+#[tokio::test]
+async fn yesterdays_database_is_noticed() {
+    let mut stand = Stand::start().await;
+    let name = stand.strongroom.databases.data.name.clone();
+    let postgres = administrator("postgres").await;
+    stand.strongroom.kill();
+    stand.superuser = administrator("postgres").await;
+    let copy = async |from: &str, to: &str| {
+        let leave =
+            format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{from}'");
+        eventually("the database is free", async || {
+            postgres.batch_execute(&leave).await.unwrap();
+            postgres.batch_execute(&format!("CREATE DATABASE {to} TEMPLATE {from}")).await.is_ok()
+        })
+        .await;
+    };
+    copy(&name, &format!("{name}_yesterday")).await;
+    stand.strongroom.restart().await;
+    for _ in 0..5 {
+        stand.read().await;
+    }
+    stand.exported.has_everything(&stand.strongroom).await;
+    stand.strongroom.kill();
+    postgres.batch_execute(&format!("DROP DATABASE {name} WITH (FORCE)")).await.unwrap();
+    copy(&format!("{name}_yesterday"), &name).await;
+    stand.strongroom.restart().await;
+    stand.superuser = stand.strongroom.data().await;
+    stand.notices("log_shrunk").await;
+    stand.signs_nothing().await;
+    stand.exported.verify();
+}
+
+#[tokio::test]
+async fn files_that_were_changed_are_noticed_by_the_next_lead() {
+    let mut stand = Stand::start().await;
+    stand.strongroom.kill();
+    let width = stand.exported.size();
+    let path = stand.exported.log.join(format!("tile/entries/000.p/{width}"));
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[40] ^= 1;
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, bytes).unwrap();
+    stand.strongroom.restart().await;
+    stand.notices("log_changed").await;
+    stand.signs_nothing().await;
+    assert!(!stand.exported.findings().is_empty());
+}
+
+/// A guard that is switched off in the catalogue itself fires no trigger; the catalogue is looked at.
+#[tokio::test]
+async fn a_trigger_that_was_disabled_in_the_catalogue_is_noticed() {
+    let stand = Stand::start().await;
+    let set = |state: &str| {
+        format!(
+            "SET allow_system_table_mods = on;
+             UPDATE pg_trigger SET tgenabled = '{state}' WHERE tgrelid = 'audit_entry'::regclass AND NOT tgisinternal"
+        )
+    };
+    stand.superuser.batch_execute(&set("D")).await.unwrap();
+    stand.notices("database_changed").await;
+    stand.superuser.batch_execute(&set("A")).await.unwrap();
+    eventually("the alarm ends", async || stand.alarms().await.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_record_that_was_rolled_back_or_hidden_is_noticed() {
+    let stand = Stand::start().await;
+    let path = format!("/api/v1/patients/{}", stand.patient);
+    let (_, etag) = stand.portal.read(&path).await;
+    let change = serde_json::json!({ "fields": { "given_name": "Zuzana" } });
+    assert_eq!(stand.portal.patch(&path, &etag, &change).await.status(), 200);
+    stand.superuser.batch_execute("CREATE TEMP TABLE now AS SELECT * FROM record").await.unwrap();
+    let back = "UPDATE record r SET version = h.version, seal_headers = h.seal_headers, sealed_values = h.sealed_values,
+        updated_at = h.updated_at, audit_entry_id = h.audit_entry_id FROM record_history h WHERE h.record_id = r.record_id";
+    stand.superuser.batch_execute(back).await.unwrap();
+    stand.notices("records_changed").await;
+    let again = "DELETE FROM record; INSERT INTO record SELECT * FROM now";
+    stand.superuser.batch_execute(again).await.unwrap();
+    eventually("the alarm ends", async || stand.alarms().await.is_empty()).await;
+    stand.superuser.batch_execute("DELETE FROM record").await.unwrap();
+    let what = "the service notices the hidden record";
+    eventually(what, async || stand.alarms().await.contains(&String::from("records_changed"))).await;
+}
