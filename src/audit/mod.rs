@@ -18,6 +18,7 @@ pub(crate) mod fixtures;
 mod label;
 mod query;
 mod receipt;
+pub mod render;
 mod scribe;
 pub mod tiles;
 pub mod tree;

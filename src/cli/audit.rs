@@ -2,6 +2,7 @@
 //! files alone.
 
 mod keys;
+mod print;
 mod prove;
 mod verify;
 
@@ -33,6 +34,8 @@ pub(crate) enum AuditCommand {
     /// Verify an exported log with its files and public keys alone
     #[command(after_help = verify::EXIT_CODES)]
     Verify(verify::VerifyArgs),
+    /// Print an exported log as a table, JSON lines, FHIR or OCSF, each entry with its number in the log
+    Print(print::PrintArgs),
     /// Write the proof that one entry is in an exported log (C2SP tlog-proof), and the entry
     Prove(prove::ProveArgs),
     /// Check such a proof against the entry and public keys
@@ -66,6 +69,7 @@ pub(super) async fn run(command: AuditCommand) -> Result<()> {
         AuditCommand::Tail(args) => tail(args).await,
         AuditCommand::Keys(args) => keys::print(&args).await,
         AuditCommand::Verify(args) => verify::verify(&args),
+        AuditCommand::Print(args) => print::print(args),
         AuditCommand::Prove(args) => prove::prove_entry(&args),
         AuditCommand::Check(args) => prove::check(&args),
     }

@@ -29,6 +29,16 @@ async fn what_the_service_writes_holds_and_has_every_entry() {
     let id = |entry: &Value| entry["id"].as_str().unwrap().to_owned();
     let read = entries.iter().find(|entry| entry["req"]["id"] == requests[200]).map(id).unwrap();
     exported.proves(&read);
+    // In every form each entry is a line, with the number that proves it.
+    for format in ["csv", "jsonl", "fhir", "ocsf"] {
+        let lines = exported.prints(&["--format", format]);
+        assert_eq!(lines.len(), entries.len() + usize::from(format == "csv"), "{format}");
+    }
+    let found = exported.prints(&["--act", "record.read", "--subject", &patient, "--status", "success"]);
+    assert_eq!(found.len(), requests.len());
+    let found: Value = serde_json::from_str(&found[200]).unwrap();
+    exported.proves(&found["index"].to_string());
+    assert!(exported.prints(&["--from", "2100-01-01T00:00:00.000000Z"]).is_empty());
     // Read around the service, the log is what was numbered.
     let head =
         strongroom.data().await.query_one("SELECT size, checkpoint FROM audit_head", &[]).await.unwrap();

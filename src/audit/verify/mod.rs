@@ -20,6 +20,7 @@ mod form;
 mod heads;
 mod pattern;
 mod prove;
+mod scan;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,7 @@ pub use files::ReadFault;
 pub use finding::{Change, Finding};
 pub use form::{EntryReader, FormFault};
 pub use prove::{EntryName, ProveFault, ProvenEntry, prove};
+pub use scan::Scan;
 
 /// Why a log could not be verified. Nothing is known of it then.
 #[derive(Debug, thiserror::Error)]

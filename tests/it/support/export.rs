@@ -78,13 +78,24 @@ impl Exported {
         files.map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect()
     }
 
-    /// An entry is proven by a file, and the proof holds.
-    pub fn proves(&self, id: &str) {
-        let (code, _, error) = self.run(&["prove", id, "--log", self.log.to_str().unwrap()]);
+    /// An entry, by its id or its number, is proven by a file, and the proof holds.
+    pub fn proves(&self, entry: &str) {
+        let directory = format!("proof-of-{entry}");
+        std::fs::create_dir(self.folder.path().join(&directory)).unwrap();
+        let (log, json) = (self.log.to_str().unwrap(), "--json");
+        let (code, out, error) = self.run(&["prove", entry, "--log", log, "--directory", &directory, json]);
         assert_eq!((code, error.as_str()), (0, ""));
-        let (proof, entry) = (format!("{id}.tlog-proof"), format!("{id}.json"));
-        let (code, out, _) = self.run(&["check", &proof, "--entry", &entry, "--keys", "keys"]);
+        let made: Value = serde_json::from_str(&out).unwrap();
+        let (proof, entry) = (made["proof"].as_str().unwrap(), made["entry"].as_str().unwrap());
+        let (code, out, _) = self.run(&["check", proof, "--entry", entry, "--keys", "keys"]);
         assert_eq!(code, 0, "{out}");
+    }
+
+    /// The lines of `strongroom audit print`.
+    pub fn prints(&self, arguments: &[&str]) -> Vec<String> {
+        let (code, out, error) = self.run(&[&["print", self.log.to_str().unwrap()][..], arguments].concat());
+        assert_eq!((code, error.as_str()), (0, ""));
+        out.lines().map(str::to_owned).collect()
     }
 
     fn run(&self, arguments: &[&str]) -> (i32, String, String) {

@@ -1,0 +1,124 @@
+//! Every example of `audit/examples` in every form, and what each form must have.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::Format;
+
+fn examples() -> Vec<(String, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("audit/examples");
+    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let name = |path: &Path| path.file_stem().unwrap().to_str().unwrap().to_owned();
+    files.map(|path| (name(&path), std::fs::read(&path).unwrap().trim_ascii_end().to_vec())).collect()
+}
+
+fn rendered(format: Format, name: &str) -> Value {
+    let entry = examples().into_iter().find(|(other, _)| other == name).unwrap().1;
+    serde_json::from_str(&format.line("log.test/a", 41, &entry).unwrap()).unwrap()
+}
+
+#[test]
+fn every_entry_is_one_line_with_its_number_in_every_form() {
+    let examples = examples();
+    assert!(examples.len() >= 10);
+    for format in Format::ALL {
+        assert_eq!(Format::parse(format.as_str()), Some(format));
+        for (name, entry) in &examples {
+            let line = format.line("log.test/a", 41, entry).unwrap();
+            assert!(
+                !line.contains('\n') && line.contains("41") && line.contains("log.test/a"),
+                "{name}: {line}"
+            );
+        }
+        assert_eq!(format.line("log.test/a", 0, b"no json"), None);
+        assert_eq!(format.line("log.test/a", 0, b"[]"), None);
+    }
+}
+
+#[test]
+fn the_table_has_as_many_cells_as_names_and_no_formulas() {
+    let heading = Format::Csv.heading().unwrap();
+    let columns = heading.split(',').count();
+    for (name, entry) in examples() {
+        let row = Format::Csv.line("log.test/a", 7, &entry).unwrap();
+        assert_eq!(row.split(',').count(), columns, "{name}: {row}");
+    }
+    let evil = br#"{"act":"=1+1","id":"a,\"b\"","who":{"uid":"-2"}}"#;
+    let row = Format::Csv.line("log.test/a", 7, evil).unwrap();
+    assert!(
+        row.starts_with("log.test/a,7,\"a,\"\"b\"\"\",,\"'=1+1\",") && row.contains(",\"'-2\","),
+        "{row}"
+    );
+}
+
+#[test]
+fn json_lines_hold_the_entry_itself() {
+    for (name, entry) in examples() {
+        let line: Value = serde_json::from_str(&Format::Jsonl.line("l", 3, &entry).unwrap()).unwrap();
+        assert_eq!(line["entry"], serde_json::from_slice::<Value>(&entry).unwrap(), "{name}");
+        assert_eq!(line["index"], 3);
+    }
+}
+
+/// FHIR R4: what is mandatory, and BALP's slices.
+#[test]
+fn audit_events_have_what_fhir_demands_and_the_slices_of_balp() {
+    for (name, entry) in examples() {
+        let event: Value =
+            serde_json::from_str(&Format::Fhir.line("log.test/a", 41, &entry).unwrap()).unwrap();
+        assert_eq!(event["resourceType"], "AuditEvent");
+        for mandatory in
+            ["/type/code", "/recorded", "/source/observer/identifier/value", "/agent/0/who/identifier/value"]
+        {
+            assert!(
+                event.pointer(mandatory).and_then(Value::as_str).is_some_and(|text| !text.is_empty()),
+                "{name} {mandatory}"
+            );
+        }
+        let agents = event["agent"].as_array().unwrap();
+        let requestors = agents.iter().filter(|agent| agent["requestor"] == true).count();
+        assert_eq!(requestors, 1, "{name}");
+        let codes: Vec<&Value> = agents.iter().map(|agent| &agent["type"]["coding"][0]["code"]).collect();
+        assert!(codes[0] == "110153" && codes[1] == "110152", "{name}: source and destination");
+        let text = event.to_string();
+        assert!(
+            !text.contains(":\"\"") && !text.contains(":[]") && !text.contains(":null"),
+            "{name}: {text}"
+        );
+    }
+    let read = rendered(Format::Fhir, "record.read.person");
+    assert_eq!(
+        read["meta"]["profile"][0],
+        "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit.PatientRead"
+    );
+    assert_eq!(
+        (&read["action"], &read["outcome"], &read["subtype"][0]["code"]),
+        (&"R".into(), &"0".into(), &"read".into())
+    );
+    assert_eq!(read["agent"][2]["type"]["coding"][0]["code"], "IRCP");
+    let patient = &read["entity"][0];
+    assert!(patient["what"]["reference"].as_str().unwrap().starts_with("Patient/"));
+    assert_eq!((&patient["type"]["code"], &patient["role"]["code"]), (&"1".into(), &"1".into()));
+    assert_eq!(read["entity"][2]["type"]["code"], "XrequestId");
+    assert_eq!(rendered(Format::Fhir, "record.read.refused")["outcome"], "4");
+}
+
+#[test]
+fn ocsf_events_have_what_the_class_demands() {
+    for (name, entry) in examples() {
+        let event: Value =
+            serde_json::from_str(&Format::Ocsf.line("log.test/a", 41, &entry).unwrap()).unwrap();
+        for mandatory in ["activity_id", "category_uid", "class_uid", "severity_id", "time", "type_uid"] {
+            assert!(event[mandatory].is_u64() || event[mandatory].is_i64(), "{name} {mandatory}");
+        }
+        for mandatory in ["actor", "api", "metadata", "src_endpoint"] {
+            assert!(event[mandatory].is_object(), "{name} {mandatory}");
+        }
+        assert_eq!(event["type_uid"], 600_300 + event["activity_id"].as_u64().unwrap());
+        assert_eq!(event["metadata"]["sequence"], 41);
+        let entry: Value = serde_json::from_slice(&entry).unwrap();
+        assert_eq!(event["metadata"]["uid"], entry["id"]);
+        assert_eq!(event["time"], 1_767_225_600_123_i64, "{name}");
+    }
+}
