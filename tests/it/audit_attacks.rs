@@ -43,21 +43,20 @@ impl Stand {
 
     /// What somebody does who knows the guards: switches them off, changes something, and leaves them as they were.
     async fn around_the_guards(&self, sql: &str) {
-        let guards = |verb: &str| {
-            ["audit_entry", "audit_outbox", "audit_index", "audit_head"]
-                .map(|table| format!("ALTER TABLE {table} {verb} TRIGGER USER;"))
-                .concat()
+        self.around_the_guards_of(&["audit_entry", "audit_outbox", "audit_index", "audit_head"], sql).await;
+    }
+
+    async fn around_the_guards_of(&self, tables: &[&str], sql: &str) {
+        let each = |what: &str| {
+            let changes: Vec<String> =
+                tables.iter().map(|table| format!("ALTER TABLE {table} {what};")).collect();
+            changes.concat()
         };
-        let always = ["audit_entry", "audit_outbox", "audit_index", "audit_head"].map(|table| {
-            format!(
-                "ALTER TABLE {table} ENABLE ALWAYS TRIGGER audit_refuse_statement;
-                 ALTER TABLE {table} ENABLE ALWAYS TRIGGER audit_refuse_row;"
-            )
-        });
         let sql = format!(
-            "BEGIN; SET LOCAL strongroom.audit_migration = 'yes'; {} {sql}; {} COMMIT;",
-            guards("DISABLE"),
-            always.concat()
+            "BEGIN; SET LOCAL strongroom.audit_migration = 'yes'; {} {sql}; {} {} COMMIT;",
+            each("DISABLE TRIGGER USER"),
+            each("ENABLE ALWAYS TRIGGER audit_refuse_statement"),
+            each("ENABLE ALWAYS TRIGGER audit_refuse_row")
         );
         self.superuser.batch_execute(&sql).await.unwrap();
     }
@@ -175,11 +174,9 @@ async fn a_tail_that_was_dropped_before_it_was_numbered_is_found_in_the_files() 
     let count = "SELECT count(*) FROM audit_entry";
     let before: i64 = stand.superuser.query_one(count, &[]).await.unwrap().get(0);
     stand.read().await;
-    stand
-        .around_the_guards_but_the_head(
-            "DELETE FROM audit_entry e WHERE NOT EXISTS (SELECT FROM audit_index i WHERE i.entry_id = e.entry_id)",
-        )
-        .await;
+    // The row of the head is somebody else's meanwhile.
+    let drop_tail = "DELETE FROM audit_entry e WHERE NOT EXISTS (SELECT FROM audit_index i WHERE i.entry_id = e.entry_id)";
+    stand.around_the_guards_of(&["audit_entry"], drop_tail).await;
     assert_eq!(stand.superuser.query_one(count, &[]).await.unwrap().get::<_, i64>(0), before);
     lock.batch_execute("COMMIT").await.unwrap();
     // Chains are used in turn: some reads later each has gone on.
@@ -189,18 +186,6 @@ async fn a_tail_that_was_dropped_before_it_was_numbered_is_found_in_the_files() 
     stand.exported.has_everything(&stand.strongroom).await;
     let findings = stand.exported.findings();
     assert!(findings.iter().all(|finding| finding["kind"] == "chain_gap"), "{findings:?}");
-}
-
-impl Stand {
-    /// While somebody holds the row of the head.
-    async fn around_the_guards_but_the_head(&self, sql: &str) {
-        let sql = format!(
-            "BEGIN; SET LOCAL strongroom.audit_migration = 'yes'; ALTER TABLE audit_entry DISABLE TRIGGER USER; {sql};
-             ALTER TABLE audit_entry ENABLE ALWAYS TRIGGER audit_refuse_statement;
-             ALTER TABLE audit_entry ENABLE ALWAYS TRIGGER audit_refuse_row; COMMIT;"
-        );
-        self.superuser.batch_execute(&sql).await.unwrap();
-    }
 }
 
 /// The log is taken back to an earlier head, with everything that has to do with it, while the service runs.

@@ -162,9 +162,7 @@ async fn a_fork_that_was_signed_with_the_stolen_key_is_noticed() {
     let stand = Stand::start("fork", &[]).await;
     let exported = stand.exported().await;
     exported.has_everything(&stand.strongroom).await;
-    let (client, _) = stand.strongroom.client_with("client", PORTAL).await;
     let witness = stand.witness.client(&stand.strongroom, PORTAL).await;
-    drop(client);
     let newest = SignedCheckpoint::parse(&std::fs::read(exported.log.join("checkpoint")).unwrap()).unwrap();
     let size = newest.checkpoint().size();
     // A tree of one entry more, and the proof that it continues: its sibling at every height is the old tree's.

@@ -16,6 +16,8 @@ use crate::storage::SequenceStore;
 
 /// Entries of one query and of one step of the files; whole bundles, so that partial ones are only written at the end.
 const STEP: u64 = 8 * FULL as u64;
+/// Entries of one call: a long log is written in many, and others have their turn between them.
+const MOST: u64 = 16 * STEP;
 
 /// What the files hold.
 pub(super) struct Files {
@@ -31,6 +33,8 @@ pub(super) struct Exporter {
     /// Held open, and with it the directory locked, while this instance has the lead and writing works.
     writer: Option<LogWriter>,
     written_at: Option<Instant>,
+    /// Up to here a signed checkpoint was found to vouch for the leaves.
+    vouched: u64,
 }
 
 impl Exporter {
@@ -40,6 +44,7 @@ impl Exporter {
             every: Duration::from_secs(config.interval_seconds),
             writer: None,
             written_at: None,
+            vouched: 0,
         }
     }
 
@@ -68,8 +73,8 @@ impl Exporter {
         if signed.checkpoint().size() > self.entries() { waited(self.every) } else { waited(HEARTBEAT) }
     }
 
-    /// Writes every entry that a checkpoint covers, and then the checkpoint. Nothing is written of what the checkpoint does not
-    /// vouch for: a file of a log is never put right afterwards.
+    /// Writes the entries that a checkpoint covers, and then the checkpoint; where there are too many, it is called again.
+    /// Nothing is written of what a checkpoint does not vouch for: a file of a log is never put right afterwards.
     pub async fn write(
         &mut self,
         store: &SequenceStore,
@@ -78,20 +83,28 @@ impl Exporter {
     ) -> Result<(), Fault> {
         let mut writer = self.take_writer().await?;
         let size = signed.checkpoint().size();
-        let mut edge = writer.tail().edge().clone();
-        follow(store, &mut edge, size).await?;
-        if edge.root() != *signed.checkpoint().root() {
-            return Err(Fault::Changed { from: writer.tail().size() });
+        if writer.tail().size() >= self.vouched {
+            let mut edge = writer.tail().edge().clone();
+            follow(store, &mut edge, size).await?;
+            if edge.root() != *signed.checkpoint().root() {
+                return Err(Fault::Changed { from: writer.tail().size() });
+            }
+            self.vouched = size;
         }
-        while writer.tail().size() < size {
+        let end = self.vouched.min(writer.tail().size().saturating_add(MOST));
+        while writer.tail().size() < end {
             let from = writer.tail().size();
-            let most = (STEP - from % u64::from(FULL)).min(size - from);
+            let most = (STEP - from % u64::from(FULL)).min(end - from);
             let entries = as_numbered(from, most, store.entries(from, most).await?)?;
             writer = blocking(move || {
                 writer.append(entries.iter().map(Vec::as_slice))?;
                 Ok(writer)
             })
             .await?;
+        }
+        if end < size {
+            self.writer = Some(writer);
+            return Ok(());
         }
         let signed = signed.clone();
         let published = blocking(move || {

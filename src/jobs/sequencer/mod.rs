@@ -34,7 +34,7 @@ use crate::config::{AuditConfig, AuditWitnessConfig};
 use crate::domain::clock::Timestamp;
 use crate::keys::{Transit, TransitError};
 use crate::service::{Alarm, Service};
-use crate::storage::{Lead, SequenceStore, StorageError};
+use crate::storage::{Lead, SequenceStore, StorageError, StoredHead};
 use crate::telemetry::metrics;
 
 /// Between two rounds.
@@ -318,9 +318,8 @@ impl Sequencer {
             self.service.clear(alarm).await;
         }
         let head = self.store.head().await?;
-        self.published_at = Some(head.published_at);
-        let is_late = self.age() > HEARTBEAT + PATIENCE;
-        self.service.alarm_if(head.edge.size() > 0 && is_late, Alarm::LogNotPublished).await;
+        self.published_at = published_at(&head);
+        self.service.alarm_if(self.age() > HEARTBEAT + PATIENCE, Alarm::LogNotPublished).await;
         metrics::audit_log(false, head.edge.size(), head.published_at.as_seconds(), 0);
         Ok(())
     }
@@ -328,7 +327,7 @@ impl Sequencer {
     fn report(&mut self) {
         let Some(lead) = &self.lead else { return };
         let head = lead.head();
-        self.published_at = Some(head.published_at).filter(|_| head.edge.size() > 0);
+        self.published_at = published_at(head);
         let exported = self.exporter.as_ref().map_or(0, Exporter::entries);
         metrics::audit_log(true, head.edge.size(), head.published_at.as_seconds(), exported);
     }
@@ -382,6 +381,11 @@ fn read_witnesses(config: &AuditWitnessConfig) -> Result<Witnesses, SequencerSet
     let read = |path: &Path| std::fs::read(path).map_err(|error| SequencerSetting::PolicyFile(error.kind()));
     let policy = Trust::parse(&read(&config.policy_file)?)?;
     Witnesses::new(policy, config).ok_or(SequencerSetting::Address)
+}
+
+/// When the newest checkpoint was published, if one ever was.
+fn published_at(head: &StoredHead) -> Option<Timestamp> {
+    (!head.checkpoint.is_empty()).then_some(head.published_at)
 }
 
 /// The newest checkpoint as the database keeps it; none before the first.
