@@ -60,6 +60,11 @@ BEGIN
     IF NEW.size < OLD.size OR NEW.epoch < OLD.epoch THEN
         RAISE EXCEPTION 'the head of the audit log does not go back' USING ERRCODE = 'insufficient_privilege';
     END IF;
+    -- Nor ahead of what can have been seen: entries below would never get a number.
+    IF (NEW.scan_from > OLD.scan_from AND NEW.scan_from > pg_snapshot_xmax(pg_current_snapshot()))
+       OR (NEW.seen::text <> OLD.seen::text AND pg_snapshot_xmax(NEW.seen) > pg_snapshot_xmax(pg_current_snapshot())) THEN
+        RAISE EXCEPTION 'the audit log has not come as far' USING ERRCODE = 'insufficient_privilege';
+    END IF;
     RETURN NEW;
 END
 $$;

@@ -8,7 +8,6 @@ use std::time::Duration;
 use super::Service;
 use crate::audit::{Act, CommitError, EntryDraft, Outcome};
 use crate::crypto::digest::parse_hex;
-use crate::domain::actor::CertificateFacts;
 use crate::domain::id::TenantId;
 use crate::keys::TransitError;
 use crate::policy::Authoriser;

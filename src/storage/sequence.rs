@@ -179,6 +179,12 @@ impl Lead {
         Ok(taken)
     }
 
+    /// Keeps the session while nothing is to be stored.
+    pub async fn touch(&mut self) -> Result<(), StorageError> {
+        let sql = "/* storage::sequence::touch */ SELECT 1";
+        self.session.run("sequence::touch", async |client| Ok(client.batch_execute(sql).await?)).await
+    }
+
     /// Keeps a signed checkpoint as the newest.
     pub async fn publish(&mut self, checkpoint: String, now: Timestamp) -> Result<(), StorageError> {
         let (note, at, epoch) = (checkpoint.clone(), instant(now)?, self.head.epoch);
@@ -217,15 +223,19 @@ const SNAPSHOT: &str = "/* storage::sequence::take */
     FROM pg_current_snapshot() AS s";
 
 /// What was visible in `seen` has a number, and so has what has a lower id than `scan_from`; the index has the last word.
+/// Each table gives its first ones by its own index and is not read further, however much waits.
 const NEW: &str = "/* storage::sequence::take */
     SELECT e.entry_id, e.entry, e.xid::text FROM (
-        SELECT xid, seq, entry_id, entry FROM audit_entry
-        WHERE xid >= $1::text::xid8 AND NOT pg_visible_in_snapshot(xid, $2::text::pg_snapshot)
+        (SELECT xid, seq, entry_id, entry FROM audit_entry
+         WHERE xid >= $1::text::xid8 AND NOT pg_visible_in_snapshot(xid, $2::text::pg_snapshot)
+           AND NOT EXISTS (SELECT FROM audit_index i WHERE i.entry_id = audit_entry.entry_id)
+         ORDER BY xid, seq, entry_id LIMIT $3)
         UNION ALL
-        SELECT xid, 0, entry_id, entry FROM audit_outbox
-        WHERE xid >= $1::text::xid8 AND NOT pg_visible_in_snapshot(xid, $2::text::pg_snapshot)
+        (SELECT xid, 0, entry_id, entry FROM audit_outbox
+         WHERE xid >= $1::text::xid8 AND NOT pg_visible_in_snapshot(xid, $2::text::pg_snapshot)
+           AND NOT EXISTS (SELECT FROM audit_index i WHERE i.entry_id = audit_outbox.entry_id)
+         ORDER BY xid, entry_id LIMIT $3)
     ) AS e
-    WHERE NOT EXISTS (SELECT FROM audit_index i WHERE i.entry_id = e.entry_id)
     ORDER BY e.xid, e.seq, e.entry_id LIMIT $3";
 
 const NUMBER: &str = "/* storage::sequence::take */

@@ -21,6 +21,8 @@ const DIRECTORY_MODE: u32 = 0o750;
 pub enum ExportError {
     #[error("another process writes this log")]
     Locked,
+    #[error("the directory does not answer")]
+    Hangs,
     #[error("{path} is there with other bytes; nothing of a log is ever changed, so find out who did")]
     Different { path: String },
     #[error("{path} is missing or not what it should be")]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::compare::follow;
@@ -16,6 +17,8 @@ use crate::storage::SequenceStore;
 
 /// Entries of one query and of one step of the files; whole bundles, so that partial ones are only written at the end.
 const STEP: u64 = 8 * FULL as u64;
+/// A directory that takes longer for one step hangs. Signing goes on without it.
+const LONGEST_STEP: Duration = Duration::from_secs(30);
 /// Entries of one call: a long log is written in many, and others have their turn between them.
 const MOST: u64 = 16 * STEP;
 
@@ -35,6 +38,30 @@ pub(super) struct Exporter {
     written_at: Option<Instant>,
     /// Up to here a signed checkpoint was found to vouch for the leaves.
     vouched: u64,
+    hand: Hand,
+}
+
+/// Files are written where that may block, one step at a time: behind one that hangs none is begun.
+#[derive(Default)]
+struct Hand(Option<AbortHandle>);
+
+impl Hand {
+    async fn work(
+        &mut self,
+        step: impl FnOnce() -> Result<LogWriter, ExportError> + Send + 'static,
+    ) -> Result<LogWriter, Fault> {
+        if self.0.as_ref().is_some_and(|last| !last.is_finished()) {
+            return Err(Fault::Export(ExportError::Hangs));
+        }
+        let step = tokio::task::spawn_blocking(step);
+        self.0 = Some(step.abort_handle());
+        match tokio::time::timeout(LONGEST_STEP, step).await {
+            Ok(Ok(done)) => Ok(done?),
+            // The runtime is ending, or it panicked; the next attempt opens the directory anew.
+            Ok(Err(_)) => Err(Fault::Export(ExportError::Locked)),
+            Err(_) => Err(Fault::Export(ExportError::Hangs)),
+        }
+    }
 }
 
 impl Exporter {
@@ -45,6 +72,7 @@ impl Exporter {
             writer: None,
             written_at: None,
             vouched: 0,
+            hand: Hand::default(),
         }
     }
 
@@ -96,25 +124,25 @@ impl Exporter {
             let from = writer.tail().size();
             let most = (STEP - from % u64::from(FULL)).min(end - from);
             let entries = as_numbered(from, most, store.entries(from, most).await?)?;
-            writer = blocking(move || {
+            let append = move || {
                 writer.append(entries.iter().map(Vec::as_slice))?;
                 Ok(writer)
-            })
-            .await?;
+            };
+            writer = self.hand.work(append).await?;
         }
         if end < size {
             self.writer = Some(writer);
             return Ok(());
         }
         let signed = signed.clone();
-        let published = blocking(move || {
+        let publish = move || {
             for key in &keys {
                 writer.keep_key(key)?;
             }
             writer.publish(&signed)?;
             Ok(writer)
-        });
-        self.writer = Some(published.await?);
+        };
+        self.writer = Some(self.hand.work(publish).await?);
         self.written_at = Some(Instant::now());
         Ok(())
     }
@@ -124,7 +152,7 @@ impl Exporter {
             return Ok(writer);
         }
         let directory = self.directory.clone();
-        blocking(move || LogWriter::open(&directory)).await
+        self.hand.work(move || LogWriter::open(&directory)).await
     }
 }
 
@@ -143,15 +171,4 @@ fn as_numbered(
     }
     let count = u64::try_from(entries.len()).unwrap_or(0);
     if count == most { Ok(entries) } else { Err(Fault::Changed { from: from.saturating_add(count) }) }
-}
-
-/// Files are written where that may block.
-async fn blocking(
-    work: impl FnOnce() -> Result<LogWriter, ExportError> + Send + 'static,
-) -> Result<LogWriter, Fault> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => Ok(done?),
-        // The runtime is ending, or it panicked; the next attempt opens the directory anew.
-        Err(_) => Err(Fault::Export(ExportError::Locked)),
-    }
 }

@@ -45,6 +45,8 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(2);
 const HEARTBEAT: Duration = Duration::from_mins(1);
 /// So long rounds may fail, or another instance's lead publish nothing after its heartbeat, before it is an alarm.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The lead says so often that it lives while something else takes long.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
 /// Entries of one transaction, and transactions of one round.
 const MOST_ENTRIES: usize = 8_192;
 const MOST_TRANSACTIONS: usize = 8;
@@ -137,6 +139,8 @@ pub struct Sequencer {
     witness_missed_since: Option<Instant>,
     unreviewed_since: Option<Instant>,
     published_at: Option<Timestamp>,
+    /// The newest checkpoint that this instance signed or found: a database that was set back since has forgotten it.
+    newest: Option<SignedCheckpoint>,
     /// After so long without a checkpoint nothing is served; none: never.
     limit: Option<Duration>,
 }
@@ -163,6 +167,7 @@ impl Sequencer {
             witness_missed_since: None,
             unreviewed_since: None,
             published_at: None,
+            newest: None,
             limit: Some(limit).filter(|limit| !limit.is_zero()),
         })
     }
@@ -223,10 +228,10 @@ impl Sequencer {
 
     /// `false`: another instance has it.
     async fn take_the_lead(&mut self) -> Result<bool, Fault> {
-        let Some(lead) = self.store.lead().await? else { return Ok(false) };
-        let head = lead.head();
+        let Some(mut lead) = self.store.lead().await? else { return Ok(false) };
+        let head = lead.head().clone();
         let published = parse(&head.checkpoint)?;
-        let mut marks: Vec<SignedCheckpoint> = published.iter().cloned().collect();
+        let mut marks: Vec<SignedCheckpoint> = published.iter().chain(&self.newest).cloned().collect();
         let files = match &mut self.exporter {
             Some(exporter) => {
                 let files = exporter.open().await?;
@@ -240,11 +245,15 @@ impl Sequencer {
             marks.extend(witnesses.newest(self.signer.origin()).await.into_iter().flatten());
         }
         let known = published.as_ref().map_or(0, |signed| signed.checkpoint().size());
-        let seen = compare::compare(&self.store, &mut self.signer, &head.edge, &marks, files, known).await?;
+        let comparing = compare::compare(&self.store, &mut self.signer, &head.edge, &marks, files, known);
+        let seen = beside(&mut lead, comparing).await?;
         if let (Some(witnesses), Some(published)) = (&mut self.witnesses, &published) {
             witnesses.resume(published, &seen);
         }
         tracing::info!(epoch = head.epoch, entries = head.edge.size(), "log.leading");
+        if published.is_some() {
+            self.newest = published;
+        }
         (self.lead, self.signed_at) = (Some(lead), None);
         Ok(true)
     }
@@ -284,17 +293,17 @@ impl Sequencer {
             }
         }
         lead.publish(signed.to_string(), self.service.clock().now()).await?;
+        self.newest = Some(signed);
         self.signed_at = Some(Instant::now());
         Ok(())
     }
 
     async fn export(&mut self, signed: &SignedCheckpoint) -> Result<(), Fault> {
-        let Some(exporter) = self.exporter.as_mut().filter(|exporter| exporter.is_due(signed)) else {
-            return Ok(());
-        };
+        let exporter = self.exporter.as_mut().filter(|exporter| exporter.is_due(signed));
+        let (Some(exporter), Some(lead)) = (exporter, self.lead.as_mut()) else { return Ok(()) };
         let mut keys = self.signer.key_files();
         keys.extend(self.witnesses.iter().flat_map(Witnesses::key_files));
-        match exporter.write(&self.store, signed, keys).await {
+        match beside(lead, exporter.write(&self.store, signed, keys)).await {
             // Signing goes on without files: they can be written later.
             Err(Fault::Export(error)) if !error.is_damage() => {
                 tracing::warn!(error = %error, "log.not_exported");
@@ -368,6 +377,17 @@ impl Sequencer {
                 self.service.raise(alarm).await;
             }
             self.service.raise(Alarm::LogNotPublished).await;
+        }
+    }
+}
+
+/// Does what takes its time while the lead is kept: a session that says nothing ends.
+async fn beside<T>(lead: &mut Lead, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            () = tokio::time::sleep(SIGN_OF_LIFE) => lead.touch().await?,
         }
     }
 }

@@ -36,10 +36,16 @@ impl Signer {
 
     /// Whether one of the log's keys signed it. An error where Vault does not say what they are.
     pub async fn believes(&mut self, signed: &SignedCheckpoint) -> Result<Result<(), Distrust>, Fault> {
-        if self.keys.is_empty() {
-            self.fetch_keys().await?;
+        if !self.keys.is_empty() && self.endorses(signed).is_ok() {
+            return Ok(Ok(()));
         }
-        Ok(Trust::of_log(self.keys.values().cloned().collect()).endorse(signed).map(drop))
+        // The key may have been rotated, and another instance has signed with it.
+        self.fetch_keys().await?;
+        Ok(self.endorses(signed))
+    }
+
+    fn endorses(&self, signed: &SignedCheckpoint) -> Result<(), Distrust> {
+        Trust::of_log(self.keys.values().cloned().collect()).endorse(signed).map(drop)
     }
 
     /// The log's name.
