@@ -40,6 +40,10 @@ acts! {
     DocumentRead = "document.read",
     /// An upload of a document was begun, asked about, continued, cancelled or removed; its end is `record.update`.
     DocumentUpload = "document.upload",
+    /// Who looks after a subject was shown.
+    CareTeamRead = "careteam.read",
+    /// Who looks after a subject was set.
+    CareTeamUpdate = "careteam.update",
     /// The audit log was read.
     AuditRead = "audit.read",
     /// A known client was refused before an act was known: no such route, collection or right to either.

@@ -79,6 +79,7 @@ pub fn context() -> OperationContext {
             route: "/api/v1/{collection}/{id}",
         },
         purpose: Some(Purpose::Treat),
+        at: FixedClock.now(),
     }
 }
 

@@ -6,11 +6,11 @@ use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 
 use super::output;
-use crate::policy::{PolicySet, matrix, run_cases};
+use crate::policy::{PolicySet, idle_permits, matrix, run_cases};
 
 #[derive(Subcommand)]
 pub(crate) enum PolicyCommand {
-    /// Validate the files and run policy/tests; exit 1 when anything does not hold
+    /// Validate the files, run policy/tests and look for permits without effect; exit 1 when anything does not hold
     Check {
         /// The policy directory
         #[arg(long, default_value = "policy")]
@@ -29,11 +29,15 @@ pub(super) fn run(command: PolicyCommand) -> Result<()> {
         PolicyCommand::Check { directory } => {
             let set = PolicySet::load(&directory).context("the policy is not valid")?;
             let report = run_cases(&set, &directory).context("the policy's tests cannot be run")?;
-            for failure in &report.failures {
-                output::line(failure);
+            let idle = idle_permits(&set);
+            for fault in report.failures.iter().chain(&idle) {
+                output::line(fault);
             }
             if !report.failures.is_empty() {
                 bail!("{} of {} cases do not hold", report.failures.len(), report.cases);
+            }
+            if !idle.is_empty() {
+                bail!("{} permits give nothing to anybody", idle.len());
             }
             output::line(&format!("valid: {} cases hold, hash {}", report.cases, set.hash()));
         }

@@ -16,10 +16,14 @@ pub enum Action {
     ReadAudit,
     /// See counts and times of the service; nothing of any record.
     ReadMetrics,
+    /// See which care teams look after a subject.
+    ReadCareTeam,
+    /// Set which care teams look after a subject.
+    UpdateCareTeam,
 }
 
 impl Action {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Create,
         Self::Read,
         Self::Update,
@@ -29,6 +33,8 @@ impl Action {
         Self::ReadMany,
         Self::ReadAudit,
         Self::ReadMetrics,
+        Self::ReadCareTeam,
+        Self::UpdateCareTeam,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -42,11 +48,18 @@ impl Action {
             Self::ReadMany => "read_many",
             Self::ReadAudit => "read_audit",
             Self::ReadMetrics => "read_metrics",
+            Self::ReadCareTeam => "read_care_team",
+            Self::UpdateCareTeam => "update_care_team",
         }
     }
 
-    /// Whether it is about records of a collection, and not about the service as a whole.
+    /// Whether it is about records of a collection, and not about a subject or the service as a whole.
     pub const fn is_of_a_collection(self) -> bool {
-        !matches!(self, Self::ReadAudit | Self::ReadMetrics)
+        !matches!(self, Self::ReadAudit | Self::ReadMetrics) && !self.is_of_a_subject()
+    }
+
+    /// Whether it is about a subject and no record.
+    pub const fn is_of_a_subject(self) -> bool {
+        matches!(self, Self::ReadCareTeam | Self::UpdateCareTeam)
     }
 }

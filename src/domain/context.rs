@@ -1,6 +1,7 @@
 //! What every operation that touches data carries: who, which request, and why.
 
 use super::actor::Actor;
+use super::clock::Timestamp;
 use super::id::RequestId;
 use super::purpose::Purpose;
 
@@ -20,4 +21,6 @@ pub struct OperationContext {
     pub actor: Actor,
     pub request: RequestFacts,
     pub purpose: Option<Purpose>,
+    /// When the request came in.
+    pub at: Timestamp,
 }

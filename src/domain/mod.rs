@@ -4,6 +4,7 @@
 
 pub mod action;
 pub mod actor;
+pub mod care_team;
 pub mod class;
 pub mod clock;
 pub mod context;
@@ -13,5 +14,6 @@ pub mod meter;
 pub mod person;
 pub mod purpose;
 pub mod random;
+pub mod relationship;
 pub mod secret;
 pub mod value;

@@ -12,7 +12,7 @@ use super::operation::{Operation, template};
 use super::problem::Problem;
 use super::watch::Told;
 use crate::domain::action::Action;
-use crate::domain::id::RecordId;
+use crate::domain::id::{RecordId, SubjectId};
 use crate::service::{Attempted, Error};
 
 /// Kept aside while the request is worked on.
@@ -55,6 +55,9 @@ impl Attempt {
         let context = caller.operation(template(operation.map(Operation::route)));
         let attempted = match (operation.and_then(Operation::attempt), &collection) {
             (Some((Action::ReadAudit, _)), _) => Attempted::ReadLog,
+            (Some((action, _)), _) if action.is_of_a_subject() => {
+                Attempted::Subject { action, subject: name("id").and_then(SubjectId::parse) }
+            }
             (Some((action, act)), Some(collection)) => {
                 Attempted::Touch { action, act, collection, record: record.as_ref() }
             }

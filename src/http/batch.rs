@@ -52,7 +52,7 @@ pub async fn create(
 ) -> Result<Response, Problem> {
     let path = path.map(|Path(name)| (name, String::new()));
     let place = Place::find(&app, caller, Operation::CreateMany, path).await?;
-    let permit = app.service.authorise_create(&place.context, &place.collection).await?;
+    let prospect = app.service.authorise_create(&place.context, &place.collection).await?;
     let key = idempotency_key(&headers)?;
     let bytes = body::read_json(&headers, body, app.batch_body_bytes, &["application/json"]).await?;
     let parsed: CreateManyBody<'_> = body::parse(&bytes)?;
@@ -61,7 +61,8 @@ pub async fn create(
         let CreateBody { subject, fields } = body::parse(record.get().as_bytes())?;
         items.push(NewItem { subject: subject.as_deref().map(parse_subject).transpose()?, fields });
     }
-    let created = app.service.create_many(&place.context, &permit, &items, key.as_ref()).await?;
+    let what = (&place.collection, prospect);
+    let created = app.service.create_many(&place.context, what, &items, key.as_ref()).await?;
     let records: Vec<_> = created.records.iter().map(Written::to_json).collect();
     let mut response = (StatusCode::CREATED, Json(json!({ "records": records }))).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

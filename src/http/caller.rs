@@ -22,6 +22,7 @@ use super::problem_kind::ProblemKind;
 use super::watch::{Watch, log};
 use super::{App, fallback};
 use crate::domain::actor::{Actor, CertificateFacts};
+use crate::domain::clock::Timestamp;
 use crate::domain::context::{OperationContext, RequestFacts};
 use crate::domain::id::{RequestId, uuid_v7};
 use crate::domain::purpose::Purpose;
@@ -39,6 +40,7 @@ pub struct Caller {
     id: RequestId,
     trace: Option<String>,
     purpose: Option<Purpose>,
+    at: Timestamp,
 }
 
 impl Caller {
@@ -48,6 +50,7 @@ impl Caller {
             actor: self.actor,
             request: RequestFacts { id: self.id, trace: self.trace, route },
             purpose: self.purpose,
+            at: self.at,
         }
     }
 }
@@ -153,7 +156,8 @@ impl Presented {
 async fn admit(app: &App, presented: Presented, id: RequestId) -> Result<Caller, Problem> {
     let certificate = presented.certificate.ok_or_else(not_through_the_door)?;
     let source = presented.source.ok_or_else(not_through_the_door)?.0;
-    let identity = match app.admission.admit(&certificate, app.service.clock().now()) {
+    let at = app.service.clock().now();
+    let identity = match app.admission.admit(&certificate, at) {
         Ok(identity) => identity,
         Err(refusal) => {
             let kind = kind_of(refusal);
@@ -162,7 +166,7 @@ async fn admit(app: &App, presented: Presented, id: RequestId) -> Result<Caller,
         }
     };
     let actor = Actor::new(identity, certificate, source);
-    let caller = Caller { actor, id, trace: presented.trace, purpose: None };
+    let caller = Caller { actor, id, trace: presented.trace, purpose: None, at };
     let context = caller.clone().operation(presented.route);
     app.service.charge_client(&context).await?;
     if presented.is_ambiguous {

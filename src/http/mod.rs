@@ -19,6 +19,7 @@ mod place;
 mod problem;
 mod problem_kind;
 mod records;
+mod subjects;
 mod watch;
 mod witness;
 

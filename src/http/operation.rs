@@ -5,7 +5,7 @@ use axum::http::Method;
 use axum::routing::{MethodRouter, on};
 use std::sync::Arc;
 
-use super::{App, audit, batch, files, health, openapi, pages, records};
+use super::{App, audit, batch, files, health, openapi, pages, records, subjects};
 use crate::audit::Act;
 use crate::domain::action::Action;
 
@@ -37,6 +37,9 @@ macro_rules! operations {
 operations! {
     /// A page of the audit log.
     ReadEvents = GET "/api/v1/audit/events" => audit::events;
+    /// Who looks after a subject.
+    ReadCareTeam = GET "/api/v1/subjects/{id}/care-team" => subjects::read_care_team;
+    UpdateCareTeam = PUT "/api/v1/subjects/{id}/care-team" => subjects::update_care_team;
     /// The interface, as a document for programs.
     OpenApi = GET "/api/v1/openapi.json" => openapi::read;
     /// Whether the process answers.
@@ -83,6 +86,8 @@ impl Operation {
     pub(super) const fn attempt(self) -> Option<(Action, Act)> {
         Some(match self {
             Self::ReadEvents => (Action::ReadAudit, Act::AuditRead),
+            Self::ReadCareTeam => (Action::ReadCareTeam, Act::CareTeamRead),
+            Self::UpdateCareTeam => (Action::UpdateCareTeam, Act::CareTeamUpdate),
             Self::List => (Action::List, Act::RecordList),
             Self::Create | Self::CreateMany => (Action::Create, Act::RecordCreate),
             Self::ReadMany => (Action::ReadMany, Act::RecordRead),

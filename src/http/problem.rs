@@ -121,6 +121,11 @@ impl Problem {
                 DenialCode::PurposeRequired => ProblemKind::PurposeRequired,
                 DenialCode::PurposeNotAllowed => ProblemKind::PurposeNotAllowed,
                 DenialCode::ActionNotAllowed => ProblemKind::ActionNotAllowed,
+                DenialCode::PersonRequired => ProblemKind::PersonRequired,
+                DenialCode::SecondFactorRequired => ProblemKind::SecondFactorRequired,
+                DenialCode::RelationshipRequired => ProblemKind::RelationshipRequired,
+                DenialCode::HourNotAllowed => ProblemKind::HourNotAllowed,
+                DenialCode::SourceNotAllowed => ProblemKind::SourceNotAllowed,
             }),
             Error::Limited { limit, retry_after_seconds } => {
                 let kind = match limit {

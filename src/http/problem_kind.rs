@@ -66,14 +66,23 @@ kinds! {
     CertificateRevoked = FORBIDDEN, "certificate_revoked", "the certificate is revoked; ask for a new one";
     FieldNotAllowed = FORBIDDEN, "field_not_allowed",
         "policy does not give these fields in the view asked for; ask for fewer or for view=masked";
+    HourNotAllowed = FORBIDDEN, "hour_not_allowed", "policy does not allow this to your role at this hour";
     IdentityUnlisted = FORBIDDEN, "identity_unlisted",
         "the certificate's URI is not in identities.toml; ask the security team to list it";
     PersonNotAllowed = FORBIDDEN, "person_not_allowed",
         "this client may not act for people; send no token, or ask the security team for acts_for in identities.toml";
+    PersonRequired = FORBIDDEN, "person_required",
+        "policy allows this on behalf of a person only; send their token in Authorization: Bearer";
     PurposeNotAllowed = FORBIDDEN, "purpose_not_allowed",
         "your role may not do this for the purpose in X-Purpose-Of-Use";
     PurposeRequired = FORBIDDEN, "purpose_required",
         "send X-Purpose-Of-Use with an HL7 v3 PurposeOfUse code that your role may use";
+    RelationshipRequired = FORBIDDEN, "relationship_required",
+        "policy allows this to your person for one record at a time, and only where they have to do with whose it is";
+    SecondFactorRequired = FORBIDDEN, "second_factor_required",
+        "policy demands a second factor: a token that tells of one, or a certificate whose key is in hardware";
+    SourceNotAllowed = FORBIDDEN, "source_not_allowed",
+        "policy does not allow this to your role from this network";
 
     CollectionUnknown = NOT_FOUND, "collection_unknown", "there is no such collection";
     DocumentNotFound = NOT_FOUND, "document_not_found",

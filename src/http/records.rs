@@ -41,12 +41,13 @@ pub async fn create(
 ) -> Result<Response, Problem> {
     let place =
         Place::find(&app, caller, Operation::Create, path.map(|Path(name)| (name, String::new()))).await?;
-    let permit = app.service.authorise_create(&place.context, &place.collection).await?;
+    let prospect = app.service.authorise_create(&place.context, &place.collection).await?;
     let key = idempotency_key(&headers)?;
     let bytes = body::read_json(&headers, body, app.body_bytes, &["application/json"]).await?;
     let parsed: CreateBody<'_> = body::parse(&bytes)?;
     let subject = parsed.subject.as_deref().map(parse_subject).transpose()?;
-    let created = app.service.create(&place.context, &permit, subject, parsed.fields, key.as_ref()).await?;
+    let what = (&place.collection, prospect);
+    let created = app.service.create(&place.context, what, subject, parsed.fields, key.as_ref()).await?;
     let written = created.records.first().ok_or(Problem::of(ProblemKind::Internal))?;
     let location = format!("/api/v1/{}/{}", place.collection.name().as_str(), written.record.as_str());
     let mut response = answer_written(StatusCode::CREATED, written);
@@ -162,7 +163,7 @@ pub(super) fn named_fields<'n>(
 }
 
 /// RFC 9110 section 13.1.1, for the one form of entity tag that this service makes: `"7"`.
-fn if_match(headers: &HeaderMap) -> Result<Option<RecordVersion>, Problem> {
+pub(super) fn if_match(headers: &HeaderMap) -> Result<Option<RecordVersion>, Problem> {
     let mut sent = headers.get_all(header::IF_MATCH).iter();
     let Some(first) = sent.next() else { return Ok(None) };
     let version = first

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::file::{Binding, Issuer};
 use crate::domain::actor::CertificateFacts;
+use crate::domain::care_team::{self, MOST_CARE_TEAMS};
 use crate::domain::clock::Timestamp;
 use crate::domain::id::SubjectId;
 use crate::domain::person::Person;
@@ -15,7 +16,6 @@ use crate::domain::person::Person;
 /// OpenID Connect Core section 2: a `sub` has at most 255 ASCII characters.
 const LONGEST_ID: usize = 255;
 const LONGEST_WORD: usize = 128;
-const MOST_CARE_TEAMS: usize = 64;
 /// Years later than 9999 are no times (and no overflow).
 const LAST_SECOND: i64 = 253_402_300_799;
 
@@ -122,8 +122,11 @@ fn care_teams(claim: Option<&Value>) -> Result<Arc<[Arc<str>]>, TokenFault> {
     if named.len() > MOST_CARE_TEAMS {
         return Err(TokenFault::Invalid);
     }
-    let teams: Option<BTreeSet<Arc<str>>> = named.into_iter().map(word).collect();
-    teams.map(|teams| teams.into_iter().collect()).ok_or(TokenFault::Invalid)
+    if !named.iter().all(|name| care_team::is_name(name)) {
+        return Err(TokenFault::Invalid);
+    }
+    let teams: BTreeSet<&str> = named.into_iter().collect();
+    Ok(teams.into_iter().map(Arc::from).collect())
 }
 
 /// A text, or an array of texts; none where the claim is missing.

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use serde::Deserialize;
 use uuid::Uuid;
 
+use super::circumstances::Circumstances;
 use super::collection::Collection;
 use super::permit::View;
 use super::set::{PolicyError, PolicySet, read_files};
-use super::table::{Table, compile};
+use super::table::{Asking, Table, compile};
 use crate::domain::action::Action;
 use crate::domain::actor::{ClientKind, Identity, KeyKeeping};
 use crate::domain::id::TenantId;
 use crate::domain::purpose::Purpose;
+use crate::domain::relationship::Relationship;
 
 /// How the cases of a folder went.
 #[derive(Debug, Default)]
@@ -58,6 +60,18 @@ struct Case {
     /// Left out for `read_audit` and `read_metrics`.
     collection: Option<String>,
     purpose: Option<String>,
+    /// The client acts for a person.
+    #[serde(default)]
+    person: bool,
+    #[serde(default)]
+    second_factor: bool,
+    #[serde(default)]
+    is_self: bool,
+    #[serde(default)]
+    in_care_team: bool,
+    /// Bands of `bands.toml`; without one, the first.
+    hour: Option<String>,
+    source: Option<String>,
     /// The code of the denial that is expected, instead of any view.
     denied: Option<String>,
     #[serde(default)]
@@ -93,7 +107,14 @@ impl Case {
             return Err("there is no such role".to_owned());
         }
         let identity = identity(self.kind, &self.roles);
-        let decision = compile(set.rules(), &identity, collection.map(AsRef::as_ref), action, purpose);
+        let asking = Asking {
+            rules: set.rules(),
+            identity: &identity,
+            collection: collection.map(AsRef::as_ref),
+            action,
+            circumstances: self.circumstances(set)?,
+        };
+        let decision = compile(&asking, purpose);
         let mut differences = Vec::new();
         let deciding = match (&decision, &self.denied) {
             (Ok(table), None) => {
@@ -119,6 +140,24 @@ impl Case {
             differences.push(format!("it is decided by [{}]", deciding.join(" ")));
         }
         Ok(differences)
+    }
+
+    fn circumstances(&self, set: &PolicySet) -> Result<Circumstances, String> {
+        let Self { person, second_factor, is_self, in_care_team, .. } = *self;
+        if (is_self || in_care_team) && !person {
+            return Err("only a person has to do with somebody".to_owned());
+        }
+        let bands = set.rules().bands();
+        let hour = self.hour.as_ref().map(|name| bands.hour_named(name).ok_or("there is no such hour"));
+        let source =
+            self.source.as_ref().map(|name| bands.source_named(name).ok_or("there is no such source"));
+        Ok(Circumstances {
+            person,
+            second_factor,
+            relationship: Relationship { is_self, in_care_team },
+            hour: hour.transpose()?.unwrap_or_default(),
+            source: source.transpose()?.unwrap_or_default(),
+        })
     }
 
     fn compare_views(

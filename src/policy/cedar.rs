@@ -1,70 +1,32 @@
 //! The Cedar rules: loaded strictly, asked one field at a time.
 //!
 //! Strict means: warnings are errors, every policy has a unique `@id`, templates are refused, and every collection,
-//! field, role, purpose and class that a policy names must exist. Policies speak of roles, never of single clients or
-//! tenants: who has a role is `identities.toml`'s business.
+//! field, role, purpose, class and band that a policy names must exist. Policies speak of roles, never of single clients
+//! or tenants: who has a role is `identities.toml`'s business.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::str::FromStr;
 use std::sync::Arc;
 
 use cedar_policy as cedar;
-use cedar_policy::{EntityId, EntityTypeName, EntityUid, RestrictedExpression};
+use cedar_policy::{EntityUid, RestrictedExpression};
 
+use super::bands::Bands;
+use super::circumstances::Circumstances;
 use super::collection::{Collection, Field};
-use super::permit::View;
-use crate::domain::actor::{ClientKind, Identity};
-use crate::domain::class::DataClass;
+use super::isolation::keep_values_from_keepers;
+use super::permit::{DenialCode, View};
+use super::review::Sought;
+use super::rule_files::{
+    attributes, check_literals, known_literals, names_action, read_code, read_policies, role_of, validate,
+};
+use super::schema_file::read_schema;
+use super::words::{Kind, Names, RuleAction};
+use crate::domain::actor::Identity;
 use crate::domain::id::CollectionName;
 use crate::domain::purpose::Purpose;
 
 /// The file at fault and a sentence for the person who edits it.
-type Fault = (String, String);
-
-/// What a policy decides over: the actions of `schema.cedarschema`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum RuleAction {
-    Create,
-    ReadPlain,
-    ReadMasked,
-    Update,
-    Delete,
-    History,
-    List,
-    ReadMany,
-    ReadAudit,
-    ReadMetrics,
-}
-
-impl RuleAction {
-    const ALL: [Self; 10] = [
-        Self::Create,
-        Self::ReadPlain,
-        Self::ReadMasked,
-        Self::Update,
-        Self::Delete,
-        Self::History,
-        Self::List,
-        Self::ReadMany,
-        Self::ReadAudit,
-        Self::ReadMetrics,
-    ];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Create => "create",
-            Self::ReadPlain => "read_plain",
-            Self::ReadMasked => "read_masked",
-            Self::Update => "update",
-            Self::Delete => "delete",
-            Self::History => "history",
-            Self::List => "list",
-            Self::ReadMany => "read_many",
-            Self::ReadAudit => "read_audit",
-            Self::ReadMetrics => "read_metrics",
-        }
-    }
-}
+pub(super) type Fault = (String, String);
 
 /// What is asked about.
 #[derive(Clone, Copy)]
@@ -73,6 +35,7 @@ pub(super) enum RuleResource<'a> {
     Collection(&'a CollectionName),
     AuditLog,
     Metrics,
+    Subject,
 }
 
 /// One answer of the engine.
@@ -85,11 +48,16 @@ pub(super) struct Verdict {
 pub(super) struct Rules {
     schema: cedar::Schema,
     policies: cedar::PolicySet,
+    /// Those that permit.
+    permits: cedar::PolicySet,
     /// Collections, fields and actions; the client is added for each table.
     entities: cedar::Entities,
     names: Names,
     ids: HashMap<cedar::PolicyId, Arc<str>>,
+    /// Of the guards that say what a caller can do about them.
+    codes: HashMap<Arc<str>, DenialCode>,
     roles: Vec<Arc<str>>,
+    bands: Bands,
 }
 
 /// A client before the rules: its entity among all others, and the policies that can hold for it.
@@ -97,35 +65,100 @@ pub(super) struct Caller {
     uid: EntityUid,
     entities: cedar::Entities,
     policies: cedar::PolicySet,
+    /// Without the guards that have a code; `None` where there are none.
+    without_codes: Option<cedar::PolicySet>,
 }
+
+/// Which of the caller's policies are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    All,
+    /// As if the caller had done what the guards with a code ask for.
+    WithoutCodes,
+    /// As if nothing were forbidden; what is allowed then may not be.
+    Permits,
+}
+
+/// Purpose and circumstances, as Cedar's context.
+pub(super) struct Setting(cedar::Context);
 
 impl Rules {
     pub(super) fn load(
         (schema_file, schema_text): (&str, &str),
         files: &BTreeMap<String, String>,
         collections: &BTreeMap<String, Arc<Collection>>,
+        bands: Bands,
     ) -> Result<Self, Fault> {
         let schema_fault = |why: String| (schema_file.to_owned(), why);
         let names = Names::new().map_err(schema_fault)?;
-        let (schema, roles) = read_schema(schema_text).map_err(schema_fault)?;
+        let (schema, roles) = read_schema(schema_text, &bands).map_err(schema_fault)?;
         let known = known_literals(collections);
         let mut policies = cedar::PolicySet::new();
-        let mut ids = HashMap::new();
+        let (mut ids, mut codes) = (HashMap::new(), HashMap::new());
         for (file, text) in files {
             let fault = |why: String| (file.clone(), why);
             for policy in read_policies(text).map_err(fault)? {
                 check_literals(&policy, &known).map_err(fault)?;
-                ids.insert(policy.id().clone(), Arc::from(policy.id().to_string()));
+                let id: Arc<str> = Arc::from(policy.id().to_string());
+                if let Some(code) = read_code(&policy).map_err(fault)? {
+                    codes.insert(Arc::clone(&id), code);
+                }
+                ids.insert(policy.id().clone(), id);
                 policies.add(policy).map_err(|_| fault("give each policy an @id of its own".to_owned()))?;
             }
         }
-        validate(&schema, &policies).map_err(|why| ("*.cedar".to_owned(), why))?;
+        let words = roles.iter().map(|role| &**role).collect();
+        validate(&schema, &policies)
+            .and_then(|()| keep_values_from_keepers(&words, &policies))
+            .map_err(|why| ("*.cedar".to_owned(), why))?;
         let entities = entities(&schema, &names, collections).map_err(schema_fault)?;
-        Ok(Self { schema, policies, entities, names, ids, roles })
+        let permits = policies.policies().filter(|policy| policy.effect() == cedar::Effect::Permit);
+        let permits = cedar::PolicySet::from_policies(permits.cloned())
+            .map_err(|error| ("*.cedar".to_owned(), error.to_string()))?;
+        Ok(Self { schema, policies, permits, entities, names, ids, codes, roles, bands })
     }
 
     pub(super) fn roles(&self) -> &[Arc<str>] {
         &self.roles
+    }
+
+    pub(super) const fn bands(&self) -> &Bands {
+        &self.bands
+    }
+
+    /// What a guard asks of the caller, if it is one that says.
+    pub(super) fn code(&self, policy: &str) -> Option<DenialCode> {
+        self.codes.get(policy).copied()
+    }
+
+    /// All permits, with what a request must be to come under their scope.
+    pub(super) fn sought(&self) -> impl Iterator<Item = Sought> {
+        self.permits.policies().filter_map(|policy| {
+            let actions = RuleAction::ALL.into_iter().filter(|action| names_action(policy, *action));
+            Some(Sought {
+                id: self.ids.get(policy.id()).cloned()?,
+                role: role_of(policy),
+                actions: actions.collect(),
+            })
+        })
+    }
+
+    /// Whether a permit of this role says with `@allows` that something is meant to be so.
+    pub(super) fn allows(&self, role: &str, what: &str) -> bool {
+        let role = self.names.uid(Kind::Role, role);
+        self.policies.policies().any(|policy| {
+            policy.effect() == cedar::Effect::Permit
+                && policy.principal_constraint() == cedar::PrincipalConstraint::In(role.clone())
+                && policy.annotation("allows") == Some(what)
+        })
+    }
+
+    /// The attributes of the context that policies for this role, or for every role, look at.
+    pub(super) fn attributes_of(&self, role: &str) -> BTreeSet<String> {
+        let role = self.names.uid(Kind::Role, role);
+        let concerned = self.policies_for(&HashSet::from([role]));
+        let policies = concerned.iter().flat_map(cedar::PolicySet::policies);
+        policies.flat_map(attributes).collect()
     }
 
     /// The caller, ready to be asked about; `None` when it has a role that the schema does not list, which is refused
@@ -151,7 +184,9 @@ impl Rules {
         )
         .ok()?;
         let entities = self.entities.clone().add_entities([client, log], Some(&self.schema)).ok()?;
-        Some(Caller { uid, entities, policies: self.policies_for(&roles)? })
+        let policies = self.policies_for(&roles)?;
+        let without_codes = self.without_codes(&policies)?;
+        Some(Caller { uid, entities, policies, without_codes })
     }
 
     /// Leaves out the policies for roles that the caller does not have: their scope cannot hold for it, so no answer
@@ -164,21 +199,51 @@ impl Rules {
         cedar::PolicySet::from_policies(concerned.cloned()).ok()
     }
 
+    #[expect(
+        clippy::option_option,
+        reason = "the outer is a failure, the inner that there is nothing to leave out"
+    )]
+    fn without_codes(&self, policies: &cedar::PolicySet) -> Option<Option<cedar::PolicySet>> {
+        let has_code =
+            |policy: &&cedar::Policy| self.ids.get(policy.id()).is_some_and(|id| self.codes.contains_key(id));
+        if !policies.policies().any(|policy| has_code(&policy)) {
+            return Some(None);
+        }
+        let others = policies.policies().filter(|policy| !has_code(policy));
+        cedar::PolicySet::from_policies(others.cloned()).ok().map(Some)
+    }
+
+    /// `None` is a defect, and refuses.
+    pub(super) fn setting(&self, purpose: Option<Purpose>, circumstances: &Circumstances) -> Option<Setting> {
+        let flag = |name: &str, is_so: bool| (name.to_owned(), RestrictedExpression::new_bool(is_so));
+        let Circumstances { person, second_factor, relationship, hour, source } = *circumstances;
+        let band = |name: &str, kind, of: &str| {
+            (name.to_owned(), RestrictedExpression::new_entity_uid(self.names.uid(kind, of)))
+        };
+        let hour = self.bands.hours().find(|(known, _)| *known == hour)?.1;
+        let source = self.bands.sources().find(|(known, _)| *known == source)?.1;
+        let purpose = purpose.map(|purpose| band("purpose", Kind::Purpose, purpose.as_str()));
+        let others = [
+            flag("person", person),
+            flag("second_factor", second_factor),
+            flag("is_self", relationship.is_self),
+            flag("in_care_team", relationship.in_care_team),
+            band("hour", Kind::Hour, hour),
+            band("source", Kind::Source, source),
+        ];
+        cedar::Context::from_pairs(others.into_iter().chain(purpose)).ok().map(Setting)
+    }
+
     /// Asks the engine. A policy that fails while it is evaluated refuses the request: the engine itself would skip it,
     /// and a skipped `forbid` grants.
     pub(super) fn decide(
         &self,
-        caller: &Caller,
+        (caller, asked): (&Caller, Asked),
+        setting: &Setting,
         action: RuleAction,
         resource: RuleResource<'_>,
-        purpose: Option<Purpose>,
     ) -> Verdict {
         let refused = Verdict { allowed: false, policies: Vec::new() };
-        let purpose = purpose.map(|purpose| {
-            let uid = self.names.uid(Kind::Purpose, purpose.as_str());
-            ("purpose".to_owned(), RestrictedExpression::new_entity_uid(uid))
-        });
-        let Ok(context) = cedar::Context::from_pairs(purpose) else { return refused };
         let resource = match resource {
             RuleResource::Field(collection, field) => {
                 self.names.uid(Kind::Field, &field_literal(collection, field))
@@ -186,11 +251,18 @@ impl Rules {
             RuleResource::Collection(name) => self.names.uid(Kind::Collection, name.as_str()),
             RuleResource::AuditLog => self.names.uid(Kind::AuditLog, "log"),
             RuleResource::Metrics => self.names.uid(Kind::Metrics, "metrics"),
+            RuleResource::Subject => self.names.uid(Kind::Subject, "subject"),
         };
         let action = self.names.uid(Kind::Action, action.as_str());
-        let request = cedar::Request::new(caller.uid.clone(), action, resource, context, Some(&self.schema));
+        // All that it names is of this program's making: checking it against the schema takes longer than deciding.
+        let request = cedar::Request::new(caller.uid.clone(), action, resource, setting.0.clone(), None);
         let Ok(request) = request else { return refused };
-        let answer = cedar::Authorizer::new().is_authorized(&request, &caller.policies, &caller.entities);
+        let policies = match asked {
+            Asked::All => &caller.policies,
+            Asked::WithoutCodes => caller.without_codes.as_ref().unwrap_or(&caller.policies),
+            Asked::Permits => &self.permits,
+        };
+        let answer = cedar::Authorizer::new().is_authorized(&request, policies, &caller.entities);
         let failed = answer.diagnostics().errors().next().is_some();
         let mut policies: Vec<Arc<str>> =
             answer.diagnostics().reason().filter_map(|id| self.ids.get(id).cloned()).collect();
@@ -201,172 +273,24 @@ impl Rules {
     /// A field's view for reading: plain where that is permitted, else masked, else absent.
     pub(super) fn read_view(
         &self,
-        caller: &Caller,
+        caller: (&Caller, Asked),
+        setting: &Setting,
         collection: &Collection,
         field: &Field,
-        purpose: Option<Purpose>,
     ) -> (View, Vec<Arc<str>>) {
         let resource = RuleResource::Field(collection, field);
-        let plain = self.decide(caller, RuleAction::ReadPlain, resource, purpose);
+        let plain = self.decide(caller, setting, RuleAction::ReadPlain, resource);
         if plain.allowed {
             return (View::Plain, plain.policies);
         }
-        let masked = self.decide(caller, RuleAction::ReadMasked, resource, purpose);
+        let masked = self.decide(caller, setting, RuleAction::ReadMasked, resource);
         (if masked.allowed { View::Masked } else { View::Absent }, masked.policies)
     }
 }
 
 /// The name of a field's entity.
-fn field_literal(collection: &Collection, field: &Field) -> String {
+pub(super) fn field_literal(collection: &Collection, field: &Field) -> String {
     format!("{}.{}", collection.name().as_str(), field.name.as_str())
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Kind {
-    Action,
-    AuditLog,
-    Class,
-    Client,
-    OfClient,
-    Collection,
-    Field,
-    Metrics,
-    Purpose,
-    Role,
-    Tenant,
-}
-
-impl Kind {
-    const ALL: [(Self, &'static str); 11] = [
-        (Self::Action, "Action"),
-        (Self::AuditLog, "AuditLog"),
-        (Self::Class, "Class"),
-        (Self::Client, "Client"),
-        (Self::OfClient, "ClientKind"),
-        (Self::Collection, "Collection"),
-        (Self::Field, "Field"),
-        (Self::Metrics, "Metrics"),
-        (Self::Purpose, "Purpose"),
-        (Self::Role, "Role"),
-        (Self::Tenant, "Tenant"),
-    ];
-}
-
-/// The schema's type names, parsed once.
-struct Names {
-    action: EntityTypeName,
-    by_kind: HashMap<Kind, EntityTypeName>,
-}
-
-impl Names {
-    fn new() -> Result<Self, String> {
-        let parse = |name: &str| EntityTypeName::from_str(name).map_err(|error| error.to_string());
-        let mut by_kind = HashMap::new();
-        for (kind, name) in Kind::ALL {
-            by_kind.insert(kind, parse(name)?);
-        }
-        Ok(Self { action: parse("Action")?, by_kind })
-    }
-
-    fn uid(&self, kind: Kind, id: &str) -> EntityUid {
-        let type_name = self.by_kind.get(&kind).unwrap_or(&self.action);
-        EntityUid::from_type_name_and_id(type_name.clone(), EntityId::new(id))
-    }
-}
-
-/// Parses the schema and checks that its closed lists are the service's own; answers the roles as well.
-fn read_schema(text: &str) -> Result<(cedar::Schema, Vec<Arc<str>>), String> {
-    let (fragment, warnings) =
-        cedar::SchemaFragment::from_cedarschema_str(text).map_err(|error| error.to_string())?;
-    if let Some(warning) = warnings.into_iter().next() {
-        return Err(warning.to_string());
-    }
-    // The empty namespace is an empty member name.
-    let json = fragment.clone().to_json_value().map_err(|error| error.to_string())?;
-    let listed = |kind: &str| -> Vec<Arc<str>> {
-        let words = json.pointer(&format!("//entityTypes/{kind}/enum")).and_then(|list| list.as_array());
-        words.into_iter().flatten().filter_map(|word| word.as_str().map(Arc::from)).collect()
-    };
-    let same = |kind: &str, wanted: BTreeSet<&str>| {
-        let found = listed(kind);
-        let found: BTreeSet<&str> = found.iter().map(|word| &**word).collect();
-        if found == wanted { Ok(()) } else { Err(format!("list exactly the service's own words in {kind}")) }
-    };
-    same("Purpose", Purpose::ALL.iter().map(|purpose| purpose.as_str()).collect())?;
-    same("Class", DataClass::ALL.iter().map(|class| class.as_str()).collect())?;
-    let kinds = [ClientKind::App, ClientKind::Auditor, ClientKind::Custodian, ClientKind::Operator];
-    same("ClientKind", kinds.iter().map(|kind| kind.as_str()).collect())?;
-    let actions = json.pointer("//actions").and_then(|actions| actions.as_object());
-    let missing = RuleAction::ALL
-        .iter()
-        .find(|action| !actions.is_some_and(|actions| actions.contains_key(action.as_str())));
-    if let Some(action) = missing {
-        return Err(format!("declare the action {}", action.as_str()));
-    }
-    let roles = listed("Role");
-    if roles.is_empty() {
-        return Err("list the roles in Role".to_owned());
-    }
-    let schema = cedar::Schema::from_schema_fragments([fragment]).map_err(|error| error.to_string())?;
-    Ok((schema, roles))
-}
-
-/// The policies of one file under the ids that they declare.
-fn read_policies(text: &str) -> Result<Vec<cedar::Policy>, String> {
-    let parsed = cedar::PolicySet::from_str(text).map_err(|error| error.to_string())?;
-    if parsed.num_of_templates() > 0 {
-        return Err("write policies without templates".to_owned());
-    }
-    let mut named = Vec::new();
-    for policy in parsed.policies() {
-        let id = policy.annotation("id").unwrap_or_default();
-        let fits = (1..=80).contains(&id.len())
-            && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        if !fits {
-            return Err("give each policy an @id of lower-case letters, digits and hyphens".to_owned());
-        }
-        named.push(policy.new_id(cedar::PolicyId::new(id)));
-    }
-    Ok(named)
-}
-
-fn validate(schema: &cedar::Schema, policies: &cedar::PolicySet) -> Result<(), String> {
-    let result = cedar::Validator::new(schema.clone()).validate(policies, cedar::ValidationMode::Strict);
-    let first = result
-        .validation_errors()
-        .map(ToString::to_string)
-        .chain(result.validation_warnings().map(ToString::to_string))
-        .next();
-    first.map_or(Ok(()), Err)
-}
-
-fn known_literals(collections: &BTreeMap<String, Arc<Collection>>) -> HashSet<(String, String)> {
-    let mut known = HashSet::new();
-    for collection in collections.values() {
-        known.insert(("Collection".to_owned(), collection.name().as_str().to_owned()));
-        for field in collection.fields() {
-            known.insert(("Field".to_owned(), field_literal(collection, field)));
-        }
-    }
-    known
-}
-
-/// Roles, purposes, classes and actions are the validator's; collections and fields are ours; single clients and tenants
-/// have no place in a policy.
-fn check_literals(policy: &cedar::Policy, known: &HashSet<(String, String)>) -> Result<(), String> {
-    for literal in policy.entity_literals() {
-        let kind = literal.type_name().to_string();
-        let id: &str = literal.id().unescaped();
-        let fits = match kind.as_str() {
-            "Role" | "Purpose" | "Class" | "ClientKind" | "Action" => true,
-            "Collection" | "Field" => known.contains(&(kind.clone(), id.to_owned())),
-            _ => false,
-        };
-        if !fits {
-            return Err(format!("policy {}: there is no {kind} {id} to name", policy.id()));
-        }
-    }
-    Ok(())
 }
 
 fn entities(
@@ -374,7 +298,8 @@ fn entities(
     names: &Names,
     collections: &BTreeMap<String, Arc<Collection>>,
 ) -> Result<cedar::Entities, String> {
-    let mut all = vec![cedar::Entity::new_no_attrs(names.uid(Kind::Metrics, "metrics"), HashSet::new())];
+    let alone = |kind, id| cedar::Entity::new_no_attrs(names.uid(kind, id), HashSet::new());
+    let mut all = vec![alone(Kind::Metrics, "metrics"), alone(Kind::Subject, "subject")];
     for collection in collections.values() {
         let parent = names.uid(Kind::Collection, collection.name().as_str());
         all.push(cedar::Entity::new_no_attrs(parent.clone(), HashSet::new()));

@@ -31,6 +31,16 @@ pub enum KeyScope {
     Record,
 }
 
+/// What of a payment card a field holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CardPart {
+    /// The number, or what a mask leaves of it.
+    Number,
+    /// What tells whether two numbers are one.
+    Fingerprint,
+}
+
 /// One field of a collection. Its id is permanent; renaming it keeps the id.
 #[derive(Clone, Debug)]
 pub struct Field {
@@ -39,6 +49,7 @@ pub struct Field {
     pub field_type: FieldType,
     pub class: DataClass,
     pub mask: Mask,
+    pub card: Option<CardPart>,
     /// Must be there on create and cannot be removed.
     pub required: bool,
     pub limits: ValueLimits,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::collection::{Collection, Field, KeyScope, RESERVED_NAMES, SubjectRule};
+use super::collection::{CardPart, Collection, Field, KeyScope, RESERVED_NAMES, SubjectRule};
 use crate::domain::class::DataClass;
 use crate::domain::id::{CollectionName, FieldId, FieldName};
 use crate::domain::value::{FieldType, Mask, PhoneCountry, ValueLimits, parse_value};
@@ -37,6 +37,8 @@ struct FieldEntry {
     field_type: String,
     class: DataClass,
     mask: String,
+    /// Of cardholder data only.
+    card: Option<CardPart>,
     about: String,
     #[serde(default)]
     required: bool,
@@ -97,6 +99,9 @@ fn read_field(entry: &FieldEntry) -> Result<Field, String> {
     if !mask.fits(field_type) {
         return Err(format!("the mask {} does not fit the type {}", mask.as_str(), field_type.as_str()));
     }
+    if entry.card.is_some() && entry.class != DataClass::Chd {
+        return Err("card is for fields of the class chd".to_owned());
+    }
     if field_type == FieldType::Document && (entry.required || entry.max_bytes.is_some()) {
         return Err("a document comes after its record and is bounded by limits.document_bytes: leave out required and max_bytes".to_owned());
     }
@@ -108,6 +113,7 @@ fn read_field(entry: &FieldEntry) -> Result<Field, String> {
         field_type,
         class: entry.class,
         mask,
+        card: entry.card,
         required: entry.required,
         limits,
         about,

@@ -1,67 +1,96 @@
-//! `policy/matrix.golden`: every role × action × collection × field × purpose, as text that a reviewer reads in a diff.
+//! `policy/matrix.golden`: every role × action × collection × field × purpose, in all circumstances that make a difference, as
+//! text that a reviewer reads in a diff.
 
 use std::fmt::Write as _;
 
 use super::cases::identity;
+use super::cedar::Caller;
 use super::collection::Collection;
 use super::permit::View;
+use super::reach::{Reached, reached};
 use super::set::PolicySet;
-use super::table::{Table, decide};
+use super::table::{Asking, Table, decide};
 use crate::domain::action::Action;
 use crate::domain::actor::{ClientKind, Identity};
 use crate::domain::purpose::Purpose;
 
 const HEAD: &str = "# Generated, see README.md. For each role, action and collection: the purposes that show a field, and how;
 # for create and update, plain is \"may write\". What is not listed is refused. (none) is a request without a purpose.
+# After \"when\" stand the circumstances in which it is so, where there are others: what holds, and the bands.
 ";
 
 /// The whole matrix, each role on its own.
 pub fn matrix(set: &PolicySet) -> String {
     let mut out = String::from(HEAD);
     for role in set.roles() {
-        let kind = match &**role {
-            "auditor" => ClientKind::Auditor,
-            "custodian" => ClientKind::Custodian,
-            "operator" => ClientKind::Operator,
-            _ => ClientKind::App,
-        };
-        let identity = identity(kind, &[role.to_string()]);
+        let identity = identity(kind_of(role), &[role.to_string()]);
+        let Some(caller) = set.rules().caller(&identity) else { continue };
+        let all = reached(set.rules(), role);
         for collection in set.collections() {
             for action in Action::ALL.into_iter().filter(|action| action.is_of_a_collection()) {
-                section(&mut out, set, &identity, Some(collection), action);
+                sections(&mut out, (set, (&identity, &caller), &all), Some(collection), action);
             }
         }
         for action in Action::ALL.into_iter().filter(|action| !action.is_of_a_collection()) {
-            section(&mut out, set, &identity, None, action);
+            sections(&mut out, (set, (&identity, &caller), &all), None, action);
         }
     }
     out
 }
 
-fn section(
+/// The kind of client that a role is for.
+pub(super) fn kind_of(role: &str) -> ClientKind {
+    match role {
+        "auditor" => ClientKind::Auditor,
+        "custodian" => ClientKind::Custodian,
+        "operator" => ClientKind::Operator,
+        _ => ClientKind::App,
+    }
+}
+
+/// One section for all circumstances that give the same.
+fn sections(
     out: &mut String,
-    set: &PolicySet,
-    identity: &Identity,
+    (set, (identity, caller), all): (&PolicySet, (&Identity, &Caller), &[Reached]),
     collection: Option<&Collection>,
     action: Action,
 ) {
-    let tables: Vec<(&str, Table)> = std::iter::once(None)
-        .chain(Purpose::ALL.map(Some))
-        .filter_map(|purpose| {
-            let table = decide(set.rules(), identity, collection, action, purpose)?;
-            Some((purpose.map_or("(none)", Purpose::as_str), table))
-        })
-        .collect();
-    if tables.is_empty() {
-        return;
+    let mut bodies: Vec<(String, Vec<&str>)> = Vec::new();
+    for Reached { circumstances, words } in all {
+        let asking =
+            Asking { rules: set.rules(), identity, collection, action, circumstances: *circumstances };
+        let body = body(&asking, caller);
+        match bodies.iter_mut().find(|(known, _)| *known == body) {
+            Some((_, when)) => when.push(words),
+            None => bodies.push((body, vec![words])),
+        }
     }
     let role = identity.roles.first().map_or("", AsRef::as_ref);
     let place = collection.map_or("", |collection| collection.name().as_str());
     let title = format!("{role} {} {place}", action.as_str());
-    // Writing to a String does not fail.
-    let _ = writeln!(out, "\n{}", title.trim_end());
-    let has_fields = matches!(action, Action::Create | Action::Read | Action::Update);
-    let fields = collection.filter(|_| has_fields).map_or(&[][..], Collection::fields);
+    let is_one = bodies.len() == 1;
+    for (body, when) in bodies.iter().filter(|(body, _)| !body.is_empty()) {
+        let when: Vec<&str> =
+            when.iter().map(|words| if words.is_empty() { "nothing" } else { words }).collect();
+        let when = if is_one { String::new() } else { format!(" when {}", when.join("; ")) };
+        // Writing to a String does not fail.
+        let _ = write!(out, "\n{}{when}\n{body}", title.trim_end());
+    }
+}
+
+fn body(asking: &Asking<'_>, caller: &Caller) -> String {
+    let tables: Vec<(&str, Table)> = std::iter::once(None)
+        .chain(Purpose::ALL.map(Some))
+        .filter_map(|purpose| {
+            Some((purpose.map_or("(none)", Purpose::as_str), decide(asking, caller, purpose)?))
+        })
+        .collect();
+    let mut out = String::new();
+    if tables.is_empty() {
+        return out;
+    }
+    let has_fields = matches!(asking.action, Action::Create | Action::Read | Action::Update);
+    let fields = asking.collection.filter(|_| has_fields).map_or(&[][..], Collection::fields);
     if fields.is_empty() {
         let purposes: Vec<&str> = tables.iter().map(|(purpose, _)| *purpose).collect();
         let _ = writeln!(out, "  for {}", purposes.join(" "));
@@ -76,4 +105,5 @@ fn section(
             }
         }
     }
+    out
 }

@@ -29,16 +29,24 @@
 //! ```
 
 mod authoriser;
+mod bands;
 mod cases;
 mod cedar;
+mod circumstances;
 mod collection;
 mod collection_file;
 mod fields;
+mod isolation;
 mod limits;
 mod matrix;
 mod permit;
+mod reach;
+mod review;
+mod rule_files;
+mod schema_file;
 mod set;
 mod table;
+mod words;
 
 pub use authoriser::Authoriser;
 pub use cases::{CaseReport, run_cases};
@@ -46,5 +54,6 @@ pub use collection::{Collection, Field, KeyScope, SubjectRule};
 pub use fields::{FieldFault, FieldFaultCode, FieldFaults, ParseMode, ParsedField, ParsedFields};
 pub use limits::{Allowance, Limits};
 pub use matrix::matrix;
-pub use permit::{AuditPermit, Denial, DenialCode, Permit, View};
+pub use permit::{AuditPermit, Denial, DenialCode, Dependent, Permit, Prospect, SubjectPermit, View};
+pub use review::idle_permits;
 pub use set::{PolicyError, PolicySet};

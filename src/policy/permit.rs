@@ -65,6 +65,36 @@ impl Permit {
     }
 }
 
+/// What becomes of a request before it is known whose record it is about.
+pub enum Prospect {
+    /// It is permitted, whoever that is.
+    Permit(Permit),
+    /// It is permitted in some relationship to that person, and not or otherwise in another.
+    Depends(Dependent),
+}
+
+/// A request that cannot be decided before it is known whose record it is about; nothing is permitted yet.
+pub struct Dependent {
+    pub(super) policies: Arc<[Arc<str>]>,
+}
+
+impl Dependent {
+    /// The ids of the policies that would permit it in one relationship or another, sorted.
+    pub fn policies(&self) -> &[Arc<str>] {
+        &self.policies
+    }
+}
+
+impl Prospect {
+    /// The ids of the policies that permit it, or would.
+    pub fn policies(&self) -> &[Arc<str>] {
+        match self {
+            Self::Permit(permit) => permit.policies(),
+            Self::Depends(dependent) => dependent.policies(),
+        }
+    }
+}
+
 /// A caller may read the audit log of its tenant.
 pub struct AuditPermit {
     pub(super) tenant: TenantId,
@@ -82,8 +112,30 @@ impl AuditPermit {
     }
 }
 
-/// Why nothing at all is permitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// A caller may do `action` about a subject of its tenant.
+pub struct SubjectPermit {
+    pub(super) tenant: TenantId,
+    pub(super) action: Action,
+    pub(super) table: Arc<Table>,
+}
+
+impl SubjectPermit {
+    pub const fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
+    pub const fn action(&self) -> Action {
+        self.action
+    }
+
+    /// The ids of the policies that permitted it, sorted.
+    pub fn policies(&self) -> &[Arc<str>] {
+        self.table.policies()
+    }
+}
+
+/// Why nothing at all is permitted. Of several guards the first here is heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DenialCode {
     /// No purpose was given, and with one it may be allowed.
     PurposeRequired,
@@ -91,6 +143,16 @@ pub enum DenialCode {
     PurposeNotAllowed,
     /// No purpose would change it.
     ActionNotAllowed,
+    /// A guard asks for the person behind the client.
+    PersonRequired,
+    /// A guard asks for a second factor.
+    SecondFactorRequired,
+    /// A guard has it done from other networks.
+    SourceNotAllowed,
+    /// A guard has it done at other hours.
+    HourNotAllowed,
+    /// A guard asks for a relationship to the person whose record it is.
+    RelationshipRequired,
 }
 
 impl DenialCode {
@@ -99,7 +161,24 @@ impl DenialCode {
             Self::PurposeRequired => "purpose_required",
             Self::PurposeNotAllowed => "purpose_not_allowed",
             Self::ActionNotAllowed => "action_not_allowed",
+            Self::PersonRequired => "person_required",
+            Self::SecondFactorRequired => "second_factor_required",
+            Self::RelationshipRequired => "relationship_required",
+            Self::HourNotAllowed => "hour_not_allowed",
+            Self::SourceNotAllowed => "source_not_allowed",
         }
+    }
+
+    /// The code that a guard's `@code` names; the others come of there being no permit.
+    pub(super) fn of_guard(word: &str) -> Option<Self> {
+        let guards = [
+            Self::PersonRequired,
+            Self::SecondFactorRequired,
+            Self::RelationshipRequired,
+            Self::HourNotAllowed,
+            Self::SourceNotAllowed,
+        ];
+        guards.into_iter().find(|code| code.as_str() == word)
     }
 }
 

@@ -5,14 +5,17 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::bands::Bands;
 use super::cedar::Rules;
 use super::collection::Collection;
 use super::collection_file::read_collection;
+use super::isolation::keep_classes_apart;
 use super::limits::Limits;
 
 const MAX_FILE_BYTES: u64 = 1 << 20;
 const SCHEMA_FILE: &str = "schema.cedarschema";
 const LIMITS_FILE: &str = "limits.toml";
+const BANDS_FILE: &str = "bands.toml";
 
 /// Why a policy folder is refused. Names files and what to change in them; policy files hold no secrets.
 #[derive(Debug, thiserror::Error)]
@@ -34,8 +37,8 @@ pub struct PolicySet {
 }
 
 impl PolicySet {
-    /// Loads `collections/*.toml`, `schema.cedarschema`, `*.cedar` and `limits.toml` of `directory`, all of them valid
-    /// together, or nothing. Files that begin with a full stop are skipped.
+    /// Loads `collections/*.toml`, `schema.cedarschema`, `*.cedar`, `bands.toml` and `limits.toml` of `directory`, all of
+    /// them valid together, or nothing. Files that begin with a full stop are skipped.
     pub fn load(directory: &Path) -> Result<Self, PolicyError> {
         let collection_files = read_files(directory, "collections/", "toml")?;
         let rule_files = read_files(directory, "", "cedar")?;
@@ -50,7 +53,12 @@ impl PolicySet {
                 read_collection(stem, text).map_err(|why| PolicyError::File { file: file.clone(), why })?;
             collections.insert(stem.to_owned(), Arc::new(collection));
         }
-        let rules = Rules::load((SCHEMA_FILE, &schema), &rule_files, &collections)
+        let bands_text = text(directory, BANDS_FILE)?;
+        let bands = Bands::parse(&bands_text)
+            .map_err(|why| PolicyError::File { file: BANDS_FILE.to_owned(), why })?;
+        let rules = Rules::load((SCHEMA_FILE, &schema), &rule_files, &collections, bands)
+            .map_err(|(file, why)| PolicyError::File { file, why })?;
+        keep_classes_apart(&rules, collections.values().map(AsRef::as_ref))
             .map_err(|(file, why)| PolicyError::File { file, why })?;
         let limits_text = text(directory, LIMITS_FILE)?;
         let limits = Limits::parse(&limits_text, rules.roles())
@@ -59,6 +67,7 @@ impl PolicySet {
         all.extend(rule_files);
         all.insert(SCHEMA_FILE.to_owned(), schema);
         all.insert(LIMITS_FILE.to_owned(), limits_text);
+        all.insert(BANDS_FILE.to_owned(), bands_text);
         Ok(Self { collections, rules, limits, hash: hash_of(&all) })
     }
 

@@ -2,21 +2,25 @@
 
 use std::sync::Arc;
 
-use super::cedar::{Caller, RuleAction, RuleResource, Rules};
+use super::cedar::{Asked, Caller, RuleResource, Rules, Setting};
+use super::circumstances::Circumstances;
 use super::collection::{Collection, Field};
 use super::permit::{Denial, DenialCode, View};
+use super::words::RuleAction;
 use crate::domain::action::Action;
 use crate::domain::actor::Identity;
 use crate::domain::id::FieldId;
 use crate::domain::purpose::Purpose;
 
 /// Field → view and deciding policies; immutable.
+#[derive(PartialEq, Eq)]
 pub(super) struct Table {
     /// Ascending by field id; empty where the action is about no field (delete, history, list, read many, read audit).
     rows: Vec<Row>,
     policies: Vec<Arc<str>>,
 }
 
+#[derive(PartialEq, Eq)]
 struct Row {
     field: FieldId,
     view: View,
@@ -41,25 +45,36 @@ impl Table {
     }
 }
 
-/// Decides a whole request. `collection` is `None` for the audit log alone.
-pub(super) fn compile(
-    rules: &Rules,
-    identity: &Identity,
-    collection: Option<&Collection>,
-    action: Action,
-    purpose: Option<Purpose>,
-) -> Result<Arc<Table>, Denial> {
+/// A request as policy sees it, but for its purpose.
+pub(super) struct Asking<'a> {
+    pub rules: &'a Rules,
+    pub identity: &'a Identity,
+    /// `None` where the action is not of a collection.
+    pub collection: Option<&'a Collection>,
+    pub action: Action,
+    pub circumstances: Circumstances,
+}
+
+/// Decides a whole request.
+pub(super) fn compile(asking: &Asking<'_>, purpose: Option<Purpose>) -> Result<Arc<Table>, Denial> {
     let denied = |code, policies: Vec<Arc<str>>| Err(Denial { code, policies: policies.into() });
-    let Some(caller) = rules.caller(identity) else {
+    let Some(caller) = asking.rules.caller(asking.identity) else {
         return denied(DenialCode::ActionNotAllowed, Vec::new());
     };
-    let question = Question { rules, caller: &caller, collection, action };
-    let forbidding = match question.table(purpose) {
+    let question = |asked| Question { asking, caller: (&caller, asked) };
+    let forbidding = match question(Asked::All).table(purpose) {
         Ok(table) => return Ok(Arc::new(table)),
         Err(forbidding) => forbidding,
     };
+    // What would be permitted but for guards that say what to do about them is refused with what they say.
+    let unguarded = question(Asked::WithoutCodes);
+    if unguarded.permits_anything(purpose)
+        && let Some(code) = forbidding.iter().filter_map(|id| asking.rules.code(id)).min()
+    {
+        return denied(code, forbidding);
+    }
     let others = std::iter::once(None).chain(Purpose::ALL.map(Some)).filter(|other| *other != purpose);
-    let another = others.into_iter().any(|other| question.permits_anything(other));
+    let another = others.into_iter().any(|other| unguarded.permits_anything(other));
     let code = match (another, purpose) {
         (true, None) => DenialCode::PurposeRequired,
         (true, Some(_)) => DenialCode::PurposeNotAllowed,
@@ -69,27 +84,19 @@ pub(super) fn compile(
 }
 
 /// One decision on its own, without asking what another purpose would change.
-pub(super) fn decide(
-    rules: &Rules,
-    identity: &Identity,
-    collection: Option<&Collection>,
-    action: Action,
-    purpose: Option<Purpose>,
-) -> Option<Table> {
-    let caller = rules.caller(identity)?;
-    Question { rules, caller: &caller, collection, action }.table(purpose).ok()
+pub(super) fn decide(asking: &Asking<'_>, caller: &Caller, purpose: Option<Purpose>) -> Option<Table> {
+    Question { asking, caller: (caller, Asked::All) }.table(purpose).ok()
 }
 
 struct Question<'a> {
-    rules: &'a Rules,
-    caller: &'a Caller,
-    collection: Option<&'a Collection>,
-    action: Action,
+    asking: &'a Asking<'a>,
+    caller: (&'a Caller, Asked),
 }
 
 impl Question<'_> {
     /// The table, or the policies that forbade all of it.
     fn table(&self, purpose: Option<Purpose>) -> Result<Table, Vec<Arc<str>>> {
+        let Some(setting) = self.setting(purpose) else { return Err(Vec::new()) };
         let mut rows = Vec::new();
         let mut policies: Vec<Arc<str>> = Vec::new();
         let mut forbidding: Vec<Arc<str>> = Vec::new();
@@ -98,14 +105,14 @@ impl Question<'_> {
             permitted |= allowed;
             if allowed { &mut policies } else { &mut forbidding }.extend_from_slice(deciding);
         };
-        match (self.collection, self.whole()) {
+        match (self.asking.collection, self.whole()) {
             (_, Some((action, resource))) => {
-                let verdict = self.rules.decide(self.caller, action, resource, purpose);
+                let verdict = self.asking.rules.decide(self.caller, &setting, action, resource);
                 note(verdict.allowed, &verdict.policies);
             }
             (Some(collection), None) => {
                 for field in collection.fields() {
-                    let (view, deciding) = self.field(collection, field, purpose);
+                    let (view, deciding) = self.field(&setting, collection, field);
                     note(view != View::Absent, &deciding);
                     rows.push(Row { field: field.id, view, policies: deciding });
                 }
@@ -120,22 +127,27 @@ impl Question<'_> {
         if permitted { Ok(Table { rows, policies: tidy(policies) }) } else { Err(tidy(forbidding)) }
     }
 
+    fn setting(&self, purpose: Option<Purpose>) -> Option<Setting> {
+        self.asking.rules.setting(purpose, &self.asking.circumstances)
+    }
+
     fn permits_anything(&self, purpose: Option<Purpose>) -> bool {
-        match (self.collection, self.whole()) {
+        let Some(setting) = self.setting(purpose) else { return false };
+        match (self.asking.collection, self.whole()) {
             (_, Some((action, resource))) => {
-                self.rules.decide(self.caller, action, resource, purpose).allowed
+                self.asking.rules.decide(self.caller, &setting, action, resource).allowed
             }
             (Some(collection), None) => collection
                 .fields()
                 .iter()
-                .any(|field| self.field(collection, field, purpose).0 != View::Absent),
+                .any(|field| self.field(&setting, collection, field).0 != View::Absent),
             (None, None) => false,
         }
     }
 
     /// The one question of an action that is not about fields.
     fn whole(&self) -> Option<(RuleAction, RuleResource<'_>)> {
-        let action = match self.action {
+        let action = match self.asking.action {
             Action::Create | Action::Read | Action::Update => return None,
             Action::Delete => RuleAction::Delete,
             Action::History => RuleAction::History,
@@ -143,29 +155,28 @@ impl Question<'_> {
             Action::ReadMany => RuleAction::ReadMany,
             Action::ReadAudit => return Some((RuleAction::ReadAudit, RuleResource::AuditLog)),
             Action::ReadMetrics => return Some((RuleAction::ReadMetrics, RuleResource::Metrics)),
+            Action::ReadCareTeam => return Some((RuleAction::ReadCareTeam, RuleResource::Subject)),
+            Action::UpdateCareTeam => return Some((RuleAction::UpdateCareTeam, RuleResource::Subject)),
         };
-        self.collection.map(|collection| (action, RuleResource::Collection(collection.name())))
+        self.asking.collection.map(|collection| (action, RuleResource::Collection(collection.name())))
     }
 
-    fn field(
-        &self,
-        collection: &Collection,
-        field: &Field,
-        purpose: Option<Purpose>,
-    ) -> (View, Vec<Arc<str>>) {
-        let writing = match self.action {
+    fn field(&self, setting: &Setting, collection: &Collection, field: &Field) -> (View, Vec<Arc<str>>) {
+        let rules = self.asking.rules;
+        let writing = match self.asking.action {
             Action::Create => RuleAction::Create,
             Action::Update => RuleAction::Update,
-            Action::Read => return self.rules.read_view(self.caller, collection, field, purpose),
+            Action::Read => return rules.read_view(self.caller, setting, collection, field),
             Action::Delete
             | Action::History
             | Action::List
             | Action::ReadMany
             | Action::ReadAudit
-            | Action::ReadMetrics => return (View::Absent, Vec::new()),
+            | Action::ReadMetrics
+            | Action::ReadCareTeam
+            | Action::UpdateCareTeam => return (View::Absent, Vec::new()),
         };
-        let resource = RuleResource::Field(collection, field);
-        let verdict = self.rules.decide(self.caller, writing, resource, purpose);
+        let verdict = rules.decide(self.caller, setting, writing, RuleResource::Field(collection, field));
         (if verdict.allowed { View::Plain } else { View::Absent }, verdict.policies)
     }
 }

@@ -6,13 +6,18 @@ use super::{Error, Part, Service};
 use crate::audit::{Act, CommitError, EntryDraft, Outcome, Receipt, RecordObject};
 use crate::domain::action::Action;
 use crate::domain::context::OperationContext;
-use crate::domain::id::{FieldName, RecordId};
-use crate::policy::{AuditPermit, Collection, Permit};
+use crate::domain::id::{FieldName, RecordId, SubjectId};
+use crate::policy::{AuditPermit, Collection, Denial, Permit, Prospect, SubjectPermit};
 
 /// What a request would have done, had its input been good.
 #[derive(Clone, Copy)]
 pub enum Attempted<'a> {
     ReadLog,
+    Subject {
+        action: Action,
+        /// As far as the path names one that can exist.
+        subject: Option<SubjectId>,
+    },
     Touch {
         action: Action,
         act: Act,
@@ -23,7 +28,7 @@ pub enum Attempted<'a> {
 }
 
 impl Service {
-    /// Asks policy. A denial is in the log before this returns it.
+    /// Asks policy, and where it depends on whose record it is, whose that is. A denial is in the log before this returns it.
     pub(super) async fn authorise(
         &self,
         context: &OperationContext,
@@ -31,16 +36,63 @@ impl Service {
         action: Action,
         record: Option<&RecordId>,
     ) -> Result<Permit, Error> {
+        match self.prospect(context, collection, action, record).await? {
+            Prospect::Permit(permit) => Ok(permit),
+            Prospect::Depends(dependent) => {
+                self.relate(context, collection, (action, &dependent), record).await
+            }
+        }
+    }
+
+    /// Asks policy before anything is looked for. A denial is in the log before this returns it.
+    pub(super) async fn prospect(
+        &self,
+        context: &OperationContext,
+        collection: &Arc<Collection>,
+        action: Action,
+        record: Option<&RecordId>,
+    ) -> Result<Prospect, Error> {
         self.gate.pass()?;
-        let decision = self.policy.load().permit(context, collection, action);
+        let decision = self.policy.load().prospect(context, collection, action);
+        match decision {
+            Ok(prospect) => Ok(prospect),
+            Err(denial) => Err(self.deny(context, collection, (action, record), denial).await),
+        }
+    }
+
+    /// Puts a denial on record.
+    pub(super) async fn deny(
+        &self,
+        context: &OperationContext,
+        collection: &Arc<Collection>,
+        (action, record): (Action, Option<&RecordId>),
+        denial: Denial,
+    ) -> Error {
+        let draft = EntryDraft::of_request(context, act_of(action), Outcome::refused(denial.code.as_str()))
+            .policies(&denial.policies)
+            .record(object(collection, record));
+        match self.put_on_record(draft).await {
+            Ok(()) => Error::Denied(denial),
+            Err(error) => error,
+        }
+    }
+
+    /// Asks policy about a subject. A denial is in the log before this returns it.
+    pub(super) async fn authorise_subject(
+        &self,
+        context: &OperationContext,
+        action: Action,
+        subject: Option<SubjectId>,
+    ) -> Result<SubjectPermit, Error> {
+        self.gate.pass()?;
+        let decision = self.policy.load().permit_subject(context, action);
         match decision {
             Ok(permit) => Ok(permit),
             Err(denial) => {
+                let outcome = Outcome::refused(denial.code.as_str());
                 let draft =
-                    EntryDraft::of_request(context, act_of(action), Outcome::refused(denial.code.as_str()))
-                        .policies(&denial.policies)
-                        .record(object(collection, record));
-                self.put_on_record(draft).await?;
+                    EntryDraft::of_request(context, act_of(action), outcome).policies(&denial.policies);
+                self.put_on_record(subject.into_iter().fold(draft, EntryDraft::subject)).await?;
                 Err(Error::Denied(denial))
             }
         }
@@ -76,9 +128,14 @@ impl Service {
                 let permit = self.authorise_audit(context).await?;
                 draft(Act::AuditRead).policies(permit.policies())
             }
+            Attempted::Subject { action, subject } => {
+                let permit = self.authorise_subject(context, action, subject).await?;
+                let draft = draft(act_of(action)).policies(permit.policies());
+                subject.into_iter().fold(draft, EntryDraft::subject)
+            }
             Attempted::Touch { action, act, collection, record } => {
-                let permit = self.authorise(context, collection, action, record).await?;
-                draft(act).policies(permit.policies()).record(object(collection, record))
+                let prospect = self.prospect(context, collection, action, record).await?;
+                draft(act).policies(prospect.policies()).record(object(collection, record))
             }
         };
         self.put_on_record(draft).await
@@ -119,10 +176,16 @@ impl Service {
         collection: &Arc<Collection>,
         action: Action,
     ) -> Error {
-        match self.authorise(context, collection, action, None).await {
-            Ok(permit) => {
-                self.note_failure(context, &permit, None, "record_not_found", Error::NotFound).await
+        let draft = match self.prospect(context, collection, action, None).await {
+            Ok(prospect) => {
+                EntryDraft::of_request(context, act_of(action), Outcome::failed("record_not_found"))
+                    .policies(prospect.policies())
+                    .record(object(collection, None))
             }
+            Err(error) => return error,
+        };
+        match self.put_on_record(draft).await {
+            Ok(()) => Error::NotFound,
             Err(error) => error,
         }
     }
@@ -179,10 +242,12 @@ pub(super) const fn act_of(action: Action) -> Act {
         Action::Delete => Act::RecordDelete,
         Action::ReadAudit => Act::AuditRead,
         Action::ReadMetrics => Act::AccessDenied,
+        Action::ReadCareTeam => Act::CareTeamRead,
+        Action::UpdateCareTeam => Act::CareTeamUpdate,
     }
 }
 
-fn object(collection: &Collection, record: Option<&RecordId>) -> RecordObject {
+pub(super) fn object(collection: &Collection, record: Option<&RecordId>) -> RecordObject {
     let object = RecordObject::new(collection.name().clone());
     match record {
         Some(record) => object.id(record.clone()),

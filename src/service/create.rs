@@ -14,7 +14,9 @@ use crate::domain::action::Action;
 use crate::domain::context::OperationContext;
 use crate::domain::id::{FieldId, FieldName, KeyOwner, RecordId, RecordVersion, SubjectId, uuid_v7};
 use crate::domain::idempotency::IdempotencyKey;
-use crate::policy::{Collection, KeyScope, ParseMode, ParsedField, ParsedFields, Permit, SubjectRule, View};
+use crate::policy::{
+    Collection, KeyScope, ParseMode, ParsedField, ParsedFields, Permit, Prospect, SubjectRule, View,
+};
 use crate::storage::SubjectRow;
 
 impl Service {
@@ -23,8 +25,8 @@ impl Service {
         &self,
         context: &OperationContext,
         collection: &Arc<Collection>,
-    ) -> Result<Permit, Error> {
-        self.authorise(context, collection, Action::Create, None).await
+    ) -> Result<Prospect, Error> {
+        self.prospect(context, collection, Action::Create, None).await
     }
 
     /// Stores a record. On return the record, its subject if new, and its audit entry are durable; under a key that was
@@ -32,11 +34,12 @@ impl Service {
     pub async fn create(
         &self,
         context: &OperationContext,
-        permit: &Permit,
+        (collection, prospect): (&Arc<Collection>, Prospect),
         subject: Option<SubjectId>,
         fields: &RawValue,
         key: Option<&IdempotencyKey>,
     ) -> Result<Created, Error> {
+        let permit = &self.permit_for(context, collection, prospect, subject).await?;
         let parsed = permit.collection().parse_fields(fields, ParseMode::Create).map_err(Error::Invalid)?;
         self.check_writable(context, permit, None, &parsed).await?;
         let draft = Draft::of(permit.collection(), subject, parsed)?;

@@ -1,5 +1,7 @@
 //! Create many: records of one collection in one transaction, all or none; and any create under an idempotency key.
 
+use std::sync::Arc;
+
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -15,7 +17,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::context::OperationContext;
 use crate::domain::id::{RecordId, SubjectId, uuid_v7};
 use crate::domain::idempotency::IdempotencyKey;
-use crate::policy::{ParseMode, Permit, SubjectRule};
+use crate::policy::{Collection, ParseMode, Permit, Prospect, SubjectRule};
 use crate::storage::{Claim, Claimed, StorageError, SubjectRow};
 
 /// Records of one request at most.
@@ -61,14 +63,16 @@ impl Service {
         Ok(self.records.remove_expired_claims(self.clock.now()).await?)
     }
 
-    /// Stores records, all or none; what is answered is as for [`Self::create`], in the order of `items`.
+    /// Stores records, all or none; what is answered is as for [`Self::create`], in the order of `items`. They may be about
+    /// many people, so no relationship to one counts.
     pub async fn create_many(
         &self,
         context: &OperationContext,
-        permit: &Permit,
+        (collection, prospect): (&Arc<Collection>, Prospect),
         items: &[NewItem<'_>],
         key: Option<&IdempotencyKey>,
     ) -> Result<Created, Error> {
+        let permit = &self.permit_for(context, collection, prospect, None).await?;
         if !(1..=self.most_records()).contains(&items.len()) {
             return Err(Error::BatchSize);
         }

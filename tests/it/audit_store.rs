@@ -73,6 +73,7 @@ fn context(tenant: TenantId, client: &str) -> OperationContext {
         ),
         request: RequestFacts { id: RequestId::from_uuid(Uuid::nil()), trace: None, route: "/test" },
         purpose: Some(Purpose::Treat),
+        at: Timestamp::from_micros(0),
     }
 }
 

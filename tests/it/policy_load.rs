@@ -189,6 +189,137 @@ fn policies_are_validated_strictly() {
     }
 }
 
+/// Whatever the files say, a keeper of the service and whoever reads the log are never given a value.
+#[test]
+fn no_files_give_a_value_to_an_auditor() {
+    for role in ["auditor", "custodian", "operator"] {
+        let guard =
+            format!("forbid (\n  principal in Role::\"{role}\",\n  action in [\n    Action::\"create\"");
+        let edit = |from: &str, to: &str| Folder::shipped().edit("guards.cedar", from, to);
+        // Gone, for another role, of fewer actions, under a condition.
+        edit(&guard, &guard.replace(&format!("Role::\"{role}\""), "Role::\"admin\"")).refused(".cedar", role);
+        edit(&guard, &guard.replace("create", "read_audit")).refused(".cedar", "");
+        let text = std::fs::read_to_string(Folder::shipped().0.join("guards.cedar")).unwrap();
+        let from = text.find(&guard).unwrap();
+        let whole = &text[from..from + text[from..].find(");").unwrap() + 2];
+        edit(whole, &whole.replace(");", ")\nunless { context.person };")).refused(".cedar", role);
+        edit(whole, &whole.replace("  resource\n", "  resource in Class::\"phi\"\n")).refused(".cedar", "");
+    }
+    // Somebody else who reads the log would be an auditor without the guard.
+    let log = "action == Action::\"read_audit\", resource";
+    for (principal, actions) in
+        [("principal in Role::\"billing\"", log), ("principal", log), ("principal", "action, resource")]
+    {
+        with_policy(&format!("@id(\"extra\") permit ({principal}, {actions});"))
+            .refused(".cedar", "reads the log");
+    }
+    with_policy(&format!("@id(\"extra\") permit (principal in Role::\"custodian\", {log});")).load().unwrap();
+}
+
+const CARDS: &str = r#"
+name = "cards"
+about = "Payment cards"
+subject = "refers"
+key_scope = "record"
+retired_ids = []
+
+[[field]]
+id = 1
+name = "number"
+type = "code"
+class = "chd"
+mask = "last-four"
+card = "number"
+about = "The number"
+
+[[field]]
+id = 2
+name = "fingerprint"
+type = "code"
+class = "chd"
+mask = "full"
+card = "fingerprint"
+about = "The same for the same number"
+"#;
+
+/// A folder with cards, and one more policy.
+fn with_cards(policy: &str) -> Folder {
+    with_policy(policy).add("collections/cards.toml", CARDS)
+}
+
+#[test]
+fn cardholder_data_and_health_information_are_for_different_roles() {
+    let permit = |annotation: &str, role: &str, action: &str, field: &str| {
+        let scope = format!(
+            "principal in Role::\"{role}\", action == Action::\"{action}\", resource == Field::\"{field}\""
+        );
+        let when = "when { context has purpose && context.purpose == Purpose::\"HPAYMT\" }";
+        format!("@id(\"extra-{}\") {annotation} permit ({scope}) {when};\n", field.replace('.', "-"))
+    };
+    with_cards("").load().unwrap();
+    // Billing reads what was done, a masked number is a number, and it is seen whatever the circumstances are.
+    with_cards(&permit("", "billing", "read_masked", "cards.number"))
+        .refused(".cedar", "billing reads cardholder data");
+    let hidden = permit("", "billing", "read_plain", "cards.number")
+        .replace("when {", "when { context.person && context.hour == Hour::\"night\" && ");
+    with_cards(&hidden).refused(".cedar", "billing reads cardholder data");
+    let said = "@allows(\"cardholder data beside health information\")";
+    with_cards(&permit(said, "billing", "read_masked", "cards.number")).load().unwrap();
+    with_cards(&permit("@allows(\"both\")", "billing", "read_masked", "cards.number"))
+        .refused(".cedar", "billing");
+    // Said by one role, it is not said for another.
+    let both = permit(said, "billing", "read_plain", "cards.number")
+        + &permit("", "portal", "read_plain", "cards.number").replace("extra", "more");
+    with_cards(&both).refused(".cedar", "portal reads cardholder data");
+    // A role that does nothing else may.
+    with_cards(&permit("", "operator", "read_plain", "cards.number")).load().unwrap();
+    let writes = permit("", "billing", "create", "cards.number");
+    with_cards(&writes).load().unwrap();
+}
+
+#[test]
+fn a_fingerprint_and_a_part_of_its_number_are_for_different_roles() {
+    let permit = |action: &str, field: &str| {
+        let scope = format!(
+            "principal in Role::\"therapist\", action == Action::\"{action}\", resource == Field::\"{field}\""
+        );
+        format!(
+            "@id(\"extra-{}\") @allows(\"cardholder data beside health information\") permit ({scope});\n",
+            field.replace('.', "-")
+        )
+    };
+    with_cards(&permit("read_masked", "cards.number")).load().unwrap();
+    let both = permit("read_masked", "cards.number") + &permit("read_plain", "cards.fingerprint");
+    with_cards(&both).refused(".cedar", "therapist reads card numbers and fingerprints");
+    let only = "card = \"number\"";
+    Folder::shipped()
+        .edit("collections/patients.toml", "required = true", only)
+        .refused("patients", "class chd");
+    Folder::shipped()
+        .edit("collections/patients.toml", "required = true", "card = \"pin\"")
+        .refused("patients", "pin");
+}
+
+#[test]
+fn bands_and_codes_are_the_files_own() {
+    let schema = "schema.cedarschema";
+    Folder::shipped().edit(schema, "\"night\"", "\"evening\"").refused(schema, "Hour");
+    Folder::shipped().edit(schema, "\"elsewhere\"", "\"outside\"").refused(schema, "Source");
+    Folder::shipped().edit("bands.toml", "name = \"day\"", "name = \"days\"").refused(schema, "Hour");
+    Folder::shipped().edit("bands.toml", "05:00", "5 am").refused("bands.toml", "hour day");
+    let scope = "principal in Role::\"portal\", action, resource";
+    let guard = |code: &str| {
+        format!(
+            "@id(\"extra\") @code(\"{code}\") forbid ({scope}) when {{ context.hour == Hour::\"night\" }};"
+        )
+    };
+    with_policy(&guard("hour_not_allowed")).load().unwrap();
+    with_policy(&guard("closed")).refused("extra.cedar", "@code");
+    with_policy(&guard("action_not_allowed")).refused("extra.cedar", "@code");
+    with_policy(&guard("hour_not_allowed").replace("forbid", "permit")).refused("extra.cedar", "@code");
+    with_policy(&guard("hour_not_allowed").replace("night", "noon")).refused(".cedar", "noon");
+}
+
 #[test]
 fn the_schema_speaks_the_services_words() {
     let schema = "schema.cedarschema";

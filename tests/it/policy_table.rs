@@ -17,9 +17,11 @@ use strongroom::domain::action::Action;
 use strongroom::domain::actor::{Actor, CertificateFacts, ClientKind, Identity, KeyKeeping};
 use strongroom::domain::clock::Timestamp;
 use strongroom::domain::context::{OperationContext, RequestFacts};
-use strongroom::domain::id::{FieldId, RequestId, TenantId};
+use strongroom::domain::id::{FieldId, RequestId, SubjectId, TenantId};
+use strongroom::domain::person::Person;
 use strongroom::domain::purpose::Purpose;
-use strongroom::policy::{Authoriser, Collection, DenialCode, PolicySet, View};
+use strongroom::domain::relationship::Relationship;
+use strongroom::policy::{Authoriser, Collection, DenialCode, Field, PolicySet, Prospect, View};
 use uuid::Uuid;
 
 static SET: LazyLock<Arc<PolicySet>> = LazyLock::new(|| Arc::new(PolicySet::load(folder()).unwrap()));
@@ -35,14 +37,57 @@ fn folder() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/policy"))
 }
 
-fn context(kind: ClientKind, roles: &[&str], purpose: Option<Purpose>) -> OperationContext {
+/// Of a request: whether a person is behind it, with how many factors, and how they stand to whose record it is; the hour, and
+/// where from.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    person: bool,
+    second_factor: bool,
+    relationship: Relationship,
+    hour: i64,
+    source: [u8; 4],
+}
+
+const NOTHING: Known = Known {
+    person: false,
+    second_factor: false,
+    relationship: Relationship::NONE,
+    hour: 12,
+    source: [127, 0, 0, 1],
+};
+
+/// As `bands.toml` has them.
+impl Known {
+    fn hour_band(self) -> &'static str {
+        if (5..21).contains(&self.hour) { "day" } else { "night" }
+    }
+
+    fn source_band(self) -> &'static str {
+        if [10, 127].contains(&self.source[0]) { "inside" } else { "elsewhere" }
+    }
+}
+
+fn somebody() -> Person {
+    Person {
+        issuer: "staff".into(),
+        id: "p-1".into(),
+        roles: Arc::from([]),
+        department: None,
+        care_teams: Arc::from([Arc::from("ward-3")]),
+        subject: Some(SubjectId::from_uuid(Uuid::nil())),
+        has_second_factor: false,
+        expires_at: Timestamp::from_micros(0),
+    }
+}
+
+fn context(kind: ClientKind, roles: &[&str], purpose: Option<Purpose>, known: Known) -> OperationContext {
     let identity = Identity {
         client: Arc::from("client"),
         kind,
         tenant: TenantId::from_uuid(Uuid::from_u128(1)),
         roles: roles.iter().map(|role| Arc::from(*role)).collect(),
         acts_for: Arc::from([]),
-        key: KeyKeeping::File,
+        key: if known.second_factor { KeyKeeping::Hardware } else { KeyKeeping::File },
     };
     let certificate = CertificateFacts {
         san: "spiffe://test/client".to_owned(),
@@ -51,10 +96,13 @@ fn context(kind: ClientKind, roles: &[&str], purpose: Option<Purpose>) -> Operat
         not_after: Timestamp::from_micros(0),
         sha256: String::new(),
     };
+    let source = SocketAddr::from((known.source, 1));
+    let actor = Actor::new(Arc::new(identity), Arc::new(certificate), source);
     OperationContext {
-        actor: Actor::new(Arc::new(identity), Arc::new(certificate), SocketAddr::from(([127, 0, 0, 1], 1))),
+        actor: if known.person { actor.for_person(Arc::new(somebody())) } else { actor },
         request: RequestFacts { id: RequestId::from_uuid(Uuid::nil()), trace: None, route: "/" },
         purpose,
+        at: Timestamp::from_micros(known.hour * 3_600 * 1_000_000),
     }
 }
 
@@ -63,9 +111,8 @@ fn uid(text: &str) -> EntityUid {
 }
 
 fn oracle(
-    kind: ClientKind,
-    roles: &[&str],
-    purpose: Option<Purpose>,
+    (kind, roles): (ClientKind, &[&str]),
+    (purpose, known): (Option<Purpose>, Known),
     action: &str,
     resource: Entity,
 ) -> bool {
@@ -76,7 +123,17 @@ fn oracle(
     ]);
     let parents = roles.iter().map(|role| uid(&format!("Role::\"{role}\""))).collect();
     let client = Entity::new(uid("Client::\"c\""), attributes, parents).unwrap();
-    let pairs = purpose.map(|p| ("purpose".to_owned(), reference(format!("Purpose::\"{}\"", p.as_str()))));
+    let purpose = purpose.map(|p| ("purpose".to_owned(), reference(format!("Purpose::\"{}\"", p.as_str()))));
+    let flag = |name: &str, is_so| (name.to_owned(), RestrictedExpression::new_bool(is_so));
+    let pairs = [
+        flag("person", known.person),
+        flag("second_factor", known.second_factor),
+        flag("is_self", known.relationship.is_self),
+        flag("in_care_team", known.relationship.in_care_team),
+        ("hour".to_owned(), reference(format!("Hour::\"{}\"", known.hour_band()))),
+        ("source".to_owned(), reference(format!("Source::\"{}\"", known.source_band()))),
+    ];
+    let pairs = pairs.into_iter().chain(purpose);
     let request = Request::new(
         client.uid(),
         uid(&format!("Action::\"{action}\"")),
@@ -100,14 +157,12 @@ fn field_entity(collection: &Collection, field: FieldId) -> Entity {
 }
 
 fn expected_view(
-    kind: ClientKind,
-    roles: &[&str],
-    purpose: Option<Purpose>,
+    who: (ClientKind, &[&str]),
+    why: (Option<Purpose>, Known),
     action: Action,
-    collection: &Collection,
-    field: FieldId,
+    (collection, field): (&Collection, FieldId),
 ) -> View {
-    let ask = |action: &str| oracle(kind, roles, purpose, action, field_entity(collection, field));
+    let ask = |action: &str| oracle(who, why, action, field_entity(collection, field));
     match action {
         Action::Read if ask("read_plain") => View::Plain,
         Action::Read if ask("read_masked") => View::Masked,
@@ -116,8 +171,29 @@ fn expected_view(
     }
 }
 
-const ROLES: [&str; 9] =
-    ["portal", "mobile", "clinician", "billing", "admin", "integration", "auditor", "custodian", "operator"];
+const ROLES: [&str; 12] = [
+    "portal",
+    "mobile",
+    "clinician",
+    "therapist",
+    "billing",
+    "admin",
+    "integration",
+    "patient",
+    "care_coordinator",
+    "auditor",
+    "custodian",
+    "operator",
+];
+
+fn known() -> impl Strategy<Value = Known> {
+    let source = prop::sample::select(vec![[127, 0, 0, 1], [10, 1, 2, 3], [203, 0, 113, 9]]);
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    (flags, 0..48_i64, source).prop_map(|((person, second_factor, is_self, in_care_team), hour, source)| {
+        let relationship = Relationship { is_self: person && is_self, in_care_team: person && in_care_team };
+        Known { person, second_factor, relationship, hour: hour % 24, source }
+    })
+}
 
 fn kinds() -> impl Strategy<Value = ClientKind> {
     prop::sample::select(vec![
@@ -140,19 +216,31 @@ proptest! {
         kind in kinds(),
         roles in prop::sample::subsequence(ROLES.to_vec(), 0..=3),
         purpose in purposes(),
+        known in known(),
         action in prop::sample::select(vec![Action::Create, Action::Read, Action::Update]),
-        collection in prop::sample::select(vec!["patients", "encounters", "messages"]),
+        collection in prop::sample::select(vec!["patients", "encounters", "messages", "psychotherapy_notes"]),
     ) {
         let collection = SET.collection(collection).unwrap();
-        let permit = AUTHORISER.permit(&context(kind, &roles, purpose), collection, action);
+        let context = context(kind, &roles, purpose, known);
+        let permit = AUTHORISER.permit(&context, collection, action, known.relationship);
         let mut anything = false;
         for field in collection.fields() {
-            let expected = expected_view(kind, &roles, purpose, action, collection, field.id);
+            let what = (collection.as_ref(), field.id);
+            let expected = expected_view((kind, &roles), (purpose, known), action, what);
             anything |= expected != View::Absent;
             let found = permit.as_ref().map_or(View::Absent, |permit| permit.view_of(field.id));
             prop_assert_eq!(found, expected, "{}", field.name.as_str());
         }
         prop_assert_eq!(permit.is_ok(), anything);
+        // Before it is known whose record it is, nothing is permitted that then is not, and nothing refused that is.
+        match AUTHORISER.prospect(&context, collection, action) {
+            Ok(Prospect::Permit(early)) => {
+                let is_same = |field: &Field| permit.as_ref().is_ok_and(|late| late.view_of(field.id) == early.view_of(field.id));
+                prop_assert!(collection.fields().iter().all(is_same));
+            }
+            Ok(Prospect::Depends(_)) => prop_assert!(known.person),
+            Err(_) => prop_assert!(!anything),
+        }
     }
 
     #[test]
@@ -160,25 +248,32 @@ proptest! {
         kind in kinds(),
         roles in prop::sample::subsequence(ROLES.to_vec(), 0..=3),
         purpose in purposes(),
+        known in known(),
         collection in prop::sample::select(vec!["patients", "encounters", "messages"]),
     ) {
-        let context = context(kind, &roles, purpose);
+        let context = context(kind, &roles, purpose, known);
+        let who = (kind, roles.as_slice());
         let resource = Entity::new_no_attrs(uid(&format!("Collection::\"{collection}\"")), HashSet::new());
-        let expected = oracle(kind, &roles, purpose, "delete", resource);
-        let found = AUTHORISER.permit(&context, SET.collection(collection).unwrap(), Action::Delete);
+        let expected = oracle(who, (purpose, known), "delete", resource);
+        let collection = SET.collection(collection).unwrap();
+        let found = AUTHORISER.permit(&context, collection, Action::Delete, known.relationship);
         prop_assert_eq!(found.is_ok(), expected);
+        let unrelated = Known { relationship: Relationship::NONE, ..known };
         let tenant = RestrictedExpression::new_entity_uid(uid("Tenant::\"t\""));
         let log = Entity::new(uid("AuditLog::\"l\""), HashMap::from([("tenant".to_owned(), tenant)]), HashSet::new());
-        let expected = oracle(kind, &roles, purpose, "read_audit", log.unwrap());
+        let expected = oracle(who, (purpose, unrelated), "read_audit", log.unwrap());
         prop_assert_eq!(AUTHORISER.permit_audit(&context).is_ok(), expected);
+        let subject = Entity::new_no_attrs(uid("Subject::\"s\""), HashSet::new());
+        let expected = oracle(who, (purpose, unrelated), "update_care_team", subject);
+        prop_assert_eq!(AUTHORISER.permit_subject(&context, Action::UpdateCareTeam).is_ok(), expected);
     }
 }
 
 #[test]
 fn a_permit_is_bound_to_tenant_action_and_collection() {
     let patients = SET.collection("patients").unwrap();
-    let context = context(ClientKind::App, &["portal"], Some(Purpose::Patrqt));
-    let permit = AUTHORISER.permit(&context, patients, Action::Read).ok().unwrap();
+    let context = context(ClientKind::App, &["portal"], Some(Purpose::Patrqt), NOTHING);
+    let permit = AUTHORISER.permit(&context, patients, Action::Read, Relationship::NONE).ok().unwrap();
     assert_eq!(permit.tenant(), context.actor.identity.tenant);
     assert_eq!(permit.action(), Action::Read);
     assert!(Arc::ptr_eq(permit.collection(), patients));
@@ -192,9 +287,9 @@ fn a_permit_is_bound_to_tenant_action_and_collection() {
 #[test]
 fn a_collection_of_an_older_set_is_taken_by_name() {
     let older = PolicySet::load(folder()).unwrap();
-    let context = context(ClientKind::App, &["portal"], Some(Purpose::Patrqt));
-    let permit =
-        AUTHORISER.permit(&context, older.collection("patients").unwrap(), Action::Read).ok().unwrap();
+    let context = context(ClientKind::App, &["portal"], Some(Purpose::Patrqt), NOTHING);
+    let patients = older.collection("patients").unwrap();
+    let permit = AUTHORISER.permit(&context, patients, Action::Read, Relationship::NONE).ok().unwrap();
     assert!(Arc::ptr_eq(permit.collection(), SET.collection("patients").unwrap()));
 }
 
@@ -202,8 +297,8 @@ fn a_collection_of_an_older_set_is_taken_by_name() {
 fn a_role_that_the_schema_does_not_list_is_no_role() {
     let patients = SET.collection("patients").unwrap();
     for roles in [&["root"][..], &["portal", "root"], &[]] {
-        let context = context(ClientKind::App, roles, Some(Purpose::Treat));
-        let denial = AUTHORISER.permit(&context, patients, Action::Read).err().unwrap();
+        let context = context(ClientKind::App, roles, Some(Purpose::Treat), NOTHING);
+        let denial = AUTHORISER.permit(&context, patients, Action::Read, Relationship::NONE).err().unwrap();
         assert_eq!(denial.code, DenialCode::ActionNotAllowed, "{roles:?}");
     }
     assert!(SET.has_role("portal") && !SET.has_role("root"));
@@ -212,7 +307,8 @@ fn a_role_that_the_schema_does_not_list_is_no_role() {
 #[test]
 fn reading_the_log_is_no_action_of_a_collection() {
     let patients = SET.collection("patients").unwrap();
-    let context = context(ClientKind::Auditor, &["auditor"], None);
-    assert!(AUTHORISER.permit(&context, patients, Action::ReadAudit).is_err());
+    let context = context(ClientKind::Auditor, &["auditor"], None, Known { second_factor: true, ..NOTHING });
+    assert!(AUTHORISER.permit(&context, patients, Action::ReadAudit, Relationship::NONE).is_err());
+    assert!(AUTHORISER.permit_subject(&context, Action::ReadAudit).is_err());
     assert!(AUTHORISER.permit_audit(&context).is_ok());
 }

@@ -160,7 +160,8 @@ impl Scene {
     fn expected(&self, place: &Place, caller: Caller) -> Option<(u16, &'static str)> {
         use Operation::{
             AppendUpload, CancelUpload, Create, CreateMany, Delete, History, List, Live, Metrics, OpenApi,
-            Read, ReadEvents, ReadFile, ReadMany, Ready, StartUpload, Update, UploadState,
+            Read, ReadCareTeam, ReadEvents, ReadFile, ReadMany, Ready, StartUpload, Update, UpdateCareTeam,
+            UploadState,
         };
         match (caller, place.operation()) {
             // Not even a status: the handshake fails.
@@ -184,9 +185,10 @@ impl Scene {
                 None
             }
             (Caller::OtherTenant, Create | CreateMany) => Some((422, "subject_unknown")),
-            (Caller::OtherTenant, Read | Update | Delete | History | ReadFile | StartUpload) => {
-                Some((404, "record_not_found"))
-            }
+            (
+                Caller::OtherTenant,
+                Read | Update | Delete | History | ReadFile | StartUpload | ReadCareTeam | UpdateCareTeam,
+            ) => Some((404, "record_not_found")),
             (Caller::OtherTenant, UploadState | AppendUpload | CancelUpload) => {
                 Some((404, "upload_not_found"))
             }
@@ -269,6 +271,8 @@ async fn says(answer: Response, what: &str, (status, code): (u16, &str)) {
 fn act(operation: Operation) -> &'static str {
     match operation {
         Operation::ReadEvents => "audit.read",
+        Operation::ReadCareTeam => "careteam.read",
+        Operation::UpdateCareTeam => "careteam.update",
         Operation::Create | Operation::CreateMany => "record.create",
         Operation::Read | Operation::ReadMany | Operation::ReadFile => "record.read",
         Operation::List => "record.list",

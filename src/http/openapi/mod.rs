@@ -90,7 +90,8 @@ fn paths(policy: &PolicySet) -> Map<String, Value> {
 
 fn add(paths: &mut Map<String, Value>, path: String, operation: Operation, collection: Option<&Collection>) {
     let mut shared = Vec::new();
-    for (segment, name) in [("{id}", "Id"), ("{upload}", "Upload")] {
+    let id = if collection.is_some() { "Id" } else { "SubjectId" };
+    for (segment, name) in [("{id}", id), ("{upload}", "Upload")] {
         if path.contains(segment) {
             shared.push(parameters::parameter(name));
         }

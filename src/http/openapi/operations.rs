@@ -6,6 +6,7 @@ use super::collections::{members, schema_of};
 use super::parameters::{self, parameter};
 use super::problems::{not_let_in, responses};
 use super::{object, reference};
+use crate::domain::care_team::MOST_CARE_TEAMS;
 use crate::http::Operation;
 use crate::policy::Collection;
 use crate::service::Alarm;
@@ -39,6 +40,8 @@ const fn words(operation: Operation) -> (&'static str, &'static str) {
         Operation::ReadEvents => {
             ("read_audit_events", "A page of the log of the caller's tenant and of the service")
         }
+        Operation::ReadCareTeam => ("read_care_team", "The care teams that look after a subject"),
+        Operation::UpdateCareTeam => ("update_care_team", "Set the care teams that look after a subject"),
         Operation::OpenApi => ("openapi", "This document"),
         Operation::Live => ("live", "Whether the process answers"),
         Operation::Ready => ("ready", "Whether every part answers"),
@@ -64,7 +67,11 @@ fn own_parameters(operation: Operation, collection: Option<&Collection>) -> Vec<
     match operation {
         Operation::ReadEvents => parameters::of_events(),
         Operation::OpenApi => all(&["IfNoneMatch"]),
-        Operation::Live | Operation::Ready | Operation::Metrics | Operation::ReadMany => Vec::new(),
+        Operation::Live
+        | Operation::Ready
+        | Operation::Metrics
+        | Operation::ReadMany
+        | Operation::ReadCareTeam => Vec::new(),
         Operation::List => all(&["RecordCursor", "Limit"]),
         Operation::History => all(&["VersionCursor", "Limit"]),
         Operation::Create | Operation::CreateMany => all(&["IdempotencyKey"]),
@@ -72,7 +79,7 @@ fn own_parameters(operation: Operation, collection: Option<&Collection>) -> Vec<
             let fields = collection.map(parameters::fields);
             fields.into_iter().chain(["View", "Version"].map(parameter)).collect()
         }
-        Operation::Update => all(&["IfMatchRequired"]),
+        Operation::Update | Operation::UpdateCareTeam => all(&["IfMatchRequired"]),
         Operation::Delete => all(&["IfMatch"]),
         Operation::ReadFile => all(&["Version"]),
         Operation::StartUpload => all(&["TusResumable", "UploadLength", "UploadMetadata"]),
@@ -94,6 +101,10 @@ fn body(operation: Operation, collection: Option<&Collection>) -> Option<Value> 
             let content = json!({ "application/json": schema, "application/merge-patch+json": schema });
             Some(json!({ "required": true, "content": content }))
         }
+        Operation::UpdateCareTeam => {
+            let content = json!({ "application/json": { "schema": reference("schemas", "CareTeam") } });
+            Some(json!({ "required": true, "content": content }))
+        }
         Operation::AppendUpload => {
             Some(json!({ "required": true, "content": { "application/offset+octet-stream": {} } }))
         }
@@ -111,6 +122,12 @@ fn successes(operation: Operation, collection: Option<&Collection>) -> Vec<(&'st
     let shared = |name: &str| reference("schemas", name);
     match operation {
         Operation::ReadEvents => vec![("200", json_answer("The page.", &[], &shared("AuditEvents")))],
+        Operation::ReadCareTeam => {
+            vec![("200", json_answer("They are these.", &[("ETag", "ETag")], &shared("CareTeam")))]
+        }
+        Operation::UpdateCareTeam => {
+            vec![("200", json_answer("They are set.", &[("ETag", "ETag")], &shared("CareTeam")))]
+        }
         Operation::OpenApi => vec![
             ("200", json_answer("The document.", &[("ETag", "DocumentETag")], &json!({ "type": "object" }))),
             ("304", answer("It is the one at hand.", &[("ETag", "DocumentETag")])),
@@ -218,7 +235,10 @@ pub(super) fn schemas() -> Map<String, Value> {
     let alarms = list(object(alarm, &["alarm", "since"]));
     let status = json!({ "enum": ["ready", "not ready", "draining"] });
     let readiness = members([("status", status), ("down", list(down)), ("alarms", alarms)]);
+    let team = json!({ "type": "string", "minLength": 1, "maxLength": 128 });
+    let teams = json!({ "type": "array", "maxItems": MOST_CARE_TEAMS, "uniqueItems": true, "items": team });
     members([
+        ("CareTeam", object(members([("teams", teams)]), &["teams"])),
         ("Written", object(written, &["id", "collection", "version", "updated_at"])),
         ("WrittenMany", object(members([("records", list(shared("Written")))]), &["records"])),
         ("RecordList", object(records, &["records"])),

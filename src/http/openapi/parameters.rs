@@ -70,6 +70,7 @@ pub(super) fn components() -> Value {
     let next = "`next` of the page before.";
     json!({
         "Id": path("id", reference("schemas", "Id")),
+        "SubjectId": path("id", reference("schemas", "Subject")),
         "Upload": path("upload", uuid),
         "Version": query("version", "An older version; needs the right to the history too.", reference("schemas", "Version")),
         "View": query("view", "Without it, the most that policy gives for each field.", reference("schemas", "View")),

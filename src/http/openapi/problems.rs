@@ -18,7 +18,13 @@ const fn is_open(operation: Operation) -> bool {
 }
 
 const fn is_of_a_collection(operation: Operation) -> bool {
-    !is_open(operation) && !matches!(operation, Operation::ReadEvents | Operation::Metrics)
+    !is_open(operation)
+        && !is_of_a_subject(operation)
+        && !matches!(operation, Operation::ReadEvents | Operation::Metrics)
+}
+
+const fn is_of_a_subject(operation: Operation) -> bool {
+    matches!(operation, Operation::ReadCareTeam | Operation::UpdateCareTeam)
 }
 
 const fn is_of_a_record(operation: Operation) -> bool {
@@ -28,6 +34,11 @@ const fn is_of_a_record(operation: Operation) -> bool {
 
 /// The body is JSON.
 const fn takes_json(operation: Operation) -> bool {
+    takes_fields(operation) || matches!(operation, Operation::UpdateCareTeam)
+}
+
+/// The body is JSON that names fields.
+const fn takes_fields(operation: Operation) -> bool {
     use Operation::{Create, CreateMany, ReadMany, Update};
     matches!(operation, Create | CreateMany | ReadMany | Update)
 }
@@ -39,7 +50,7 @@ const fn is_tus(operation: Operation) -> bool {
 
 /// Values are opened or sealed.
 const fn uses_keys(operation: Operation) -> bool {
-    is_tus(operation) || takes_json(operation) || matches!(operation, Operation::Read | Operation::ReadFile)
+    is_tus(operation) || takes_fields(operation) || matches!(operation, Operation::Read | Operation::ReadFile)
 }
 
 /// Whether a client may meet the problem at the operation.
@@ -47,7 +58,7 @@ const fn uses_keys(operation: Operation) -> bool {
 fn applies(kind: ProblemKind, operation: Operation) -> bool {
     use Operation::{
         AppendUpload, CancelUpload, Create, CreateMany, Delete, History, List, Read, ReadEvents, ReadFile,
-        ReadMany, StartUpload, Update, UploadState,
+        ReadMany, StartUpload, Update, UpdateCareTeam, UploadState,
     };
     let is_one_of = |those: &[Operation]| those.contains(&operation);
     match kind {
@@ -70,10 +81,15 @@ fn applies(kind: ProblemKind, operation: Operation) -> bool {
         ProblemKind::MethodNotAllowed | ProblemKind::RouteUnknown => false,
         ProblemKind::ActionNotAllowed
         | ProblemKind::DataUnavailable
+        | ProblemKind::HourNotAllowed
+        | ProblemKind::PersonRequired
         | ProblemKind::PurposeNotAllowed
-        | ProblemKind::PurposeRequired => !is_open(operation),
+        | ProblemKind::PurposeRequired
+        | ProblemKind::RelationshipRequired
+        | ProblemKind::SecondFactorRequired
+        | ProblemKind::SourceNotAllowed => !is_open(operation),
         ProblemKind::CollectionUnknown => is_of_a_collection(operation),
-        ProblemKind::RecordNotFound => is_of_a_record(operation),
+        ProblemKind::RecordNotFound => is_of_a_record(operation) || is_of_a_subject(operation),
         ProblemKind::KeysUnavailable => uses_keys(operation),
         ProblemKind::DeadlineExceeded => operation != AppendUpload,
         ProblemKind::BodyIncomplete
@@ -90,10 +106,12 @@ fn applies(kind: ProblemKind, operation: Operation) -> bool {
         | ProblemKind::SubjectUnknown => is_one_of(&[Create, CreateMany]),
         ProblemKind::FieldsInvalid => is_one_of(&[Create, CreateMany, Update]),
         ProblemKind::FieldNotAllowed => {
-            takes_json(operation) || is_tus(operation) || is_one_of(&[Read, ReadFile])
+            takes_fields(operation) || is_tus(operation) || is_one_of(&[Read, ReadFile])
         }
-        ProblemKind::IfMatchInvalid | ProblemKind::VersionStale => is_one_of(&[Update, Delete]),
-        ProblemKind::IfMatchRequired => operation == Update,
+        ProblemKind::IfMatchInvalid | ProblemKind::VersionStale => {
+            is_one_of(&[Update, Delete, UpdateCareTeam])
+        }
+        ProblemKind::IfMatchRequired => is_one_of(&[Update, UpdateCareTeam]),
         ProblemKind::RecordQueryInvalid => operation == Read,
         ProblemKind::PageQueryInvalid => is_one_of(&[List, History]),
         ProblemKind::FileQueryInvalid => operation == ReadFile,

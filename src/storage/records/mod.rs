@@ -1,6 +1,7 @@
 //! Records, their history and their subjects. Each use is one statement, so that it is one round trip and atomic.
 
 mod batch;
+mod care_teams;
 mod files;
 mod finder;
 mod history;
@@ -9,6 +10,7 @@ mod key_destruction;
 mod list;
 mod writer;
 
+pub use care_teams::{Concerned, FoundCareTeam};
 pub use files::{ExpiredUpload, FoundUpload};
 pub use history::FoundVersion;
 pub use idempotency::{Claim, Claimed};

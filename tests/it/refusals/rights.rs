@@ -10,6 +10,7 @@ use strongroom::domain::clock::Timestamp;
 use strongroom::domain::context::{OperationContext, RequestFacts};
 use strongroom::domain::id::RequestId;
 use strongroom::domain::purpose::Purpose;
+use strongroom::domain::relationship::Relationship;
 use strongroom::http::Operation;
 use strongroom::policy::{Authoriser, Collection, DenialCode, Permit, PolicySet, View};
 use strongroom::tls::Identities;
@@ -84,10 +85,14 @@ impl Rights {
             return match operation {
                 Operation::ReadEvents => self.authoriser.permit_audit(&context).map(|_| true).map_err(code),
                 Operation::Metrics => self.authoriser.permit_metrics(&context).map(|()| true).map_err(code),
+                Operation::ReadCareTeam => self.may_of_a_subject(&context, Action::ReadCareTeam),
+                Operation::UpdateCareTeam => self.may_of_a_subject(&context, Action::UpdateCareTeam),
                 _ => Ok(true),
             };
         };
-        let permit = |action| self.authoriser.permit(&context, collection, action).map_err(code);
+        // The walk's clients act for themselves.
+        let permit =
+            |action| self.authoriser.permit(&context, collection, action, Relationship::NONE).map_err(code);
         let is_plain =
             |permit: &Permit, name: &str| permit.view_of(collection.field(name).unwrap().id) == View::Plain;
         match operation {
@@ -107,6 +112,12 @@ impl Rights {
             Operation::ReadFile => permit(Action::Read).map(|permit| is_plain(&permit, FILE)),
             _ => permit(Action::Update).map(|permit| is_plain(&permit, FILE)),
         }
+    }
+}
+
+impl Rights {
+    fn may_of_a_subject(&self, context: &OperationContext, action: Action) -> Result<bool, DenialCode> {
+        self.authoriser.permit_subject(context, action).map(|_| true).map_err(|denial| denial.code)
     }
 }
 
@@ -149,5 +160,6 @@ fn context(identity: &Arc<Identity>, purpose: Option<Purpose>) -> OperationConte
         actor: Actor::new(Arc::clone(identity), Arc::new(certificate), SocketAddr::from(([127, 0, 0, 1], 1))),
         request: RequestFacts { id: RequestId::from_uuid(Uuid::nil()), trace: None, route: "" },
         purpose,
+        at: Timestamp::from_micros(0),
     }
 }

@@ -125,7 +125,9 @@ impl Scene {
         if place.path.contains("{upload}") {
             return self.upload.clone();
         }
-        let record = place.collection.as_ref().and_then(|name| self.records.get(name));
+        // A subject has the id of their own record.
+        let name = place.collection.as_deref().unwrap_or("patients");
+        let record = self.records.get(name);
         place.path.replace("{id}", record.map_or("", String::as_str)).replace("{field}", FILE)
     }
 
@@ -147,6 +149,9 @@ impl Scene {
     }
 
     fn body(&self, place: &Place) -> Option<Value> {
+        if place.operation() == Operation::UpdateCareTeam {
+            return Some(json!({ "teams": ["ward-3"] }));
+        }
         let name = place.collection.as_deref()?;
         let sample = || sample(name, self.record("patients"));
         match place.operation() {
@@ -170,6 +175,8 @@ impl Scene {
         let row = data.query_one(sql, &[&north]).await.unwrap();
         let found: (i64, i64) = (row.get(0), row.get(1));
         assert_eq!(found, (i64::try_from(self.records.len()).unwrap(), 1));
+        let sql = "SELECT count(*) FROM subject WHERE care_teams IS NOT NULL";
+        assert_eq!(data.query_one(sql, &[]).await.unwrap().get::<_, i64>(0), 0);
         let parts = data.query_one("SELECT count(*) FROM file_part", &[]).await.unwrap();
         assert_eq!(parts.get::<_, i64>(0), 1, "the label of the upload that was begun");
     }

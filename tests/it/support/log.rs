@@ -191,5 +191,6 @@ fn context() -> OperationContext {
             route: "/api/v1/{collection}/{id}",
         },
         purpose: Some(Purpose::Treat),
+        at: Timestamp::from_micros(0),
     }
 }

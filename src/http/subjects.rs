@@ -1,0 +1,70 @@
+//! What is kept about a subject beside records: who looks after them.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::App;
+use super::body;
+use super::caller::Caller;
+use super::operation::Operation;
+use super::problem::Problem;
+use super::problem_kind::ProblemKind;
+use super::records::{etag, if_match};
+use crate::domain::care_team::CareTeams;
+use crate::domain::id::SubjectId;
+use crate::service::CareTeamAnswer;
+
+/// `{"teams":["ward-3"]}`: all of them.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CareTeamBody {
+    teams: Vec<String>,
+}
+
+/// `GET /api/v1/subjects/{id}/care-team`: the names of the teams, and their version as `ETag`.
+pub async fn read_care_team(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    let context = caller.operation(Operation::ReadCareTeam.route());
+    Ok(answer(app.service.read_care_team(&context, subject(path)).await?))
+}
+
+/// `PUT /api/v1/subjects/{id}/care-team` with `If-Match`: these teams instead.
+pub async fn update_care_team(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    path: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let context = caller.operation(Operation::UpdateCareTeam.route());
+    let expected = if_match(&headers)?.ok_or(Problem::of(ProblemKind::IfMatchRequired))?;
+    let subject = subject(path);
+    let permit = app.service.authorise_care_team_update(&context, subject).await?;
+    let bytes = body::read_json(&headers, body, app.body_bytes, &["application/json"]).await?;
+    let CareTeamBody { teams } = body::parse(&bytes)?;
+    let teams = CareTeams::parse(teams).ok_or(Problem::of(ProblemKind::BodyShape))?;
+    Ok(answer(app.service.update_care_team(&context, &permit, subject, expected, teams).await?))
+}
+
+/// What cannot be an id is nobody's.
+fn subject(path: Result<Path<String>, PathRejection>) -> Option<SubjectId> {
+    path.ok().and_then(|Path(id)| SubjectId::parse(&id))
+}
+
+fn answer(found: CareTeamAnswer) -> Response {
+    let mut response = Json(json!({ "teams": found.teams.names() })).into_response();
+    response.headers_mut().insert(header::ETAG, etag(found.version));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

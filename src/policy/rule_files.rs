@@ -1,0 +1,124 @@
+//! The policies of `*.cedar`, each under its own id: no templates, no warnings, nothing named that is not there.
+
+use std::collections::{BTreeMap, HashSet};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use cedar_policy as cedar;
+use cedar_policy::{ActionConstraint, EntityUid, PrincipalConstraint};
+use serde_json::Value;
+
+use super::cedar::field_literal;
+use super::collection::Collection;
+use super::permit::DenialCode;
+use super::words::RuleAction;
+
+/// The policies of one file under the ids that they declare.
+pub(super) fn read_policies(text: &str) -> Result<Vec<cedar::Policy>, String> {
+    let parsed = cedar::PolicySet::from_str(text).map_err(|error| error.to_string())?;
+    if parsed.num_of_templates() > 0 {
+        return Err("write policies without templates".to_owned());
+    }
+    let mut named = Vec::new();
+    for policy in parsed.policies() {
+        let id = policy.annotation("id").unwrap_or_default();
+        let fits = (1..=80).contains(&id.len())
+            && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        if !fits {
+            return Err("give each policy an @id of lower-case letters, digits and hyphens".to_owned());
+        }
+        named.push(policy.new_id(cedar::PolicyId::new(id)));
+    }
+    Ok(named)
+}
+
+pub(super) fn validate(schema: &cedar::Schema, policies: &cedar::PolicySet) -> Result<(), String> {
+    let result = cedar::Validator::new(schema.clone()).validate(policies, cedar::ValidationMode::Strict);
+    let first = result
+        .validation_errors()
+        .map(ToString::to_string)
+        .chain(result.validation_warnings().map(ToString::to_string))
+        .next();
+    first.map_or(Ok(()), Err)
+}
+
+pub(super) fn known_literals(collections: &BTreeMap<String, Arc<Collection>>) -> HashSet<(String, String)> {
+    let mut known = HashSet::new();
+    for collection in collections.values() {
+        known.insert(("Collection".to_owned(), collection.name().as_str().to_owned()));
+        for field in collection.fields() {
+            known.insert(("Field".to_owned(), field_literal(collection, field)));
+        }
+    }
+    known
+}
+
+/// What a guard asks of the caller: the code that a refusal by it has. Only a `forbid` has one.
+pub(super) fn read_code(policy: &cedar::Policy) -> Result<Option<DenialCode>, String> {
+    let Some(word) = policy.annotation("code") else { return Ok(None) };
+    let code = DenialCode::of_guard(word).filter(|_| policy.effect() == cedar::Effect::Forbid);
+    let why = || format!("policy {}: @code is for a forbid, and one of the codes in README.md", policy.id());
+    code.map(Some).ok_or_else(why)
+}
+
+/// The role that a policy's scope names.
+pub(super) fn role_of(policy: &cedar::Policy) -> Option<String> {
+    match policy.principal_constraint() {
+        PrincipalConstraint::In(role) | PrincipalConstraint::IsIn(_, role) => Some(word(&role)),
+        _ => None,
+    }
+}
+
+/// Whether a policy's scope has the action.
+pub(super) fn names_action(policy: &cedar::Policy, action: RuleAction) -> bool {
+    match policy.action_constraint() {
+        ActionConstraint::Any => true,
+        ActionConstraint::Eq(named) => word(&named) == action.as_str(),
+        ActionConstraint::In(named) => named.iter().any(|named| word(named) == action.as_str()),
+    }
+}
+
+fn word(uid: &EntityUid) -> String {
+    uid.id().unescaped().to_owned()
+}
+
+/// The attributes that a policy looks at, of whatever.
+pub(super) fn attributes(policy: &cedar::Policy) -> Vec<String> {
+    let mut found = Vec::new();
+    if let Ok(json) = policy.to_json() {
+        collect_attributes(&json, &mut found);
+    }
+    found
+}
+
+fn collect_attributes(json: &Value, found: &mut Vec<String>) {
+    match json {
+        Value::Object(members) => {
+            found.extend(members.get("attr").and_then(Value::as_str).map(str::to_owned));
+            members.values().for_each(|member| collect_attributes(member, found));
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect_attributes(item, found)),
+        _ => {}
+    }
+}
+
+/// Roles, purposes, classes, bands and actions are the validator's; collections and fields are ours; single clients and tenants
+/// have no place in a policy.
+pub(super) fn check_literals(
+    policy: &cedar::Policy,
+    known: &HashSet<(String, String)>,
+) -> Result<(), String> {
+    for literal in policy.entity_literals() {
+        let kind = literal.type_name().to_string();
+        let id: &str = literal.id().unescaped();
+        let fits = match kind.as_str() {
+            "Role" | "Purpose" | "Class" | "ClientKind" | "Action" | "Hour" | "Source" => true,
+            "Collection" | "Field" => known.contains(&(kind.clone(), id.to_owned())),
+            _ => false,
+        };
+        if !fits {
+            return Err(format!("policy {}: there is no {kind} {id} to name", policy.id()));
+        }
+    }
+    Ok(())
+}

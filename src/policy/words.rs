@@ -1,0 +1,116 @@
+//! The words of `schema.cedarschema` that this program speaks itself: its types of entities, and its actions.
+
+use std::collections::HashMap;
+use std::str::FromStr;
+
+use cedar_policy::{EntityId, EntityTypeName, EntityUid};
+
+/// What a policy decides over: the actions of `schema.cedarschema`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum RuleAction {
+    Create,
+    ReadPlain,
+    ReadMasked,
+    Update,
+    Delete,
+    History,
+    List,
+    ReadMany,
+    ReadAudit,
+    ReadMetrics,
+    ReadCareTeam,
+    UpdateCareTeam,
+}
+
+impl RuleAction {
+    pub const ALL: [Self; 12] = [
+        Self::Create,
+        Self::ReadPlain,
+        Self::ReadMasked,
+        Self::Update,
+        Self::Delete,
+        Self::History,
+        Self::List,
+        Self::ReadMany,
+        Self::ReadAudit,
+        Self::ReadMetrics,
+        Self::ReadCareTeam,
+        Self::UpdateCareTeam,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::ReadPlain => "read_plain",
+            Self::ReadMasked => "read_masked",
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::History => "history",
+            Self::List => "list",
+            Self::ReadMany => "read_many",
+            Self::ReadAudit => "read_audit",
+            Self::ReadMetrics => "read_metrics",
+            Self::ReadCareTeam => "read_care_team",
+            Self::UpdateCareTeam => "update_care_team",
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    Action,
+    AuditLog,
+    Class,
+    Client,
+    OfClient,
+    Collection,
+    Field,
+    Hour,
+    Metrics,
+    Purpose,
+    Role,
+    Source,
+    Subject,
+    Tenant,
+}
+
+impl Kind {
+    const ALL: [(Self, &'static str); 14] = [
+        (Self::Action, "Action"),
+        (Self::AuditLog, "AuditLog"),
+        (Self::Class, "Class"),
+        (Self::Client, "Client"),
+        (Self::OfClient, "ClientKind"),
+        (Self::Collection, "Collection"),
+        (Self::Field, "Field"),
+        (Self::Hour, "Hour"),
+        (Self::Metrics, "Metrics"),
+        (Self::Purpose, "Purpose"),
+        (Self::Role, "Role"),
+        (Self::Source, "Source"),
+        (Self::Subject, "Subject"),
+        (Self::Tenant, "Tenant"),
+    ];
+}
+
+/// The schema's type names, parsed once.
+pub(super) struct Names {
+    action: EntityTypeName,
+    by_kind: HashMap<Kind, EntityTypeName>,
+}
+
+impl Names {
+    pub fn new() -> Result<Self, String> {
+        let parse = |name: &str| EntityTypeName::from_str(name).map_err(|error| error.to_string());
+        let mut by_kind = HashMap::new();
+        for (kind, name) in Kind::ALL {
+            by_kind.insert(kind, parse(name)?);
+        }
+        Ok(Self { action: parse("Action")?, by_kind })
+    }
+
+    pub fn uid(&self, kind: Kind, id: &str) -> EntityUid {
+        let type_name = self.by_kind.get(&kind).unwrap_or(&self.action);
+        EntityUid::from_type_name_and_id(type_name.clone(), EntityId::new(id))
+    }
+}

@@ -1,0 +1,106 @@
+//! Care teams of subjects, and whose record a record is. Decides nothing: `service` compares with the person who asks.
+
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use super::{RecordStore, StorageError, column, one_row, version};
+use crate::audit::OutboxBytes;
+use crate::domain::care_team::CareTeams;
+use crate::domain::id::{CollectionName, RecordId, RecordVersion, SubjectId, TenantId};
+
+/// Whose record one is, and who looks after them.
+pub struct Concerned {
+    /// `None` where a record is about nobody.
+    pub subject: Option<SubjectId>,
+    pub teams: CareTeams,
+}
+
+/// Who looks after a subject, as of a version.
+pub struct FoundCareTeam {
+    pub version: RecordVersion,
+    pub teams: CareTeams,
+}
+
+impl RecordStore {
+    /// Whom a record is about, under the conditions of [`Self::find`].
+    pub async fn concerned(
+        &self,
+        tenant: TenantId,
+        collection: &CollectionName,
+        record: &RecordId,
+    ) -> Result<Option<Concerned>, StorageError> {
+        const SQL: &str = "/* storage::records::concerned */ \
+            SELECT r.subject_id, s.care_teams FROM record r \
+            LEFT JOIN subject s ON s.tenant_id = r.tenant_id AND s.subject_id = r.subject_id \
+            WHERE r.tenant_id = $1 AND r.collection = $2 AND r.record_id = $3 AND NOT r.deleted \
+              AND (r.expires_at IS NULL OR r.expires_at > now()) \
+              AND (r.subject_id IS NULL OR s.state = 'active')";
+        let parameters: [&(dyn ToSql + Sync); 3] = [tenant.as_uuid(), &collection.as_str(), &record.as_str()];
+        let row = self
+            .database
+            .run("records::concerned", async |client| {
+                let statement = client.prepare_cached(SQL).await?;
+                Ok(client.query_opt(&statement, &parameters).await?)
+            })
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        let subject: Option<Uuid> = column(&row, 0, "subject")?;
+        Ok(Some(Concerned { subject: subject.map(SubjectId::from_uuid), teams: teams(&row, 1)? }))
+    }
+
+    /// Who looks after an active subject; `None` when there is no such subject.
+    pub async fn care_team(
+        &self,
+        tenant: TenantId,
+        subject: SubjectId,
+    ) -> Result<Option<FoundCareTeam>, StorageError> {
+        const SQL: &str = "/* storage::records::care_team */ \
+            SELECT care_teams, care_team_version FROM subject \
+            WHERE tenant_id = $1 AND subject_id = $2 AND state = 'active'";
+        let row = self
+            .database
+            .run("records::care_team", async |client| {
+                let statement = client.prepare_cached(SQL).await?;
+                Ok(client.query_opt(&statement, &[tenant.as_uuid(), subject.as_uuid()]).await?)
+            })
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        Ok(Some(FoundCareTeam { version: version(&row, 1)?, teams: teams(&row, 0)? }))
+    }
+
+    /// Stores the teams as version `expected + 1` with the entry: both or neither, durable on return.
+    /// [`StorageError::Stale`] when another version is current or the subject is not active.
+    pub async fn replace_care_team(
+        &self,
+        (tenant, subject): (TenantId, SubjectId),
+        expected: RecordVersion,
+        teams: &CareTeams,
+        entry: &OutboxBytes,
+    ) -> Result<(), StorageError> {
+        const SQL: &str = "/* storage::records::replace_care_team */ \
+            WITH changed AS ( \
+                UPDATE subject SET care_teams = $4, care_team_version = care_team_version + 1 \
+                WHERE tenant_id = $1 AND subject_id = $2 AND care_team_version = $3 AND state = 'active' \
+                RETURNING subject_id) \
+            INSERT INTO audit_outbox (tenant_id, entry_id, entry) SELECT $1, $5, $6 FROM changed";
+        let names = (!teams.names().is_empty()).then(|| teams.names());
+        let expected = i64::from(expected.get());
+        let (id, bytes) = (*entry.entry_id().as_uuid(), entry.bytes());
+        let parameters: [&(dyn ToSql + Sync); 6] =
+            [tenant.as_uuid(), subject.as_uuid(), &expected, &names, &id, &bytes];
+        let affected = self
+            .database
+            .run("records::replace_care_team", async |client| {
+                let statement = client.prepare_cached(SQL).await?;
+                Ok(client.execute(&statement, &parameters).await?)
+            })
+            .await?;
+        one_row(affected)
+    }
+}
+
+fn teams(row: &Row, index: usize) -> Result<CareTeams, StorageError> {
+    let names: Option<Vec<String>> = column(row, index, "care teams")?;
+    CareTeams::parse(names.unwrap_or_default()).ok_or(StorageError::Malformed("care teams"))
+}
