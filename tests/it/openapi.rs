@@ -140,6 +140,7 @@ async fn answers_are_what_the_document_says() {
         writes(client, collection, id).await;
     }
     pages(&strongroom, &dashboard, &portal, &subject).await;
+    care_teams(&strongroom, &subject).await;
     service(&strongroom).await;
     refusals(&portal, &subject).await;
 }
@@ -256,6 +257,23 @@ async fn pages(strongroom: &Strongroom, dashboard: &Client, portal: &Client, sub
     }
 }
 
+async fn care_teams(strongroom: &Strongroom, subject: &str) {
+    let client = strongroom.client("coordination").await.with_purpose("COC");
+    let path = format!("/api/v1/subjects/{subject}/care-team");
+    let body = json!({ "teams": ["ward-3"] });
+    check_value("teams", &DOCUMENT["components"]["schemas"]["CareTeam"], &body);
+    let put = async |etag: &str, body: &Value| {
+        let answer = client.request(Method::PUT, &path).header("if-match", etag).json(body).send().await;
+        check_answer(&Method::PUT, answer.unwrap()).await
+    };
+    assert_eq!(put("\"1\"", &body).await, body);
+    assert_eq!(check_answer(&Method::GET, client.get(&path).await).await, body);
+    assert_eq!(put("\"1\"", &body).await["code"], "version_stale");
+    assert_eq!(put("\"2\"", &json!({ "teams": 3 })).await["code"], "body_shape");
+    let nobody = client.get(&format!("/api/v1/subjects/{NOBODY}/care-team")).await;
+    assert_eq!(check_answer(&Method::GET, nobody).await["code"], "record_not_found");
+}
+
 async fn service(strongroom: &Strongroom) {
     let operator = strongroom.client("operator").await;
     for path in ["/livez", "/readyz", "/metrics"] {
@@ -307,7 +325,7 @@ fn the_document_is_as_narrow_as_the_interface() {
             }
         }
     }
-    assert_eq!(Operation::ALL.len(), 18, "a new operation has its answers in this file");
+    assert_eq!(Operation::ALL.len(), 20, "a new operation has its answers in this file");
 }
 
 fn root() -> &'static Path {
