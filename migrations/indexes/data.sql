@@ -14,3 +14,6 @@ CREATE INDEX CONCURRENTLY audit_outbox_xid ON public.audit_outbox (xid);
 -- For the jobs that remove what has expired.
 CREATE INDEX CONCURRENTLY idempotency_key_expiry ON public.idempotency_key (expires_at);
 CREATE INDEX CONCURRENTLY upload_expiry ON public.upload (expires_at);
+
+-- What still waits for its review, in all tenants.
+CREATE INDEX CONCURRENTLY break_glass_unreviewed ON public.break_glass (opened_at) WHERE reviewed_at IS NULL;

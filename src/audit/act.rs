@@ -44,6 +44,12 @@ acts! {
     CareTeamRead = "careteam.read",
     /// Who looks after a subject was set.
     CareTeamUpdate = "careteam.update",
+    /// A person broke the glass: may see more than usual of a subject, for minutes.
+    BreakGlassOpen = "breakglass.open",
+    /// What waits for its review was shown.
+    BreakGlassList = "breakglass.list",
+    /// Somebody else reviewed it, and ended it.
+    BreakGlassReview = "breakglass.review",
     /// The audit log was read.
     AuditRead = "audit.read",
     /// A known client was refused before an act was known: no such route, collection or right to either.

@@ -64,7 +64,7 @@ impl Encoded {
     }
 }
 
-/// Members in the order of RFC 8785 section 3.2.3: act asked basis | chain | client dst id n obj out purpose req seals
+/// Members in the order of RFC 8785 section 3.2.3: act asked basis bg | chain | client dst id n obj out purpose req seals
 /// src subj tenant ts v who.
 pub(super) fn encode(draft: &EntryDraft, id: EntryId, at: Timestamp, place: &Place) -> Encoded {
     let mut json = Json { out: Vec::with_capacity(1_024) };
@@ -75,6 +75,10 @@ pub(super) fn encode(draft: &EntryDraft, id: EntryId, at: Timestamp, place: &Pla
         json.names(asked);
     }
     basis(&mut json, draft);
+    if let Some(id) = &draft.break_glass {
+        json.raw(",\"bg\":");
+        json.uuid(id.as_uuid());
+    }
     json.raw(",");
     let split = json.out.len();
     let mut comma = client(&mut json, draft);

@@ -10,7 +10,9 @@ use super::act::{Act, Outcome};
 use crate::domain::actor::{Acting, CertificateFacts, Identity};
 use crate::domain::class::DataClass;
 use crate::domain::context::{OperationContext, RequestFacts};
-use crate::domain::id::{CollectionName, FieldName, KeyId, RecordId, RecordVersion, SubjectId, TenantId};
+use crate::domain::id::{
+    BreakGlassId, CollectionName, FieldName, KeyId, RecordId, RecordVersion, SubjectId, TenantId,
+};
 use crate::domain::purpose::Purpose;
 
 /// One entry before it has an id, a time and its bytes.
@@ -32,6 +34,7 @@ pub struct EntryDraft {
     pub(super) policies: Vec<Arc<str>>,
     pub(super) policy_set: Option<[u8; 32]>,
     pub(super) seals: Option<[u8; 32]>,
+    pub(super) break_glass: Option<BreakGlassId>,
 }
 
 /// Who acted.
@@ -64,6 +67,7 @@ impl EntryDraft {
             tenant: Some(context.actor.identity.tenant),
             request: Some(context.request.clone()),
             purpose: context.purpose,
+            break_glass: context.break_glass.get().copied(),
             ..Self::of_service(act, outcome)
         }
     }
@@ -86,6 +90,7 @@ impl EntryDraft {
             policies: Vec::new(),
             policy_set: None,
             seals: None,
+            break_glass: None,
         }
     }
 
@@ -155,6 +160,12 @@ impl EntryDraft {
     /// SHA-256 of the policy set (or identity table, or CRL) that was loaded.
     pub fn loaded(mut self, sha256: [u8; 32]) -> Self {
         self.policy_set = Some(sha256);
+        self
+    }
+
+    /// The broken glass that it is about.
+    pub fn break_glass(mut self, id: BreakGlassId) -> Self {
+        self.break_glass = Some(id);
         self
     }
 

@@ -1,8 +1,8 @@
 //! A context, a clock and a random source that never change, for the tests of this module.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use uuid::Uuid;
 
@@ -80,6 +80,7 @@ pub fn context() -> OperationContext {
         },
         purpose: Some(Purpose::Treat),
         at: FixedClock.now(),
+        break_glass: OnceLock::new(),
     }
 }
 

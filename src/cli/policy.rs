@@ -1,12 +1,14 @@
 //! `strongroom policy`: what the files say, before they are live.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
-use clap::Subcommand;
+use anyhow::{Context, Result, anyhow, bail};
+use clap::{Args, Subcommand};
 
 use super::output;
-use crate::policy::{PolicySet, idle_permits, matrix, run_cases};
+use crate::domain::actor::ClientKind;
+use crate::domain::relationship::Relationship;
+use crate::policy::{Change, Described, PolicySet, differences, explain, idle_permits, matrix, run_cases};
 
 #[derive(Subcommand)]
 pub(crate) enum PolicyCommand {
@@ -22,29 +24,135 @@ pub(crate) enum PolicyCommand {
         #[arg(long, default_value = "policy")]
         directory: PathBuf,
     },
+    /// Print what a change would grant or take away, a sentence each
+    Diff {
+        /// The policy directory as it was
+        old: PathBuf,
+        /// The policy directory as it would be
+        new: PathBuf,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print why a request would be allowed or refused, and what would change it
+    Explain(ExplainArgs),
+}
+
+/// A request, described.
+#[derive(Args)]
+pub(crate) struct ExplainArgs {
+    /// The policy directory
+    #[arg(long, default_value = "policy")]
+    directory: PathBuf,
+    /// A role of the caller's; may be given again
+    #[arg(long, required = true)]
+    role: Vec<String>,
+    /// The kind of the client: app, auditor, custodian or operator
+    #[arg(long, default_value = "app")]
+    kind: String,
+    /// What is asked for, such as read
+    #[arg(long)]
+    action: String,
+    /// In which collection, where the action is of one
+    #[arg(long)]
+    collection: Option<String>,
+    /// Why, as in X-Purpose-Of-Use
+    #[arg(long)]
+    purpose: Option<String>,
+    /// The client acts for a person
+    #[arg(long)]
+    person: bool,
+    /// There is a second factor
+    #[arg(long)]
+    second_factor: bool,
+    /// It is the person's own record
+    #[arg(long, requires = "person")]
+    is_self: bool,
+    /// The person is in a care team of whose record it is
+    #[arg(long, requires = "person")]
+    in_care_team: bool,
+    /// The person broke the glass for whose record it is
+    #[arg(long, requires = "person")]
+    break_glass: bool,
+    /// A band of bands.toml; without it the first
+    #[arg(long)]
+    hour: Option<String>,
+    /// A band of bands.toml; without it the first
+    #[arg(long)]
+    source: Option<String>,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) fn run(command: PolicyCommand) -> Result<()> {
     match command {
-        PolicyCommand::Check { directory } => {
-            let set = PolicySet::load(&directory).context("the policy is not valid")?;
-            let report = run_cases(&set, &directory).context("the policy's tests cannot be run")?;
-            let idle = idle_permits(&set);
-            for fault in report.failures.iter().chain(&idle) {
-                output::line(fault);
-            }
-            if !report.failures.is_empty() {
-                bail!("{} of {} cases do not hold", report.failures.len(), report.cases);
-            }
-            if !idle.is_empty() {
-                bail!("{} permits give nothing to anybody", idle.len());
-            }
-            output::line(&format!("valid: {} cases hold, hash {}", report.cases, set.hash()));
-        }
-        PolicyCommand::Matrix { directory } => {
-            let set = PolicySet::load(&directory).context("the policy is not valid")?;
-            output::line(matrix(&set).trim_end());
-        }
+        PolicyCommand::Check { directory } => check(&directory)?,
+        PolicyCommand::Matrix { directory } => output::line(matrix(&load(&directory)?).trim_end()),
+        PolicyCommand::Diff { old, new, json } => diff(&load(&old)?, &load(&new)?, json),
+        PolicyCommand::Explain(asked) => explained(asked)?,
+    }
+    Ok(())
+}
+
+fn load(directory: &Path) -> Result<PolicySet> {
+    PolicySet::load(directory).with_context(|| format!("the policy in {} is not valid", directory.display()))
+}
+
+fn check(directory: &Path) -> Result<()> {
+    let set = load(directory)?;
+    let report = run_cases(&set, directory).context("the policy's tests cannot be run")?;
+    let idle = idle_permits(&set);
+    for fault in report.failures.iter().chain(&idle) {
+        output::line(fault);
+    }
+    if !report.failures.is_empty() {
+        bail!("{} of {} cases do not hold", report.failures.len(), report.cases);
+    }
+    if !idle.is_empty() {
+        bail!("{} permits give nothing to anybody", idle.len());
+    }
+    output::line(&format!("valid: {} cases hold, hash {}", report.cases, set.hash()));
+    Ok(())
+}
+
+fn diff(old: &PolicySet, new: &PolicySet, json: bool) {
+    let changes = differences(old, new);
+    if json {
+        let all: Vec<_> = changes.iter().map(Change::to_json).collect();
+        output::line(&serde_json::Value::from(all).to_string());
+        return;
+    }
+    for change in &changes {
+        output::line(&change.sentence());
+    }
+    if changes.is_empty() {
+        output::line("nobody is given or loses anything");
+    }
+}
+
+fn explained(asked: ExplainArgs) -> Result<()> {
+    let set = load(&asked.directory)?;
+    let kinds = [ClientKind::App, ClientKind::Auditor, ClientKind::Custodian, ClientKind::Operator];
+    let kind = kinds.into_iter().find(|kind| kind.as_str() == asked.kind);
+    let ExplainArgs { is_self, in_care_team, break_glass, .. } = asked;
+    let described = Described {
+        roles: asked.role,
+        kind: kind.context("there is no such kind of client")?,
+        action: asked.action,
+        collection: asked.collection,
+        purpose: asked.purpose,
+        person: asked.person,
+        second_factor: asked.second_factor,
+        relationship: Relationship { is_self, in_care_team, break_glass },
+        hour: asked.hour,
+        source: asked.source,
+    };
+    let explanation = explain(&set, &described).map_err(|why| anyhow!(why))?;
+    if asked.json {
+        output::line(&explanation.to_json().to_string());
+    } else {
+        explanation.lines().iter().for_each(|line| output::line(line));
     }
     Ok(())
 }

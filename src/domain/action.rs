@@ -20,10 +20,14 @@ pub enum Action {
     ReadCareTeam,
     /// Set which care teams look after a subject.
     UpdateCareTeam,
+    /// See more than usual of subjects, for minutes, with a review afterwards.
+    OpenBreakGlass,
+    /// See who broke the glass, and review it.
+    ReviewBreakGlass,
 }
 
 impl Action {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Create,
         Self::Read,
         Self::Update,
@@ -35,6 +39,8 @@ impl Action {
         Self::ReadMetrics,
         Self::ReadCareTeam,
         Self::UpdateCareTeam,
+        Self::OpenBreakGlass,
+        Self::ReviewBreakGlass,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -50,6 +56,8 @@ impl Action {
             Self::ReadMetrics => "read_metrics",
             Self::ReadCareTeam => "read_care_team",
             Self::UpdateCareTeam => "update_care_team",
+            Self::OpenBreakGlass => "open_break_glass",
+            Self::ReviewBreakGlass => "review_break_glass",
         }
     }
 
@@ -58,8 +66,11 @@ impl Action {
         !matches!(self, Self::ReadAudit | Self::ReadMetrics) && !self.is_of_a_subject()
     }
 
-    /// Whether it is about a subject and no record.
+    /// Whether it is about subjects and no record.
     pub const fn is_of_a_subject(self) -> bool {
-        matches!(self, Self::ReadCareTeam | Self::UpdateCareTeam)
+        matches!(
+            self,
+            Self::ReadCareTeam | Self::UpdateCareTeam | Self::OpenBreakGlass | Self::ReviewBreakGlass
+        )
     }
 }

@@ -1,8 +1,10 @@
 //! What every operation that touches data carries: who, which request, and why.
 
+use std::sync::OnceLock;
+
 use super::actor::Actor;
 use super::clock::Timestamp;
-use super::id::RequestId;
+use super::id::{BreakGlassId, RequestId};
 use super::purpose::Purpose;
 
 /// The request as the audit entry names it.
@@ -23,4 +25,6 @@ pub struct OperationContext {
     pub purpose: Option<Purpose>,
     /// When the request came in.
     pub at: Timestamp,
+    /// The broken glass under which the request sees what it sees, once that is known. Every entry made from then on names it.
+    pub break_glass: OnceLock<BreakGlassId>,
 }

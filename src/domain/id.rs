@@ -59,6 +59,10 @@ uuid_id!(
     FileId
 );
 uuid_id!(
+    /// Glass that was broken (`UUIDv7`).
+    BreakGlassId
+);
+uuid_id!(
     /// An audit entry (`UUIDv7`).
     EntryId
 );

@@ -4,6 +4,7 @@
 
 pub mod action;
 pub mod actor;
+pub mod break_glass;
 pub mod care_team;
 pub mod class;
 pub mod clock;

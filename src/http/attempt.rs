@@ -55,8 +55,10 @@ impl Attempt {
         let context = caller.operation(template(operation.map(Operation::route)));
         let attempted = match (operation.and_then(Operation::attempt), &collection) {
             (Some((Action::ReadAudit, _)), _) => Attempted::ReadLog,
-            (Some((action, _)), _) if action.is_of_a_subject() => {
-                Attempted::Subject { action, subject: name("id").and_then(SubjectId::parse) }
+            (Some((action, act)), _) if action.is_of_a_subject() => {
+                let names_a_subject = matches!(action, Action::ReadCareTeam | Action::UpdateCareTeam);
+                let subject = name("id").filter(|_| names_a_subject).and_then(SubjectId::parse);
+                Attempted::Subject { action, act, subject }
             }
             (Some((action, act)), Some(collection)) => {
                 Attempted::Touch { action, act, collection, record: record.as_ref() }

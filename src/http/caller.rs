@@ -1,7 +1,7 @@
 //! From a connection's certificate to an actor, on every request: nothing about identity is remembered.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
@@ -51,6 +51,7 @@ impl Caller {
             request: RequestFacts { id: self.id, trace: self.trace, route },
             purpose: self.purpose,
             at: self.at,
+            break_glass: OnceLock::new(),
         }
     }
 }

@@ -4,6 +4,7 @@ mod attempt;
 mod audit;
 mod batch;
 mod body;
+mod break_glass;
 mod caller;
 pub mod door;
 mod fallback;

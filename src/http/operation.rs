@@ -5,7 +5,7 @@ use axum::http::Method;
 use axum::routing::{MethodRouter, on};
 use std::sync::Arc;
 
-use super::{App, audit, batch, files, health, openapi, pages, records, subjects};
+use super::{App, audit, batch, break_glass, files, health, openapi, pages, records, subjects};
 use crate::audit::Act;
 use crate::domain::action::Action;
 
@@ -40,6 +40,11 @@ operations! {
     /// Who looks after a subject.
     ReadCareTeam = GET "/api/v1/subjects/{id}/care-team" => subjects::read_care_team;
     UpdateCareTeam = PUT "/api/v1/subjects/{id}/care-team" => subjects::update_care_team;
+    /// Sees more than usual of somebody, for minutes.
+    OpenBreakGlass = POST "/api/v1/break-glass" => break_glass::open;
+    /// What waits for its review.
+    ListBreakGlass = GET "/api/v1/break-glass" => break_glass::list;
+    ReviewBreakGlass = POST "/api/v1/break-glass/{id}/review" => break_glass::review;
     /// The interface, as a document for programs.
     OpenApi = GET "/api/v1/openapi.json" => openapi::read;
     /// Whether the process answers.
@@ -88,6 +93,9 @@ impl Operation {
             Self::ReadEvents => (Action::ReadAudit, Act::AuditRead),
             Self::ReadCareTeam => (Action::ReadCareTeam, Act::CareTeamRead),
             Self::UpdateCareTeam => (Action::UpdateCareTeam, Act::CareTeamUpdate),
+            Self::OpenBreakGlass => (Action::OpenBreakGlass, Act::BreakGlassOpen),
+            Self::ListBreakGlass => (Action::ReviewBreakGlass, Act::BreakGlassList),
+            Self::ReviewBreakGlass => (Action::ReviewBreakGlass, Act::BreakGlassReview),
             Self::List => (Action::List, Act::RecordList),
             Self::Create | Self::CreateMany => (Action::Create, Act::RecordCreate),
             Self::ReadMany => (Action::ReadMany, Act::RecordRead),

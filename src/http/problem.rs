@@ -154,6 +154,9 @@ impl Problem {
             Error::UploadTooLittle => Self::of(ProblemKind::UploadTooLittle),
             Error::BodyIncomplete => Self::of(ProblemKind::BodyIncomplete),
             Error::Stale => Self::of(ProblemKind::VersionStale),
+            Error::BreakGlassBounds => Self::of(ProblemKind::BreakGlassBounds),
+            Error::ReviewOwn => Self::of(ProblemKind::ReviewOwn),
+            Error::ReviewedAlready => Self::of(ProblemKind::ReviewedAlready),
             Error::SubjectRule => Self::of(ProblemKind::SubjectRule),
             Error::SubjectUnknown => Self::of(ProblemKind::SubjectUnknown),
             Error::Unavailable(part) => Self::of(match part {

@@ -79,6 +79,7 @@ kinds! {
         "send X-Purpose-Of-Use with an HL7 v3 PurposeOfUse code that your role may use";
     RelationshipRequired = FORBIDDEN, "relationship_required",
         "policy allows this to your person for one record at a time, and only where they have to do with whose it is";
+    ReviewOwn = FORBIDDEN, "review_own", "what you opened is somebody else's to review";
     SecondFactorRequired = FORBIDDEN, "second_factor_required",
         "policy demands a second factor: a token that tells of one, or a certificate whose key is in hardware";
     SourceNotAllowed = FORBIDDEN, "source_not_allowed",
@@ -92,6 +93,7 @@ kinds! {
     RecordNotFound = NOT_FOUND, "record_not_found", "there is no such record for this caller";
     RouteUnknown = NOT_FOUND, "route_unknown", "there is no such path";
     MethodNotAllowed = METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not take this method";
+    ReviewedAlready = CONFLICT, "reviewed_already", "it was reviewed before";
     UploadOffset = CONFLICT, "upload_offset",
         "the upload does not stand there, is complete, or another request goes on with it; ask where it stands with HEAD";
     TusVersion = PRECONDITION_FAILED, "tus_version", "send Tus-Resumable: 1.0.0, or leave it out";
@@ -105,6 +107,8 @@ kinds! {
     MediaTypeUnsupported = UNSUPPORTED_MEDIA_TYPE, "media_type_unsupported",
         "send one Content-Type: application/json (in a PATCH also application/merge-patch+json, in an upload application/offset+octet-stream), in UTF-8";
     BatchSize = UNPROCESSABLE_ENTITY, "batch_size", "name 1 to 500 records in one request, each once";
+    BreakGlassBounds = UNPROCESSABLE_ENTITY, "break_glass_bounds",
+        "ask for fewer minutes and people: policy/limits.toml says for how many the glass may be broken";
     FieldsInvalid = UNPROCESSABLE_ENTITY, "fields_invalid",
         "one or more fields do not fit the collection; each is listed with its code";
     IdempotencyKeyReused = UNPROCESSABLE_ENTITY, "idempotency_key_reused",

@@ -78,7 +78,7 @@ impl Authoriser {
         action: Action,
     ) -> Result<Prospect, Denial> {
         let own = self.own(collection, action)?;
-        let most = Relationship::most_possible_of(ctx.actor.person().map(AsRef::as_ref));
+        let most = Relationship::most_possible_of(ctx.actor.person().map(AsRef::as_ref), ctx.purpose);
         match self.decision(ctx, Some(own), action, most, most != Relationship::NONE) {
             Decision::Permitted(table) => Ok(Prospect::Permit(permit(ctx, action, own, table))),
             Decision::Denied(denial) => Err(denial),
@@ -227,6 +227,7 @@ fn not_allowed() -> Denial {
 mod tests {
     use std::net::SocketAddr;
     use std::path::Path;
+    use std::sync::OnceLock;
 
     use uuid::Uuid;
 
@@ -268,6 +269,7 @@ mod tests {
             request: RequestFacts { id: RequestId::from_uuid(Uuid::nil()), trace: None, route: "/" },
             purpose,
             at: Timestamp::from_micros(0),
+            break_glass: OnceLock::new(),
         }
     }
 
@@ -319,7 +321,7 @@ mod tests {
         let Ok(Prospect::Depends(dependent)) = ask(&in_team) else { panic!("it depends") };
         assert!(dependent.policies().iter().any(|id| &**id == "clinician-reads"));
         let permit = |in_care_team| {
-            let relationship = Relationship { is_self: false, in_care_team };
+            let relationship = Relationship { in_care_team, ..Relationship::NONE };
             authoriser.permit(&in_team, patients, Action::Read, relationship)
         };
         assert!(permit(true).is_ok());

@@ -6,15 +6,13 @@ use std::sync::Arc;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::circumstances::Circumstances;
 use super::collection::Collection;
+use super::described::Described;
 use super::permit::View;
 use super::set::{PolicyError, PolicySet, read_files};
-use super::table::{Asking, Table, compile};
-use crate::domain::action::Action;
+use super::table::{Table, compile};
 use crate::domain::actor::{ClientKind, Identity, KeyKeeping};
 use crate::domain::id::TenantId;
-use crate::domain::purpose::Purpose;
 use crate::domain::relationship::Relationship;
 
 /// How the cases of a folder went.
@@ -69,6 +67,8 @@ struct Case {
     is_self: bool,
     #[serde(default)]
     in_care_team: bool,
+    #[serde(default)]
+    break_glass: bool,
     /// Bands of `bands.toml`; without one, the first.
     hour: Option<String>,
     source: Option<String>,
@@ -93,27 +93,9 @@ const fn app() -> ClientKind {
 impl Case {
     /// What differs from the expectation; an error when the case names what is not there.
     fn run(&self, set: &PolicySet) -> Result<Vec<String>, String> {
-        let action = Action::ALL.into_iter().find(|action| action.as_str() == self.action);
-        let action = action.ok_or("there is no such action")?;
-        let purpose = match &self.purpose {
-            Some(code) => Some(Purpose::parse(code).ok_or("there is no such purpose")?),
-            None => None,
-        };
-        let collection = match &self.collection {
-            Some(name) => Some(set.collection(name).ok_or("there is no such collection")?),
-            None => None,
-        };
-        if !self.roles.iter().all(|role| set.has_role(role)) {
-            return Err("there is no such role".to_owned());
-        }
-        let identity = identity(self.kind, &self.roles);
-        let asking = Asking {
-            rules: set.rules(),
-            identity: &identity,
-            collection: collection.map(AsRef::as_ref),
-            action,
-            circumstances: self.circumstances(set)?,
-        };
+        let resolved = self.described().resolve(set)?;
+        let (collection, purpose) = (resolved.collection, resolved.purpose);
+        let asking = resolved.asking();
         let decision = compile(&asking, purpose);
         let mut differences = Vec::new();
         let deciding = match (&decision, &self.denied) {
@@ -142,22 +124,20 @@ impl Case {
         Ok(differences)
     }
 
-    fn circumstances(&self, set: &PolicySet) -> Result<Circumstances, String> {
-        let Self { person, second_factor, is_self, in_care_team, .. } = *self;
-        if (is_self || in_care_team) && !person {
-            return Err("only a person has to do with somebody".to_owned());
-        }
-        let bands = set.rules().bands();
-        let hour = self.hour.as_ref().map(|name| bands.hour_named(name).ok_or("there is no such hour"));
-        let source =
-            self.source.as_ref().map(|name| bands.source_named(name).ok_or("there is no such source"));
-        Ok(Circumstances {
+    fn described(&self) -> Described {
+        let Self { person, second_factor, is_self, in_care_team, break_glass, .. } = *self;
+        Described {
+            roles: self.roles.clone(),
+            kind: self.kind,
+            action: self.action.clone(),
+            collection: self.collection.clone(),
+            purpose: self.purpose.clone(),
             person,
             second_factor,
-            relationship: Relationship { is_self, in_care_team },
-            hour: hour.transpose()?.unwrap_or_default(),
-            source: source.transpose()?.unwrap_or_default(),
-        })
+            relationship: Relationship { is_self, in_care_team, break_glass },
+            hour: self.hour.clone(),
+            source: self.source.clone(),
+        }
     }
 
     fn compare_views(

@@ -143,6 +143,11 @@ impl Rules {
         })
     }
 
+    /// Whether there is any permit of these actions for the role, or for every role.
+    pub(super) fn may_permit(&self, role: &str, actions: &[RuleAction]) -> bool {
+        self.about(role, actions).any(|policy| policy.effect() == cedar::Effect::Permit)
+    }
+
     /// Whether a permit of this role says with `@allows` that something is meant to be so.
     pub(super) fn allows(&self, role: &str, what: &str) -> bool {
         let role = self.names.uid(Kind::Role, role);
@@ -153,12 +158,22 @@ impl Rules {
         })
     }
 
-    /// The attributes of the context that policies for this role, or for every role, look at.
-    pub(super) fn attributes_of(&self, role: &str) -> BTreeSet<String> {
-        let role = self.names.uid(Kind::Role, role);
-        let concerned = self.policies_for(&HashSet::from([role]));
-        let policies = concerned.iter().flat_map(cedar::PolicySet::policies);
-        policies.flat_map(attributes).collect()
+    /// The attributes of the context that policies about these actions look at, for this role or for every role.
+    pub(super) fn attributes_of(&self, role: &str, actions: &[RuleAction]) -> BTreeSet<String> {
+        self.about(role, actions).flat_map(attributes).collect()
+    }
+
+    /// The policies about these actions, for this role or for every role, as they are written: where they are the same, so is
+    /// what they decide about the same fields.
+    pub(super) fn written(&self, role: &str, actions: &[RuleAction]) -> BTreeSet<String> {
+        self.about(role, actions).map(ToString::to_string).collect()
+    }
+
+    fn about(&self, role: &str, actions: &[RuleAction]) -> impl Iterator<Item = &cedar::Policy> {
+        self.policies.policies().filter(move |policy| {
+            role_of(policy).is_none_or(|own| own == role)
+                && actions.iter().any(|action| names_action(policy, *action))
+        })
     }
 
     /// The caller, ready to be asked about; `None` when it has a role that the schema does not list, which is refused
@@ -228,6 +243,7 @@ impl Rules {
             flag("second_factor", second_factor),
             flag("is_self", relationship.is_self),
             flag("in_care_team", relationship.in_care_team),
+            flag("break_glass", relationship.break_glass),
             band("hour", Kind::Hour, hour),
             band("source", Kind::Source, source),
         ];

@@ -127,7 +127,7 @@ fn reads<'c>(
 ) -> bool {
     let identity = identity(kind_of(role), &[role.to_owned()]);
     let Some(caller) = rules.caller(&identity) else { return false };
-    let all = reached(rules, role);
+    let all = reached(rules, role, RuleAction::of(Action::Read));
     collections.any(|collection| {
         all.iter().any(|reached| {
             let circumstances = reached.circumstances;

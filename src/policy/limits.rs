@@ -11,6 +11,10 @@ use crate::domain::meter::Rate;
 
 const MOST_REQUESTS_PER_MINUTE: u32 = 60_000_000;
 const MOST_RECORDS_PER_HOUR: u32 = 1_000_000_000;
+/// Glass is broken for minutes, not hours, and not of a ward.
+const MOST_BREAK_GLASS_MINUTES: u32 = 240;
+const MOST_BREAK_GLASS_SUBJECTS: u32 = 50;
+const MOST_REVIEW_HOURS: u32 = 24 * 7;
 
 /// What one client, or one person, may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,9 +24,20 @@ pub struct Allowance {
     pub records: Rate,
 }
 
+/// How far glass may be broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BreakGlassBounds {
+    pub most_minutes: u32,
+    pub most_subjects: u32,
+    /// After so many hours it is shown that nobody has reviewed it.
+    pub review_within_hours: u32,
+}
+
 /// The limits of a policy set.
 #[derive(Clone, Debug)]
 pub struct Limits {
+    break_glass: BreakGlassBounds,
     default: Pair,
     roles: BTreeMap<String, Pair>,
 }
@@ -36,6 +51,7 @@ struct Pair {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LimitsFile {
+    break_glass: BreakGlassBounds,
     default: DefaultTable,
     #[serde(default)]
     role: BTreeMap<String, RoleTable>,
@@ -88,7 +104,12 @@ impl Limits {
             };
             roles.insert(role, pair);
         }
-        Ok(Self { default, roles })
+        file.break_glass.check().map_err(|why| format!("break_glass: {why}"))?;
+        Ok(Self { break_glass: file.break_glass, default, roles })
+    }
+
+    pub const fn break_glass(&self) -> BreakGlassBounds {
+        self.break_glass
     }
 
     /// Of a client with these roles: the most that one of them gives, in each respect.
@@ -113,11 +134,20 @@ impl Allowance {
     }
 }
 
+impl BreakGlassBounds {
+    fn check(self) -> Result<(), String> {
+        check("most_minutes", self.most_minutes, MOST_BREAK_GLASS_MINUTES)?;
+        check("most_subjects", self.most_subjects, MOST_BREAK_GLASS_SUBJECTS)?;
+        check("review_within_hours", self.review_within_hours, MOST_REVIEW_HOURS)
+    }
+}
+
+fn check(name: &str, number: u32, most: u32) -> Result<(), String> {
+    if (1..=most).contains(&number) { Ok(()) } else { Err(format!("choose {name} from 1 to {most}")) }
+}
+
 impl AllowanceTable {
     fn read(&self) -> Result<Allowance, String> {
-        let check = |name: &str, number: u32, most: u32| {
-            if (1..=most).contains(&number) { Ok(()) } else { Err(format!("choose {name} from 1 to {most}")) }
-        };
         check("requests_per_minute", self.requests_per_minute, MOST_REQUESTS_PER_MINUTE)?;
         check("requests_at_once", self.requests_at_once, MOST_REQUESTS_PER_MINUTE)?;
         check("records_per_hour", self.records_per_hour, MOST_RECORDS_PER_HOUR)?;
@@ -134,6 +164,10 @@ mod tests {
     use super::*;
 
     const FILE: &str = "
+        [break_glass]
+        most_minutes = 30
+        most_subjects = 5
+        review_within_hours = 24
         [default.client]
         requests_per_minute = 600
         requests_at_once = 60
@@ -188,6 +222,12 @@ mod tests {
             assert!(FILE.contains(from));
             Limits::parse(&FILE.replacen(from, to, 1), &known()).expect_err("it is refused")
         };
+        assert!(refused("most_minutes = 30", "most_minutes = 241").contains("most_minutes"));
+        assert!(refused("most_subjects = 5", "most_subjects = 0").contains("most_subjects"));
+        assert!(
+            refused("review_within_hours = 24", "review_within_hours = 169").contains("review_within_hours")
+        );
+        assert!(refused("review_within_hours = 24\n", "").contains("review_within_hours"));
         assert!(refused("role.portal", "role.portall").contains("no such role"));
         assert!(refused("records_per_hour = 1000", "records_per_hour = 0").contains("records_per_hour"));
         assert!(refused("requests_at_once = 60", "requests_at_once = -1").contains("-1"));

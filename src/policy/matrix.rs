@@ -10,6 +10,7 @@ use super::permit::View;
 use super::reach::{Reached, reached};
 use super::set::PolicySet;
 use super::table::{Asking, Table, decide};
+use super::words::RuleAction;
 use crate::domain::action::Action;
 use crate::domain::actor::{ClientKind, Identity};
 use crate::domain::purpose::Purpose;
@@ -25,14 +26,13 @@ pub fn matrix(set: &PolicySet) -> String {
     for role in set.roles() {
         let identity = identity(kind_of(role), &[role.to_string()]);
         let Some(caller) = set.rules().caller(&identity) else { continue };
-        let all = reached(set.rules(), role);
         for collection in set.collections() {
             for action in Action::ALL.into_iter().filter(|action| action.is_of_a_collection()) {
-                sections(&mut out, (set, (&identity, &caller), &all), Some(collection), action);
+                sections(&mut out, (set, &identity, &caller), Some(collection), action);
             }
         }
         for action in Action::ALL.into_iter().filter(|action| !action.is_of_a_collection()) {
-            sections(&mut out, (set, (&identity, &caller), &all), None, action);
+            sections(&mut out, (set, &identity, &caller), None, action);
         }
     }
     out
@@ -51,12 +51,18 @@ pub(super) fn kind_of(role: &str) -> ClientKind {
 /// One section for all circumstances that give the same.
 fn sections(
     out: &mut String,
-    (set, (identity, caller), all): (&PolicySet, (&Identity, &Caller), &[Reached]),
+    (set, identity, caller): (&PolicySet, &Identity, &Caller),
     collection: Option<&Collection>,
     action: Action,
 ) {
+    let role = identity.roles.first().map_or("", AsRef::as_ref);
+    let actions = RuleAction::of(action);
+    if !set.rules().may_permit(role, actions) {
+        return;
+    }
+    let all = reached(set.rules(), role, actions);
     let mut bodies: Vec<(String, Vec<&str>)> = Vec::new();
-    for Reached { circumstances, words } in all {
+    for Reached { circumstances, words } in &all {
         let asking =
             Asking { rules: set.rules(), identity, collection, action, circumstances: *circumstances };
         let body = body(&asking, caller);
@@ -65,7 +71,6 @@ fn sections(
             None => bodies.push((body, vec![words])),
         }
     }
-    let role = identity.roles.first().map_or("", AsRef::as_ref);
     let place = collection.map_or("", |collection| collection.name().as_str());
     let title = format!("{role} {} {place}", action.as_str());
     let is_one = bodies.len() == 1;

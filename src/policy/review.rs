@@ -15,12 +15,12 @@ use crate::domain::purpose::Purpose;
 pub fn idle_permits(set: &PolicySet) -> Vec<String> {
     let rules = set.rules();
     let judged = rules.permits().into_iter().filter_map(|permit| {
-        let roles: Vec<&Arc<str>> = rules
+        let concerned: Vec<&Arc<str>> = rules
             .roles()
             .iter()
             .filter(|role| permit.role.as_ref().is_none_or(|own| *own == ***role))
             .collect();
-        let is_found = |asked| roles.iter().any(|role| has_effect(set, role, &permit, asked));
+        let is_found = |asked| concerned.iter().any(|role| has_effect(set, role, &permit, asked));
         if is_found(Asked::All) {
             None
         } else if is_found(Asked::Permits) {
@@ -48,7 +48,9 @@ fn has_effect(set: &PolicySet, role: &str, permit: &Sought, asked: Asked) -> boo
     let rules = set.rules();
     let identity = identity(kind_of(role), &[role.to_owned()]);
     let Some(caller) = rules.caller(&identity) else { return false };
-    reached(rules, role).iter().any(|reached| in_these(set, (&caller, asked), reached, permit))
+    reached(rules, role, &permit.actions)
+        .iter()
+        .any(|reached| in_these(set, (&caller, asked), reached, permit))
 }
 
 fn in_these(set: &PolicySet, caller: (&Caller, Asked), reached: &Reached, permit: &Sought) -> bool {
@@ -77,9 +79,10 @@ fn resources(set: &PolicySet, action: RuleAction) -> Box<dyn Iterator<Item = Rul
         }
         RuleAction::ReadAudit => Box::new(std::iter::once(RuleResource::AuditLog)),
         RuleAction::ReadMetrics => Box::new(std::iter::once(RuleResource::Metrics)),
-        RuleAction::ReadCareTeam | RuleAction::UpdateCareTeam => {
-            Box::new(std::iter::once(RuleResource::Subject))
-        }
+        RuleAction::ReadCareTeam
+        | RuleAction::UpdateCareTeam
+        | RuleAction::OpenBreakGlass
+        | RuleAction::ReviewBreakGlass => Box::new(std::iter::once(RuleResource::Subject)),
     }
 }
 

@@ -157,6 +157,8 @@ impl Question<'_> {
             Action::ReadMetrics => return Some((RuleAction::ReadMetrics, RuleResource::Metrics)),
             Action::ReadCareTeam => return Some((RuleAction::ReadCareTeam, RuleResource::Subject)),
             Action::UpdateCareTeam => return Some((RuleAction::UpdateCareTeam, RuleResource::Subject)),
+            Action::OpenBreakGlass => return Some((RuleAction::OpenBreakGlass, RuleResource::Subject)),
+            Action::ReviewBreakGlass => return Some((RuleAction::ReviewBreakGlass, RuleResource::Subject)),
         };
         self.asking.collection.map(|collection| (action, RuleResource::Collection(collection.name())))
     }
@@ -174,7 +176,9 @@ impl Question<'_> {
             | Action::ReadAudit
             | Action::ReadMetrics
             | Action::ReadCareTeam
-            | Action::UpdateCareTeam => return (View::Absent, Vec::new()),
+            | Action::UpdateCareTeam
+            | Action::OpenBreakGlass
+            | Action::ReviewBreakGlass => return (View::Absent, Vec::new()),
         };
         let verdict = rules.decide(self.caller, setting, writing, RuleResource::Field(collection, field));
         (if verdict.allowed { View::Plain } else { View::Absent }, verdict.policies)

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use cedar_policy::{EntityId, EntityTypeName, EntityUid};
 
+use crate::domain::action::Action;
+
 /// What a policy decides over: the actions of `schema.cedarschema`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum RuleAction {
@@ -20,10 +22,12 @@ pub(super) enum RuleAction {
     ReadMetrics,
     ReadCareTeam,
     UpdateCareTeam,
+    OpenBreakGlass,
+    ReviewBreakGlass,
 }
 
 impl RuleAction {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Create,
         Self::ReadPlain,
         Self::ReadMasked,
@@ -36,7 +40,28 @@ impl RuleAction {
         Self::ReadMetrics,
         Self::ReadCareTeam,
         Self::UpdateCareTeam,
+        Self::OpenBreakGlass,
+        Self::ReviewBreakGlass,
     ];
+
+    /// What is asked to decide an action.
+    pub const fn of(action: Action) -> &'static [Self] {
+        match action {
+            Action::Create => &[Self::Create],
+            Action::Read => &[Self::ReadPlain, Self::ReadMasked],
+            Action::Update => &[Self::Update],
+            Action::Delete => &[Self::Delete],
+            Action::History => &[Self::History],
+            Action::List => &[Self::List],
+            Action::ReadMany => &[Self::ReadMany],
+            Action::ReadAudit => &[Self::ReadAudit],
+            Action::ReadMetrics => &[Self::ReadMetrics],
+            Action::ReadCareTeam => &[Self::ReadCareTeam],
+            Action::UpdateCareTeam => &[Self::UpdateCareTeam],
+            Action::OpenBreakGlass => &[Self::OpenBreakGlass],
+            Action::ReviewBreakGlass => &[Self::ReviewBreakGlass],
+        }
+    }
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -52,6 +77,8 @@ impl RuleAction {
             Self::ReadMetrics => "read_metrics",
             Self::ReadCareTeam => "read_care_team",
             Self::UpdateCareTeam => "update_care_team",
+            Self::OpenBreakGlass => "open_break_glass",
+            Self::ReviewBreakGlass => "review_break_glass",
         }
     }
 }

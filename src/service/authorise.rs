@@ -15,6 +15,7 @@ pub enum Attempted<'a> {
     ReadLog,
     Subject {
         action: Action,
+        act: Act,
         /// As far as the path names one that can exist.
         subject: Option<SubjectId>,
     },
@@ -128,9 +129,9 @@ impl Service {
                 let permit = self.authorise_audit(context).await?;
                 draft(Act::AuditRead).policies(permit.policies())
             }
-            Attempted::Subject { action, subject } => {
+            Attempted::Subject { action, act, subject } => {
                 let permit = self.authorise_subject(context, action, subject).await?;
-                let draft = draft(act_of(action)).policies(permit.policies());
+                let draft = draft(act).policies(permit.policies());
                 subject.into_iter().fold(draft, EntryDraft::subject)
             }
             Attempted::Touch { action, act, collection, record } => {
@@ -244,6 +245,8 @@ pub(super) const fn act_of(action: Action) -> Act {
         Action::ReadMetrics => Act::AccessDenied,
         Action::ReadCareTeam => Act::CareTeamRead,
         Action::UpdateCareTeam => Act::CareTeamUpdate,
+        Action::OpenBreakGlass => Act::BreakGlassOpen,
+        Action::ReviewBreakGlass => Act::BreakGlassReview,
     }
 }
 

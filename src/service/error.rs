@@ -55,6 +55,14 @@ pub enum Error {
     /// The body names no subject where the collection needs one, or one where it makes its own.
     #[error("the subject is missing or must not be given")]
     SubjectRule,
+    /// More minutes or more people than the glass may be broken for, or none.
+    #[error("the glass may not be broken so far")]
+    BreakGlassBounds,
+    /// Who broke the glass does not review it.
+    #[error("it is somebody else's to review")]
+    ReviewOwn,
+    #[error("it was reviewed before")]
+    ReviewedAlready,
     /// The subject does not exist, or is being erased.
     #[error("no such subject")]
     SubjectUnknown,
@@ -88,11 +96,14 @@ impl Error {
             | Self::Stale
             | Self::KeyReused
             | Self::SubjectUnknown
+            | Self::ReviewOwn
+            | Self::ReviewedAlready
             | Self::Tampered => true,
             Self::DocumentTooLarge
             | Self::Invalid(_)
             | Self::InvalidRecords(_)
             | Self::BatchSize
+            | Self::BreakGlassBounds
             | Self::SubjectRule
             | Self::Unavailable(_)
             | Self::Internal(_) => false,

@@ -6,6 +6,7 @@ mod alarms;
 mod answer;
 mod audit_read;
 mod authorise;
+mod break_glass;
 mod care_team;
 mod create;
 mod create_many;
@@ -28,7 +29,7 @@ mod system;
 mod update;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use arc_swap::ArcSwap;
 
@@ -36,6 +37,7 @@ pub use alarms::{Alarm, Raised};
 pub use answer::{Created, RecordAnswer, Written};
 pub use audit_read::{EventsAnswer, EventsRequest};
 pub use authorise::Attempted;
+pub use break_glass::BreakGlassRequest;
 pub use care_team::CareTeamAnswer;
 pub use create_many::NewItem;
 pub use documents::{Append, DocumentAnswer, DocumentField, DocumentStream, UploadState};
@@ -71,6 +73,7 @@ pub struct Service {
     uploads_ended: documents::Ended,
     sequence: SequenceStore,
     alarms: alarms::Alarms,
+    overdue_reviews: AtomicU64,
 }
 
 /// The parts of a [`Service`].
@@ -105,6 +108,7 @@ impl Service {
             uploads_ended: documents::Ended::default(),
             sequence: parts.sequence,
             alarms: alarms::Alarms::default(),
+            overdue_reviews: AtomicU64::new(0),
         }
     }
 

@@ -4,12 +4,14 @@
 use std::sync::Arc;
 
 use super::authorise::{act_of, object};
+use super::break_glass::digest;
 use super::{Error, Service};
 use crate::audit::{EntryDraft, Outcome};
 use crate::domain::action::Action;
 use crate::domain::care_team::CareTeams;
 use crate::domain::context::OperationContext;
 use crate::domain::id::{RecordId, SubjectId};
+use crate::domain::purpose::Purpose;
 use crate::domain::relationship::Relationship;
 use crate::policy::{Collection, Denial, DenialCode, Dependent, Permit, Prospect};
 
@@ -24,7 +26,11 @@ impl Service {
     ) -> Result<Permit, Error> {
         let Some(record) = record else { return self.permit_unrelated(context, collection, action).await };
         let tenant = context.actor.identity.tenant;
-        let Some(concerned) = self.records.concerned(tenant, collection.name(), record).await? else {
+        // Broken glass is looked for where policy was told that it might be there.
+        let glass = context.actor.person().filter(|_| context.purpose == Some(Purpose::Btg));
+        let person = glass.map(|person| digest(person));
+        let concerned = self.records.concerned(tenant, collection.name(), record, person.as_ref()).await?;
+        let Some(concerned) = concerned else {
             let draft = EntryDraft::of_request(context, act_of(action), Outcome::failed("record_not_found"))
                 .policies(dependent.policies())
                 .record(object(collection, Some(record)));
@@ -32,10 +38,16 @@ impl Service {
             return Err(Error::NotFound);
         };
         let relationship = concerned.subject.map(|subject| relationship(context, subject, &concerned.teams));
-        let relationship = relationship.unwrap_or(Relationship::NONE);
+        let related = relationship.unwrap_or(Relationship::NONE);
+        let relationship = Relationship { break_glass: concerned.break_glass.is_some(), ..related };
         let decision = self.policy.load().permit(context, collection, action, relationship);
         match decision {
-            Ok(permit) => Ok(permit),
+            Ok(permit) => {
+                if let Some(id) = concerned.break_glass {
+                    self.note_break_glass(context, id);
+                }
+                Ok(permit)
+            }
             Err(denial) => {
                 let draft = refused(context, action, &denial).record(object(collection, Some(record)));
                 self.put_on_record(concerned.subject.into_iter().fold(draft, EntryDraft::subject)).await?;

@@ -20,7 +20,7 @@ pub use key_store::KeyDatabase;
 pub use pool::{Database, StorageError};
 pub use reconcile::{RecordKey, Stretch};
 pub use records::{
-    Claim, Claimed, Concerned, ExpiredUpload, FoundCareTeam, FoundRecord, FoundUpload, FoundVersion,
-    ListedRecord, PendingDestruction, RecordStore, SubjectRow, Successor,
+    Claim, Claimed, Concerned, ExpiredUpload, FoundBreakGlass, FoundCareTeam, FoundRecord, FoundUpload,
+    FoundVersion, ListedRecord, NewBreakGlass, PendingDestruction, RecordStore, SubjectRow, Successor,
 };
 pub use sequence::{Lead, SequenceStore, StoredHead, Taken};

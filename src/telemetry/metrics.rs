@@ -37,6 +37,9 @@ names! {
     PROBLEM = Counter "strongroom_problems_total" ["code"] "Answers that were problem documents";
     IN_FLIGHT = Gauge "strongroom_requests_in_flight" [] "Requests being worked on";
     LIMITED = Counter "strongroom_limited_total" ["limit" "whose"] "Requests refused by a limit: of requests or records, of a client or a person";
+    GLASS_OPENED = Counter "strongroom_break_glass_opened_total" [] "How often the glass was broken";
+    GLASS_USED = Counter "strongroom_break_glass_uses_total" [] "Requests about records that were let through under broken glass";
+    GLASS_OVERDUE = Gauge "strongroom_break_glass_overdue_reviews" [] "Broken glass that nobody has reviewed in time";
     CONNECTIONS = Gauge "strongroom_connections_open" [] "Connections open, handshakes not counted";
     ACCEPTED = Counter "strongroom_connections_accepted_total" [] "TCP connections taken";
     TURNED_AWAY = Counter "strongroom_connections_turned_away_total" [] "Connections closed because there were too many";
@@ -97,6 +100,8 @@ pub fn install() -> Result<Renderer, BuildError> {
             counter!(LIMITED, "limit" => limit, "whose" => whose).absolute(0);
         }
     }
+    counter!(GLASS_OPENED).absolute(0);
+    counter!(GLASS_USED).absolute(0);
     gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     Ok(renderer)
 }
@@ -126,6 +131,18 @@ pub fn problem(code: &'static str) {
 /// A refusal by a limit; both words are program text.
 pub fn limited(limit: &'static str, whose: &'static str) {
     counter!(LIMITED, "limit" => limit, "whose" => whose).increment(1);
+}
+
+pub fn break_glass_opened() {
+    counter!(GLASS_OPENED).increment(1);
+}
+
+pub fn break_glass_used() {
+    counter!(GLASS_USED).increment(1);
+}
+
+pub fn break_glass_overdue(reviews: u64) {
+    gauge!(GLASS_OVERDUE).set(u32::try_from(reviews).map_or(f64::MAX, f64::from));
 }
 
 /// Counts a request as being worked on for as long as it lives.

@@ -1,7 +1,7 @@
 //! Batches in, pages out, on a real PostgreSQL: nothing twice, nothing lost, nothing of another tenant.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use strongroom::audit::{
@@ -74,6 +74,7 @@ fn context(tenant: TenantId, client: &str) -> OperationContext {
         request: RequestFacts { id: RequestId::from_uuid(Uuid::nil()), trace: None, route: "/test" },
         purpose: Some(Purpose::Treat),
         at: Timestamp::from_micros(0),
+        break_glass: OnceLock::new(),
     }
 }
 

@@ -8,6 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use strongroom::http::{Operation, ProblemKind};
 
+use crate::support::clinic::Clinic;
 use crate::support::contract::{self, DOCUMENT, check_answer, check_value, codes, resolved};
 use crate::support::samples::{NOBODY, document, encounter, message, note, patient};
 use crate::support::{Client, Strongroom, eventually, problem, replace_file};
@@ -274,6 +275,33 @@ async fn care_teams(strongroom: &Strongroom, subject: &str) {
     assert_eq!(check_answer(&Method::GET, nobody).await["code"], "record_not_found");
 }
 
+/// With people.
+#[tokio::test]
+async fn answers_about_broken_glass_are_what_the_document_says() {
+    let clinic = Clinic::open().await;
+    let (desk, token) = (clinic.desk.with_purpose("BTG"), clinic.doctor(&[]));
+    let privacy = clinic.strongroom.client("privacy-desk").await.with_purpose("HCOMPL");
+    let path = "/api/v1/break-glass";
+    let body = |minutes: u32| json!({ "reason": "emergency", "reference": "ED-1", "minutes": minutes, "subjects": [clinic.alice] });
+    check_value("open", &DOCUMENT["components"]["schemas"]["NewBreakGlass"], &body(5));
+    let open = async |minutes| {
+        let request = desk.request(Method::POST, path).bearer_auth(&token).json(&body(minutes));
+        check_answer(&Method::POST, request.send().await.unwrap()).await
+    };
+    assert_eq!(open(90).await["code"], "break_glass_bounds");
+    let id = open(5).await["id"].as_str().unwrap().to_owned();
+    let listed = check_answer(&Method::GET, privacy.get(path).await).await;
+    assert_eq!(listed["unreviewed"][0]["id"], json!(id));
+    let review = async |id: &str| {
+        let answer =
+            privacy.post(&format!("{path}/{id}/review"), &json!({ "verdict": "not_justified" })).await;
+        check_answer(&Method::POST, answer).await
+    };
+    assert_eq!(review(&id).await, Value::Null);
+    assert_eq!(review(&id).await["code"], "reviewed_already");
+    assert_eq!(review(NOBODY).await["code"], "record_not_found");
+}
+
 async fn service(strongroom: &Strongroom) {
     let operator = strongroom.client("operator").await;
     for path in ["/livez", "/readyz", "/metrics"] {
@@ -325,7 +353,7 @@ fn the_document_is_as_narrow_as_the_interface() {
             }
         }
     }
-    assert_eq!(Operation::ALL.len(), 20, "a new operation has its answers in this file");
+    assert_eq!(Operation::ALL.len(), 23, "a new operation has its answers in this file");
 }
 
 fn root() -> &'static Path {

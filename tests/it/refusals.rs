@@ -38,8 +38,8 @@ const CALLERS: [Caller; 7] = [
 ];
 
 /// Where a caller of this kind is not refused. May only shrink: health and the interface's own document say nothing about
-/// anybody; the log, a list and a batch are of the caller's own tenant, and are looked through for anything of the other.
-const NOT_REFUSED: [(Operation, Caller); 12] = [
+/// anybody; the log, a list, a batch and what waits for its review are of the caller's own tenant, and are looked through for anything of the other.
+const NOT_REFUSED: [(Operation, Caller); 13] = [
     (Operation::ReadMany, Caller::OtherTenant),
     (Operation::Live, Caller::WithoutPermission),
     (Operation::Live, Caller::WrongPurpose),
@@ -51,6 +51,7 @@ const NOT_REFUSED: [(Operation, Caller); 12] = [
     (Operation::OpenApi, Caller::WrongPurpose),
     (Operation::OpenApi, Caller::OtherTenant),
     (Operation::List, Caller::OtherTenant),
+    (Operation::ListBreakGlass, Caller::OtherTenant),
     (Operation::ReadEvents, Caller::OtherTenant),
 ];
 
@@ -159,9 +160,9 @@ impl Scene {
     /// Status and code of the refusal; `None` where there is none.
     fn expected(&self, place: &Place, caller: Caller) -> Option<(u16, &'static str)> {
         use Operation::{
-            AppendUpload, CancelUpload, Create, CreateMany, Delete, History, List, Live, Metrics, OpenApi,
-            Read, ReadCareTeam, ReadEvents, ReadFile, ReadMany, Ready, StartUpload, Update, UpdateCareTeam,
-            UploadState,
+            AppendUpload, CancelUpload, Create, CreateMany, Delete, History, List, ListBreakGlass, Live,
+            Metrics, OpenApi, OpenBreakGlass, Read, ReadCareTeam, ReadEvents, ReadFile, ReadMany, Ready,
+            ReviewBreakGlass, StartUpload, Update, UpdateCareTeam, UploadState,
         };
         match (caller, place.operation()) {
             // Not even a status: the handshake fails.
@@ -174,12 +175,14 @@ impl Scene {
             (Caller::WithoutPermission, _) | (Caller::OtherTenant, Metrics) => {
                 Some((403, "action_not_allowed"))
             }
+            // The clients of the walk act for nobody.
+            (Caller::WrongPurpose | Caller::OtherTenant, OpenBreakGlass) => Some((403, "action_not_allowed")),
             // What policy gives to nobody.
             (Caller::WrongPurpose | Caller::OtherTenant, _) if !self.is_for_somebody(place) => {
                 Some((403, "action_not_allowed"))
             }
             (Caller::WrongPurpose, _) => Some((403, "purpose_not_allowed")),
-            (Caller::OtherTenant, ReadEvents | ReadMany | List) => None,
+            (Caller::OtherTenant, ReadEvents | ReadMany | List | ListBreakGlass) => None,
             // A record would be about somebody of another tenant.
             (Caller::OtherTenant, Create | CreateMany) if place.collection.as_deref() == Some("patients") => {
                 None
@@ -187,7 +190,8 @@ impl Scene {
             (Caller::OtherTenant, Create | CreateMany) => Some((422, "subject_unknown")),
             (
                 Caller::OtherTenant,
-                Read | Update | Delete | History | ReadFile | StartUpload | ReadCareTeam | UpdateCareTeam,
+                Read | Update | Delete | History | ReadFile | StartUpload | ReadCareTeam | UpdateCareTeam
+                | ReviewBreakGlass,
             ) => Some((404, "record_not_found")),
             (Caller::OtherTenant, UploadState | AppendUpload | CancelUpload) => {
                 Some((404, "upload_not_found"))
@@ -273,6 +277,8 @@ fn act(operation: Operation) -> &'static str {
         Operation::ReadEvents => "audit.read",
         Operation::ReadCareTeam => "careteam.read",
         Operation::UpdateCareTeam => "careteam.update",
+        Operation::OpenBreakGlass => "breakglass.open",
+        Operation::ListBreakGlass | Operation::ReviewBreakGlass => "breakglass.review",
         Operation::Create | Operation::CreateMany => "record.create",
         Operation::Read | Operation::ReadMany | Operation::ReadFile => "record.read",
         Operation::List => "record.list",

@@ -1,92 +1,13 @@
 //! Who has to do with whom: clinicians and the patients of their care teams, patients and themselves. What a relationship
 //! does not open is answered as if it were not there, byte for byte, and is in the log as refused.
 
-use reqwest::{Method, Response};
+use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::people::{claims, issuer};
-use crate::support::samples::{NOBODY, encounter, message, small_patient};
-use crate::support::tokens::{Signer, key_set};
-use crate::support::{Client, ServiceOptions, Strongroom, problem, request_id};
-
-/// Two patients, and those who look after the first.
-struct Clinic {
-    strongroom: Strongroom,
-    signer: Signer,
-    portal: Client,
-    desk: Client,
-    coordination: Client,
-    alice: String,
-    bob: String,
-}
-
-impl Clinic {
-    async fn open() -> Self {
-        let signer = Signer::new("ES256", "first");
-        let lines = "jwks_file = \"keys.json\"\ncare_teams_claim = \"teams\"\nsubject_claim = \"patient_id\"";
-        let people = format!(
-            "{}doctor = \"clinician\"\nmember = \"patient\"\n",
-            issuer(lines).trim_end().to_owned() + "\n"
-        );
-        let people = people.replace("porter = \"visitor\"\n", "");
-        let keys = key_set(&[&signer]);
-        let change = move |folder: &std::path::Path| {
-            std::fs::write(folder.join("keys.json"), keys).unwrap();
-            std::fs::write(folder.join("people.toml"), people).unwrap();
-        };
-        let options = ServiceOptions { policy: Some(Box::new(change)), ..Default::default() };
-        let strongroom = Strongroom::start_with(options).await;
-        let portal = strongroom.client("portal").await.with_purpose("PATRQT");
-        let desk = strongroom.client("clinician-desk").await.with_purpose("TREAT");
-        let coordination = strongroom.client("coordination").await.with_purpose("COC");
-        let alice = portal.create_patient(small_patient()).await;
-        let bob = portal.create_patient(small_patient()).await;
-        Self { strongroom, signer, portal, desk, coordination, alice, bob }
-    }
-
-    fn doctor(&self, teams: &[&str]) -> String {
-        self.signer.sign(&claims(&json!({ "roles": ["doctor"], "teams": teams })))
-    }
-
-    fn member(&self, patient: &str) -> String {
-        self.signer.sign(&claims(&json!({ "roles": ["member"], "patient_id": patient, "sub": "m-1" })))
-    }
-
-    async fn set_team(&self, subject: &str, etag: &str, teams: &[&str]) -> Response {
-        let request = self.coordination.request(Method::PUT, &team_path(subject)).header("if-match", etag);
-        request.json(&json!({ "teams": teams })).send().await.unwrap()
-    }
-
-    /// What is not the caller's to see is answered as what is not there; gives the entry.
-    async fn unseen(&self, ask: impl AsyncFn(&str) -> Response, hidden: &str) -> Value {
-        let answer = ask(hidden).await;
-        let request = request_id(&answer);
-        let never = ask(NOBODY).await;
-        assert_eq!(whole(answer).await, whole(never).await);
-        self.strongroom.entry_of(&request).await
-    }
-}
-
-fn team_path(subject: &str) -> String {
-    format!("/api/v1/subjects/{subject}/care-team")
-}
-
-async fn send(client: &Client, method: Method, path: &str, token: &str, body: Option<&Value>) -> Response {
-    let request = client.request(method, path).bearer_auth(token).header("if-match", "\"1\"");
-    body.map_or(request.try_clone().unwrap(), |body| request.json(body)).send().await.unwrap()
-}
-
-/// Everything of an answer but the request's id and the time.
-async fn whole(answer: Response) -> (u16, Vec<(String, String)>, Vec<u8>) {
-    let mut headers: Vec<(String, String)> = answer
-        .headers()
-        .iter()
-        .filter(|(name, _)| !["x-request-id", "date"].contains(&name.as_str()))
-        .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
-        .collect();
-    headers.sort();
-    (answer.status().as_u16(), headers, answer.bytes().await.unwrap().to_vec())
-}
+use crate::support::clinic::{Clinic, send, team_path, whole};
+use crate::support::people::claims;
+use crate::support::samples::{NOBODY, encounter, message};
+use crate::support::{problem, request_id};
 
 #[tokio::test]
 async fn a_clinician_reads_the_patients_of_their_care_team_and_of_no_other() {

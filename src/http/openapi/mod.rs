@@ -8,6 +8,7 @@
 mod collections;
 mod entries;
 mod fields;
+mod glass;
 mod operations;
 mod parameters;
 mod problems;
@@ -90,7 +91,11 @@ fn paths(policy: &PolicySet) -> Map<String, Value> {
 
 fn add(paths: &mut Map<String, Value>, path: String, operation: Operation, collection: Option<&Collection>) {
     let mut shared = Vec::new();
-    let id = if collection.is_some() { "Id" } else { "SubjectId" };
+    let id = match operation {
+        Operation::ReviewBreakGlass => "BreakGlassId",
+        _ if collection.is_some() => "Id",
+        _ => "SubjectId",
+    };
     for (segment, name) in [("{id}", id), ("{upload}", "Upload")] {
         if path.contains(segment) {
             shared.push(parameters::parameter(name));
@@ -123,6 +128,7 @@ fn schemas(policy: &PolicySet) -> Map<String, Value> {
     schemas.insert("Problem".to_owned(), problems::schema());
     schemas.insert("ProblemField".to_owned(), problems::field_schema());
     entries::add_schemas(&mut schemas);
+    glass::add_schemas(&mut schemas);
     for collection in policy.collections() {
         collections::add_schemas(collection, &mut schemas);
     }

@@ -42,6 +42,11 @@ const fn words(operation: Operation) -> (&'static str, &'static str) {
         }
         Operation::ReadCareTeam => ("read_care_team", "The care teams that look after a subject"),
         Operation::UpdateCareTeam => ("update_care_team", "Set the care teams that look after a subject"),
+        Operation::OpenBreakGlass => {
+            ("open_break_glass", "See more than usual of somebody, for minutes; it is reviewed afterwards")
+        }
+        Operation::ListBreakGlass => ("list_break_glass", "What waits for its review, the oldest first"),
+        Operation::ReviewBreakGlass => ("review_break_glass", "Review what somebody else opened, and end it"),
         Operation::OpenApi => ("openapi", "This document"),
         Operation::Live => ("live", "Whether the process answers"),
         Operation::Ready => ("ready", "Whether every part answers"),
@@ -71,6 +76,9 @@ fn own_parameters(operation: Operation, collection: Option<&Collection>) -> Vec<
         | Operation::Ready
         | Operation::Metrics
         | Operation::ReadMany
+        | Operation::OpenBreakGlass
+        | Operation::ListBreakGlass
+        | Operation::ReviewBreakGlass
         | Operation::ReadCareTeam => Vec::new(),
         Operation::List => all(&["RecordCursor", "Limit"]),
         Operation::History => all(&["VersionCursor", "Limit"]),
@@ -101,15 +109,19 @@ fn body(operation: Operation, collection: Option<&Collection>) -> Option<Value> 
             let content = json!({ "application/json": schema, "application/merge-patch+json": schema });
             Some(json!({ "required": true, "content": content }))
         }
-        Operation::UpdateCareTeam => {
-            let content = json!({ "application/json": { "schema": reference("schemas", "CareTeam") } });
-            Some(json!({ "required": true, "content": content }))
-        }
+        Operation::UpdateCareTeam => Some(shared_body("CareTeam")),
+        Operation::OpenBreakGlass => Some(shared_body("NewBreakGlass")),
+        Operation::ReviewBreakGlass => Some(shared_body("Review")),
         Operation::AppendUpload => {
             Some(json!({ "required": true, "content": { "application/offset+octet-stream": {} } }))
         }
         _ => None,
     }
+}
+
+fn shared_body(name: &str) -> Value {
+    let content = json!({ "application/json": { "schema": reference("schemas", name) } });
+    json!({ "required": true, "content": content })
 }
 
 fn answers(operation: Operation, collection: Option<&Collection>) -> Map<String, Value> {
@@ -128,6 +140,9 @@ fn successes(operation: Operation, collection: Option<&Collection>) -> Vec<(&'st
         Operation::UpdateCareTeam => {
             vec![("200", json_answer("They are set.", &[("ETag", "ETag")], &shared("CareTeam")))]
         }
+        Operation::OpenBreakGlass => vec![("201", json_answer("It is open.", &[], &shared("BreakGlass")))],
+        Operation::ListBreakGlass => vec![("200", json_answer("These do.", &[], &shared("Unreviewed")))],
+        Operation::ReviewBreakGlass => vec![("204", answer("It is reviewed.", &[]))],
         Operation::OpenApi => vec![
             ("200", json_answer("The document.", &[("ETag", "DocumentETag")], &json!({ "type": "object" }))),
             ("304", answer("It is the one at hand.", &[("ETag", "DocumentETag")])),
@@ -234,7 +249,13 @@ pub(super) fn schemas() -> Map<String, Value> {
     let alarm = members([("alarm", json!({ "enum": Alarm::ALL.map(Alarm::as_str) })), ("since", at())]);
     let alarms = list(object(alarm, &["alarm", "since"]));
     let status = json!({ "enum": ["ready", "not ready", "draining"] });
-    let readiness = members([("status", status), ("down", list(down)), ("alarms", alarms)]);
+    let overdue = json!({ "type": "integer", "minimum": 1 });
+    let readiness = members([
+        ("status", status),
+        ("down", list(down)),
+        ("alarms", alarms),
+        ("overdue_reviews", overdue),
+    ]);
     let team = json!({ "type": "string", "minLength": 1, "maxLength": 128 });
     let teams = json!({ "type": "array", "maxItems": MOST_CARE_TEAMS, "uniqueItems": true, "items": team });
     members([

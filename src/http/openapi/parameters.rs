@@ -71,6 +71,7 @@ pub(super) fn components() -> Value {
     json!({
         "Id": path("id", reference("schemas", "Id")),
         "SubjectId": path("id", reference("schemas", "Subject")),
+        "BreakGlassId": path("id", uuid.clone()),
         "Upload": path("upload", uuid),
         "Version": query("version", "An older version; needs the right to the history too.", reference("schemas", "Version")),
         "View": query("view", "Without it, the most that policy gives for each field.", reference("schemas", "View")),

@@ -24,7 +24,17 @@ const fn is_of_a_collection(operation: Operation) -> bool {
 }
 
 const fn is_of_a_subject(operation: Operation) -> bool {
-    matches!(operation, Operation::ReadCareTeam | Operation::UpdateCareTeam)
+    matches!(operation, Operation::ReadCareTeam | Operation::UpdateCareTeam) || is_of_glass(operation)
+}
+
+const fn is_of_glass(operation: Operation) -> bool {
+    matches!(operation, Operation::OpenBreakGlass | Operation::ListBreakGlass | Operation::ReviewBreakGlass)
+}
+
+/// What the path names may not be there.
+const fn names_something(operation: Operation) -> bool {
+    use Operation::{ReadCareTeam, ReviewBreakGlass, UpdateCareTeam};
+    is_of_a_record(operation) || matches!(operation, ReadCareTeam | UpdateCareTeam | ReviewBreakGlass)
 }
 
 const fn is_of_a_record(operation: Operation) -> bool {
@@ -34,7 +44,8 @@ const fn is_of_a_record(operation: Operation) -> bool {
 
 /// The body is JSON.
 const fn takes_json(operation: Operation) -> bool {
-    takes_fields(operation) || matches!(operation, Operation::UpdateCareTeam)
+    use Operation::{OpenBreakGlass, ReviewBreakGlass, UpdateCareTeam};
+    takes_fields(operation) || matches!(operation, UpdateCareTeam | OpenBreakGlass | ReviewBreakGlass)
 }
 
 /// The body is JSON that names fields.
@@ -57,8 +68,8 @@ const fn uses_keys(operation: Operation) -> bool {
 #[expect(clippy::too_many_lines, reason = "one exhaustive match: a new problem compiles only with its place")]
 fn applies(kind: ProblemKind, operation: Operation) -> bool {
     use Operation::{
-        AppendUpload, CancelUpload, Create, CreateMany, Delete, History, List, Read, ReadEvents, ReadFile,
-        ReadMany, StartUpload, Update, UpdateCareTeam, UploadState,
+        AppendUpload, CancelUpload, Create, CreateMany, Delete, History, List, OpenBreakGlass, Read,
+        ReadEvents, ReadFile, ReadMany, ReviewBreakGlass, StartUpload, Update, UpdateCareTeam, UploadState,
     };
     let is_one_of = |those: &[Operation]| those.contains(&operation);
     match kind {
@@ -89,7 +100,7 @@ fn applies(kind: ProblemKind, operation: Operation) -> bool {
         | ProblemKind::SecondFactorRequired
         | ProblemKind::SourceNotAllowed => !is_open(operation),
         ProblemKind::CollectionUnknown => is_of_a_collection(operation),
-        ProblemKind::RecordNotFound => is_of_a_record(operation) || is_of_a_subject(operation),
+        ProblemKind::RecordNotFound => names_something(operation),
         ProblemKind::KeysUnavailable => uses_keys(operation),
         ProblemKind::DeadlineExceeded => operation != AppendUpload,
         ProblemKind::BodyIncomplete
@@ -100,10 +111,12 @@ fn applies(kind: ProblemKind, operation: Operation) -> bool {
         | ProblemKind::BodyShape
         | ProblemKind::BodyTooLarge => takes_json(operation),
         ProblemKind::BatchSize => is_one_of(&[CreateMany, ReadMany]),
-        ProblemKind::IdempotencyKeyInvalid
-        | ProblemKind::IdempotencyKeyReused
-        | ProblemKind::SubjectRule
-        | ProblemKind::SubjectUnknown => is_one_of(&[Create, CreateMany]),
+        ProblemKind::IdempotencyKeyInvalid | ProblemKind::IdempotencyKeyReused | ProblemKind::SubjectRule => {
+            is_one_of(&[Create, CreateMany])
+        }
+        ProblemKind::SubjectUnknown => is_one_of(&[Create, CreateMany, OpenBreakGlass]),
+        ProblemKind::BreakGlassBounds => operation == OpenBreakGlass,
+        ProblemKind::ReviewOwn | ProblemKind::ReviewedAlready => operation == ReviewBreakGlass,
         ProblemKind::FieldsInvalid => is_one_of(&[Create, CreateMany, Update]),
         ProblemKind::FieldNotAllowed => {
             takes_fields(operation) || is_tus(operation) || is_one_of(&[Read, ReadFile])

@@ -7,13 +7,15 @@ use uuid::Uuid;
 use super::{RecordStore, StorageError, column, one_row, version};
 use crate::audit::OutboxBytes;
 use crate::domain::care_team::CareTeams;
-use crate::domain::id::{CollectionName, RecordId, RecordVersion, SubjectId, TenantId};
+use crate::domain::id::{BreakGlassId, CollectionName, RecordId, RecordVersion, SubjectId, TenantId};
 
 /// Whose record one is, and who looks after them.
 pub struct Concerned {
     /// `None` where a record is about nobody.
     pub subject: Option<SubjectId>,
     pub teams: CareTeams,
+    /// What the person who was asked about broke for them, and has not ended.
+    pub break_glass: Option<BreakGlassId>,
 }
 
 /// Who looks after a subject, as of a version.
@@ -23,20 +25,30 @@ pub struct FoundCareTeam {
 }
 
 impl RecordStore {
-    /// Whom a record is about, under the conditions of [`Self::find`].
+    /// Whom a record is about, under the conditions of [`Self::find`]; and, where `person_sha256` is given, whether that
+    /// person broke the glass for them.
     pub async fn concerned(
         &self,
         tenant: TenantId,
         collection: &CollectionName,
         record: &RecordId,
+        person_sha256: Option<&[u8; 32]>,
     ) -> Result<Option<Concerned>, StorageError> {
         const SQL: &str = "/* storage::records::concerned */ \
-            SELECT r.subject_id, s.care_teams FROM record r \
+            SELECT r.subject_id, s.care_teams, \
+                   (SELECT b.break_glass_id FROM break_glass_subject g \
+                    JOIN break_glass b ON b.tenant_id = g.tenant_id AND b.break_glass_id = g.break_glass_id \
+                    WHERE g.tenant_id = r.tenant_id AND g.subject_id = r.subject_id AND b.person_sha256 = $4 \
+                      AND b.ends_at > now() \
+                    ORDER BY b.ends_at DESC LIMIT 1) \
+            FROM record r \
             LEFT JOIN subject s ON s.tenant_id = r.tenant_id AND s.subject_id = r.subject_id \
             WHERE r.tenant_id = $1 AND r.collection = $2 AND r.record_id = $3 AND NOT r.deleted \
               AND (r.expires_at IS NULL OR r.expires_at > now()) \
               AND (r.subject_id IS NULL OR s.state = 'active')";
-        let parameters: [&(dyn ToSql + Sync); 3] = [tenant.as_uuid(), &collection.as_str(), &record.as_str()];
+        let person = person_sha256.map(<[u8; 32]>::as_slice);
+        let parameters: [&(dyn ToSql + Sync); 4] =
+            [tenant.as_uuid(), &collection.as_str(), &record.as_str(), &person];
         let row = self
             .database
             .run("records::concerned", async |client| {
@@ -46,7 +58,12 @@ impl RecordStore {
             .await?;
         let Some(row) = row else { return Ok(None) };
         let subject: Option<Uuid> = column(&row, 0, "subject")?;
-        Ok(Some(Concerned { subject: subject.map(SubjectId::from_uuid), teams: teams(&row, 1)? }))
+        let break_glass: Option<Uuid> = column(&row, 2, "break-glass id")?;
+        Ok(Some(Concerned {
+            subject: subject.map(SubjectId::from_uuid),
+            teams: teams(&row, 1)?,
+            break_glass: break_glass.map(BreakGlassId::from_uuid),
+        }))
     }
 
     /// Who looks after an active subject; `None` when there is no such subject.

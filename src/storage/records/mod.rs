@@ -1,6 +1,7 @@
 //! Records, their history and their subjects. Each use is one statement, so that it is one round trip and atomic.
 
 mod batch;
+mod break_glass;
 mod care_teams;
 mod files;
 mod finder;
@@ -10,6 +11,7 @@ mod key_destruction;
 mod list;
 mod writer;
 
+pub use break_glass::{FoundBreakGlass, NewBreakGlass};
 pub use care_teams::{Concerned, FoundCareTeam};
 pub use files::{ExpiredUpload, FoundUpload};
 pub use history::FoundVersion;

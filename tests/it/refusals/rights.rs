@@ -1,7 +1,7 @@
 //! Who may do what, asked of the policy itself, so that the walk finds a caller for every operation of every collection.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::{Value, json};
 use strongroom::domain::action::Action;
@@ -87,6 +87,10 @@ impl Rights {
                 Operation::Metrics => self.authoriser.permit_metrics(&context).map(|()| true).map_err(code),
                 Operation::ReadCareTeam => self.may_of_a_subject(&context, Action::ReadCareTeam),
                 Operation::UpdateCareTeam => self.may_of_a_subject(&context, Action::UpdateCareTeam),
+                Operation::OpenBreakGlass => self.may_of_a_subject(&context, Action::OpenBreakGlass),
+                Operation::ListBreakGlass | Operation::ReviewBreakGlass => {
+                    self.may_of_a_subject(&context, Action::ReviewBreakGlass)
+                }
                 _ => Ok(true),
             };
         };
@@ -161,5 +165,6 @@ fn context(identity: &Arc<Identity>, purpose: Option<Purpose>) -> OperationConte
         request: RequestFacts { id: RequestId::from_uuid(Uuid::nil()), trace: None, route: "" },
         purpose,
         at: Timestamp::from_micros(0),
+        break_glass: OnceLock::new(),
     }
 }

@@ -149,8 +149,16 @@ impl Scene {
     }
 
     fn body(&self, place: &Place) -> Option<Value> {
-        if place.operation() == Operation::UpdateCareTeam {
-            return Some(json!({ "teams": ["ward-3"] }));
+        match place.operation() {
+            Operation::UpdateCareTeam => return Some(json!({ "teams": ["ward-3"] })),
+            Operation::OpenBreakGlass => {
+                let subjects = [self.record("patients")];
+                let about =
+                    json!({ "reason": "emergency", "reference": "ED-1", "minutes": 1, "subjects": subjects });
+                return Some(about);
+            }
+            Operation::ReviewBreakGlass => return Some(json!({ "verdict": "justified" })),
+            _ => {}
         }
         let name = place.collection.as_deref()?;
         let sample = || sample(name, self.record("patients"));
@@ -177,6 +185,8 @@ impl Scene {
         assert_eq!(found, (i64::try_from(self.records.len()).unwrap(), 1));
         let sql = "SELECT count(*) FROM subject WHERE care_teams IS NOT NULL";
         assert_eq!(data.query_one(sql, &[]).await.unwrap().get::<_, i64>(0), 0);
+        let glass = data.query_one("SELECT count(*) FROM break_glass", &[]).await.unwrap();
+        assert_eq!(glass.get::<_, i64>(0), 0);
         let parts = data.query_one("SELECT count(*) FROM file_part", &[]).await.unwrap();
         assert_eq!(parts.get::<_, i64>(0), 1, "the label of the upload that was begun");
     }

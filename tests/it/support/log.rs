@@ -1,7 +1,7 @@
 //! An exported log without a service: entries by the real encoder through real committers, signed by keys of its own.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use strongroom::audit::checkpoint::{
@@ -192,5 +192,6 @@ fn context() -> OperationContext {
         },
         purpose: Some(Purpose::Treat),
         at: Timestamp::from_micros(0),
+        break_glass: OnceLock::new(),
     }
 }

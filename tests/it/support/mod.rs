@@ -1,6 +1,7 @@
 //! Real parts shared by the tests of this binary, a site on them, databases of one's own, and running services.
 
 mod client;
+pub mod clinic;
 pub mod contract;
 pub mod dice;
 pub mod disk;

@@ -1,0 +1,150 @@
+//! Why a request would be allowed or refused: the policies that decide, and what would have to be another way.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::circumstances::Circumstances;
+use super::collection::Collection;
+use super::described::{Described, Resolved};
+use super::permit::View;
+use super::set::PolicySet;
+use super::table::{Asking, Table, compile};
+use crate::domain::action::Action;
+use crate::domain::id::FieldId;
+use crate::domain::purpose::Purpose;
+use crate::domain::relationship::Relationship;
+
+/// What becomes of a described request.
+pub struct Explanation {
+    /// The code of the denial; `None` where something is permitted.
+    code: Option<&'static str>,
+    policies: Vec<String>,
+    fields: Vec<ExplainedField>,
+    /// What gives more, each on its own: `purpose TREAT`, `second_factor`, `without person`, `hour day`.
+    more_with: Vec<String>,
+}
+
+struct ExplainedField {
+    name: String,
+    view: View,
+    policies: Vec<String>,
+}
+
+/// An error names what is not there.
+pub fn explain(set: &PolicySet, described: &Described) -> Result<Explanation, String> {
+    let resolved = described.resolve(set)?;
+    let decision = compile(&resolved.asking(), resolved.purpose);
+    let has_fields = matches!(resolved.action, Action::Create | Action::Read | Action::Update);
+    let fields = resolved.collection.filter(|_| has_fields).map_or(&[][..], |held| held.fields());
+    let explained = |table: &Table| {
+        let each = fields.iter().map(|field| ExplainedField {
+            name: field.name.as_str().to_owned(),
+            view: table.view_of(field.id),
+            policies: words(table.policies_of(field.id)),
+        });
+        each.collect()
+    };
+    let more_with = more_with(&resolved, decision.as_deref().ok());
+    Ok(match &decision {
+        Ok(table) => {
+            Explanation { code: None, policies: words(table.policies()), fields: explained(table), more_with }
+        }
+        Err(denial) => Explanation {
+            code: Some(denial.code.as_str()),
+            policies: words(&denial.policies),
+            fields: Vec::new(),
+            more_with,
+        },
+    })
+}
+
+fn words(policies: &[Arc<str>]) -> Vec<String> {
+    policies.iter().map(ToString::to_string).collect()
+}
+
+/// Every single change of the purpose or the circumstances after which something more is given.
+fn more_with(resolved: &Resolved<'_>, now: Option<&Table>) -> Vec<String> {
+    let is_more = |purpose: Option<Purpose>, circumstances: Circumstances| {
+        let asking = Asking { circumstances, ..resolved.asking() };
+        compile(&asking, purpose)
+            .is_ok_and(|then| now.is_none_or(|now| gives_more(resolved.collection, now, &then)))
+    };
+    let purposes = Purpose::ALL.into_iter().filter(|other| Some(*other) != resolved.purpose);
+    let mut found: Vec<String> = purposes
+        .filter(|other| is_more(Some(*other), resolved.circumstances))
+        .map(|other| format!("purpose {}", other.as_str()))
+        .collect();
+    let others = changes(resolved).into_iter();
+    found.extend(others.filter(|(_, other)| is_more(resolved.purpose, *other)).map(|(words, _)| words));
+    found
+}
+
+fn gives_more(collection: Option<&Arc<Collection>>, now: &Table, then: &Table) -> bool {
+    let view = |table: &Table, field: FieldId| table.view_of(field);
+    let fields = collection.into_iter().flat_map(|collection| collection.fields());
+    fields.map(|field| field.id).any(|field| view(then, field) > view(now, field))
+}
+
+/// The circumstances with one thing another way. Whoever has to do with somebody is a person.
+fn changes(resolved: &Resolved<'_>) -> Vec<(String, Circumstances)> {
+    let now = resolved.circumstances;
+    let Relationship { is_self, in_care_team, break_glass } = now.relationship;
+    let turned = |word: &str, is_so: bool| if is_so { format!("without {word}") } else { word.to_owned() };
+    let related = |relationship| Circumstances { person: true, relationship, ..now };
+    let alone = Circumstances { person: !now.person, relationship: Relationship::NONE, ..now };
+    let mut all = vec![
+        (turned("person", now.person), alone),
+        (
+            turned("second_factor", now.second_factor),
+            Circumstances { second_factor: !now.second_factor, ..now },
+        ),
+        (turned("is_self", is_self), related(Relationship { is_self: !is_self, ..now.relationship })),
+        (
+            turned("in_care_team", in_care_team),
+            related(Relationship { in_care_team: !in_care_team, ..now.relationship }),
+        ),
+        (
+            turned("break_glass", break_glass),
+            related(Relationship { break_glass: !break_glass, ..now.relationship }),
+        ),
+    ];
+    let bands = resolved.set.rules().bands();
+    let hours = bands.hours().filter(|(band, _)| *band != now.hour);
+    all.extend(hours.map(|(hour, name)| (format!("hour {name}"), Circumstances { hour, ..now })));
+    let sources = bands.sources().filter(|(band, _)| *band != now.source);
+    all.extend(sources.map(|(source, name)| (format!("source {name}"), Circumstances { source, ..now })));
+    all
+}
+
+impl Explanation {
+    /// For people, a line each.
+    pub fn lines(&self) -> Vec<String> {
+        let by = |policies: &[String]| {
+            if policies.is_empty() { "no permit holds".to_owned() } else { policies.join(" ") }
+        };
+        let head = match self.code {
+            Some(code) => format!("refused, {code}: {}", by(&self.policies)),
+            None => format!("permitted: {}", by(&self.policies)),
+        };
+        let field = |field: &ExplainedField| {
+            format!("  {:<18} {:<6} {}", field.name, field.view.as_str(), by(&field.policies))
+        };
+        let mut lines: Vec<String> = std::iter::once(head).chain(self.fields.iter().map(field)).collect();
+        if !self.more_with.is_empty() {
+            lines.push(format!("more would be given with: {}", self.more_with.join("; ")));
+        }
+        lines
+    }
+
+    pub fn to_json(&self) -> Value {
+        let field = |field: &ExplainedField| json!({ "field": field.name, "view": field.view.as_str(), "policies": field.policies });
+        json!({
+            "permitted": self.code.is_none(),
+            "code": self.code,
+            "policies": self.policies,
+            "fields": self.fields.iter().map(field).collect::<Vec<_>>(),
+            "more_with": self.more_with,
+        })
+    }
+}

@@ -1,0 +1,207 @@
+//! `strongroom policy` on the command line: what a reviewer sees of files before they are live.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::{Value, json};
+
+use crate::support::{copy_folder, policy_directory};
+
+/// Exit code and standard output.
+fn policy(arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
+    let output = command.arg("policy").args(arguments).output().unwrap();
+    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+}
+
+/// A copy of the shipped folder with one file changed.
+struct Changed(PathBuf);
+
+impl Changed {
+    fn new(file: &str, change: impl FnOnce(String) -> String) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("strongroom-review-{}-{number}", std::process::id()));
+        copy_folder(&policy_directory(), &folder);
+        let path = folder.join(file);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let changed = change(text.clone());
+        assert_ne!(changed, text);
+        std::fs::write(&path, changed).unwrap();
+        Self(folder)
+    }
+
+    fn with(policy: &str) -> Self {
+        let policy = policy.to_owned();
+        Self::new("billing.cedar", |text| text + &policy)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for Changed {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn shipped() -> String {
+    policy_directory().to_str().unwrap().to_owned()
+}
+
+#[test]
+fn check_refuses_permits_that_give_nothing() {
+    let check = |folder: &str| policy(&["check", "--directory", folder]);
+    let (code, said) = check(&shipped());
+    assert_eq!(code, Some(0), "{said}");
+    // What a guard forbids whatever the circumstances.
+    let forbidden = Changed::with(
+        "@id(\"extra\") permit (principal in Role::\"admin\", action == Action::\"update\", resource in Collection::\"patients\");",
+    );
+    let (code, said) = check(forbidden.path());
+    assert_eq!(code, Some(1));
+    assert!(said.contains("extra: forbids hold wherever it does"), "{said}");
+    // What cannot be, though each half of it can.
+    let impossible = Changed::with(
+        "@id(\"extra\") permit (principal in Role::\"billing\", action == Action::\"read_plain\", resource in Collection::\"messages\") \
+         when { context has purpose && context.purpose == Purpose::\"HPAYMT\" && context.is_self && !context.person };",
+    );
+    let (code, said) = check(impossible.path());
+    assert_eq!(code, Some(1));
+    assert!(said.contains("extra: no request is what it asks for"), "{said}");
+    // A case that does not hold.
+    let failing = Changed::new("tests/billing.toml", |text| {
+        text.replacen("denied = \"purpose_not_allowed\"", "others = \"plain\"", 1)
+    });
+    let (code, said) = check(failing.path());
+    assert_eq!(code, Some(1));
+    assert!(said.contains("tests/billing.toml: treatment is not billing's purpose"), "{said}");
+}
+
+#[test]
+fn diff_says_what_a_change_grants_and_takes_away() {
+    let (code, said) = policy(&["diff", &shipped(), &shipped()]);
+    assert_eq!((code, said.as_str()), (Some(0), "nobody is given or loses anything\n"));
+    let changed = Changed::new("billing.cedar", |text| {
+        let text = text.replacen("    Field::\"patients.phone\",\n", "", 1);
+        text.replacen(
+            "[Field::\"patients.email\", Field::\"patients.ssn\",",
+            "[Field::\"patients.email\", Field::\"patients.phone\",",
+            1,
+        ) + "@id(\"extra\") permit (principal in Role::\"billing\", action == Action::\"list\", resource == Collection::\"encounters\") \
+               when { context has purpose && context.purpose == Purpose::\"HPAYMT\" };"
+    });
+    let (code, said) = policy(&["diff", &shipped(), changed.path()]);
+    let mut lines: Vec<&str> = said.lines().collect();
+    lines.sort_unstable();
+    let expected = [
+        "grants billing: list encounters, for HPAYMT",
+        "takes from billing: read patients.phone masked (in plain before), for HPAYMT",
+        "takes from billing: read patients.ssn not at all (masked before), for HPAYMT",
+    ];
+    assert_eq!((code, lines.as_slice()), (Some(0), expected.as_slice()));
+    // The other way round it is the other way round.
+    let (_, said) = policy(&["diff", changed.path(), &shipped(), "--json"]);
+    let changes: Vec<Value> = serde_json::from_str(&said).unwrap();
+    let phone = json!({
+        "change": "grants", "role": "billing", "action": "read", "collection": "patients", "field": "phone",
+        "before": "masked", "after": "plain", "purposes": ["HPAYMT"], "when": [],
+    });
+    assert_eq!(changes.len(), 3);
+    assert!(changes.contains(&phone), "{said}");
+    // In which circumstances.
+    let guard = Changed::new("guards.cedar", |text| {
+        text.replacen(
+            "\nunless { context.in_care_team || context.break_glass };",
+            "\nunless { context.break_glass };",
+            1,
+        )
+    });
+    let (_, said) = policy(&["diff", &shipped(), guard.path()]);
+    let sentence = "takes from clinician: read encounters.note not at all (in plain before), for COC ETREAT TREAT, when person in_care_team";
+    assert!(said.lines().any(|line| line == sentence), "{said}");
+    assert!(said.lines().all(|line| line.starts_with("takes from clinician: ")), "{said}");
+    let (code, _) = policy(&["diff", &shipped(), "/nonexistent"]);
+    assert_eq!(code, Some(1));
+}
+
+#[test]
+fn explain_says_which_policy_decides_and_what_would_change_it() {
+    let folder = shipped();
+    let explain = |arguments: &[&str]| {
+        let all: Vec<&str> =
+            ["explain", "--directory", &folder].into_iter().chain(arguments.iter().copied()).collect();
+        policy(&all)
+    };
+    let doctor =
+        ["--role", "clinician", "--action", "read", "--collection", "patients", "--purpose", "TREAT"];
+    let (code, said) = explain(&[&doctor[..], &["--person", "--in-care-team"]].concat());
+    assert_eq!(code, Some(0));
+    assert!(said.starts_with("permitted: clinician-masked-identifiers clinician-reads\n"), "{said}");
+    let line = |name: &str| {
+        said.lines()
+            .find(|line| line.trim_start().starts_with(name))
+            .unwrap()
+            .split_whitespace()
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(line("ssn "), ["ssn", "masked", "clinician-masked-identifiers"]);
+    assert_eq!(line("insurance "), ["insurance", "absent", "no", "permit", "holds"]);
+    let (code, said) = explain(&[&doctor[..], &["--person"]].concat());
+    assert_eq!(code, Some(0));
+    assert_eq!(
+        said.lines().collect::<Vec<_>>(),
+        [
+            "refused, relationship_required: guard-clinician-care-team",
+            "more would be given with: without person; in_care_team; break_glass",
+        ]
+    );
+    let auditor = ["--role", "auditor", "--kind", "auditor", "--action", "read_audit", "--json"];
+    let (_, said) = explain(&auditor);
+    let explained: Value = serde_json::from_str(&said).unwrap();
+    let expected = json!({
+        "permitted": false, "code": "second_factor_required", "policies": ["guard-auditor-second-factor"], "fields": [],
+        "more_with": ["second_factor"],
+    });
+    assert_eq!(explained, expected);
+    let (_, said) = explain(&[
+        "--role",
+        "billing",
+        "--action",
+        "read",
+        "--collection",
+        "encounters",
+        "--purpose",
+        "TREAT",
+        "--json",
+    ]);
+    assert_eq!(serde_json::from_str::<Value>(&said).unwrap()["more_with"], json!(["purpose HPAYMT"]));
+    for bad in [
+        &["--role", "nurse", "--action", "read", "--collection", "patients"][..],
+        &["--role", "billing", "--action", "steal"],
+        &["--role", "billing", "--action", "read"],
+        &["--role", "billing", "--action", "read", "--collection", "patients", "--hour", "noon"],
+    ] {
+        assert_eq!(explain(bad).0, Some(1), "{bad:?}");
+    }
+    assert_eq!(
+        explain(&[&doctor[..], &["--is-self"]].concat()).0,
+        Some(2),
+        "only a person has to do with somebody"
+    );
+}
+
+#[test]
+fn the_folder_is_named_when_it_is_not_valid() {
+    let broken = Changed::with("permit (principal, action, resource);");
+    let output = Command::new(env!("CARGO_BIN_EXE_strongroom"))
+        .args(["policy", "check", "--directory", broken.path()])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains(broken.path()) && said.contains("@id"), "{said}");
+    assert!(Path::new(broken.path()).is_dir());
+}
