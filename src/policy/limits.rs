@@ -51,6 +51,7 @@ struct Pair {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LimitsFile {
+    #[serde(default)]
     break_glass: BreakGlassBounds,
     default: DefaultTable,
     #[serde(default)]
@@ -134,6 +135,13 @@ impl Allowance {
     }
 }
 
+/// Of a file that does not say.
+impl Default for BreakGlassBounds {
+    fn default() -> Self {
+        Self { most_minutes: 60, most_subjects: 10, review_within_hours: 24 }
+    }
+}
+
 impl BreakGlassBounds {
     fn check(self) -> Result<(), String> {
         check("most_minutes", self.most_minutes, MOST_BREAK_GLASS_MINUTES)?;
@@ -214,6 +222,11 @@ mod tests {
         assert_eq!(limits.of_person(&roles(&[])), allowance(60, 6, 100, 10));
         assert_eq!(limits.of_person(&roles(&["portal"])), allowance(60, 6, 100, 10));
         assert_eq!(limits.of_person(&roles(&["clinician", "portal"])), allowance(120, 12, 200, 20));
+        let bounds = BreakGlassBounds { most_minutes: 30, most_subjects: 5, review_within_hours: 24 };
+        assert_eq!(limits.break_glass(), bounds);
+        let (_, rest) = FILE.split_once("[default.client]").unwrap();
+        let unsaid = Limits::parse(&format!("[default.client]{rest}"), &known()).unwrap();
+        assert_eq!(unsaid.break_glass(), BreakGlassBounds::default());
     }
 
     #[test]
