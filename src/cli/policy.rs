@@ -89,14 +89,19 @@ pub(super) fn run(command: PolicyCommand) -> Result<()> {
     match command {
         PolicyCommand::Check { directory } => check(&directory)?,
         PolicyCommand::Matrix { directory } => output::line(matrix(&load(&directory)?).trim_end()),
-        PolicyCommand::Diff { old, new, json } => diff(&load(&old)?, &load(&new)?, json),
+        PolicyCommand::Diff { old, new, json } => diff(&load_one_of(&old)?, &load_one_of(&new)?, json),
         PolicyCommand::Explain(asked) => explained(asked)?,
     }
     Ok(())
 }
 
 fn load(directory: &Path) -> Result<PolicySet> {
-    PolicySet::load(directory).with_context(|| format!("the policy in {} is not valid", directory.display()))
+    PolicySet::load(directory).context("the policy is not valid")
+}
+
+/// Of two, the error says which.
+fn load_one_of(directory: &Path) -> Result<PolicySet> {
+    load(directory).with_context(|| format!("look at {}", directory.display()))
 }
 
 fn check(directory: &Path) -> Result<()> {
