@@ -21,8 +21,8 @@ pub async fn live(_: Caller) -> Json<serde_json::Value> {
 
 /// `GET /readyz`: 200 when every part answers, else 503 with the parts that do not, each with the time (RFC 3339) at
 /// which it was first seen so. 503 as well while the service drains: connections that are open still get their answers, and
-/// nobody should be sent here any more. `alarms` are what is wrong although nothing is refused for it. `overdue_reviews` is there where
-/// broken glass waits for its review too long; that is for people to see to, and no reason to send nobody here.
+/// nobody should be sent here any more. `alarms` are what is wrong although nothing is refused for it. `overdue_reviews` is
+/// there where broken glass waits for its review too long; that is for people to see to, and no reason to send nobody here.
 pub async fn ready(State(app): State<Arc<App>>, _: Caller) -> Response {
     let down = app.service.parts_down().await;
     let each = |part: &PartDown| json!({ "part": part.name, "since": part.since.to_rfc3339() });
