@@ -40,6 +40,10 @@ pub(crate) enum PolicyCommand {
 
 /// A request, described.
 #[derive(Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a circumstance of its own, and an option of the command"
+)]
 pub(crate) struct ExplainArgs {
     /// The policy directory
     #[arg(long, default_value = "policy")]

@@ -36,7 +36,7 @@ pub async fn read_care_team(
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
     let context = caller.operation(Operation::ReadCareTeam.route());
-    Ok(answer(app.service.read_care_team(&context, subject(path)).await?))
+    Ok(answer(&app.service.read_care_team(&context, subject(path)).await?))
 }
 
 /// `PUT /api/v1/subjects/{id}/care-team` with `If-Match`: these teams instead.
@@ -54,7 +54,7 @@ pub async fn update_care_team(
     let bytes = body::read_json(&headers, body, app.body_bytes, &["application/json"]).await?;
     let CareTeamBody { teams } = body::parse(&bytes)?;
     let teams = CareTeams::parse(teams).ok_or(Problem::of(ProblemKind::BodyShape))?;
-    Ok(answer(app.service.update_care_team(&context, &permit, subject, expected, teams).await?))
+    Ok(answer(&app.service.update_care_team(&context, &permit, subject, expected, teams).await?))
 }
 
 /// What cannot be an id is nobody's.
@@ -62,7 +62,7 @@ fn subject(path: Result<Path<String>, PathRejection>) -> Option<SubjectId> {
     path.ok().and_then(|Path(id)| SubjectId::parse(&id))
 }
 
-fn answer(found: CareTeamAnswer) -> Response {
+fn answer(found: &CareTeamAnswer) -> Response {
     let mut response = Json(json!({ "teams": found.teams.names() })).into_response();
     response.headers_mut().insert(header::ETAG, etag(found.version));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

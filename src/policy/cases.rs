@@ -49,6 +49,7 @@ struct CaseFile {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a circumstance of its own")]
 struct Case {
     says: String,
     roles: Vec<String>,

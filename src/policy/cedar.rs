@@ -229,9 +229,9 @@ impl Rules {
     }
 
     /// `None` is a defect, and refuses.
-    pub(super) fn setting(&self, purpose: Option<Purpose>, circumstances: &Circumstances) -> Option<Setting> {
+    pub(super) fn setting(&self, purpose: Option<Purpose>, circumstances: Circumstances) -> Option<Setting> {
         let flag = |name: &str, is_so: bool| (name.to_owned(), RestrictedExpression::new_bool(is_so));
-        let Circumstances { person, second_factor, relationship, hour, source } = *circumstances;
+        let Circumstances { person, second_factor, relationship, hour, source } = circumstances;
         let band = |name: &str, kind, of: &str| {
             (name.to_owned(), RestrictedExpression::new_entity_uid(self.names.uid(kind, of)))
         };

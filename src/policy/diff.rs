@@ -69,7 +69,9 @@ pub fn differences(old: &PolicySet, new: &PolicySet) -> Vec<Change> {
                 }));
             };
             if action.is_of_a_collection() {
-                collections.iter().for_each(|name| compare(Some(name)));
+                for name in &collections {
+                    compare(Some(name));
+                }
             } else {
                 compare(None);
             }

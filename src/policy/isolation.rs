@@ -83,7 +83,7 @@ fn has_no_condition(policy: &cedar::Policy) -> bool {
 /// none reads a card's number, if only a part of it, beside its fingerprint (PCI DSS 3.5.1).
 pub(super) fn keep_classes_apart<'c>(
     rules: &Rules,
-    collections: impl Iterator<Item = &'c Collection> + Clone,
+    collections: &(impl Iterator<Item = &'c Collection> + Clone),
 ) -> Result<(), Fault> {
     let fields = || {
         collections

@@ -49,7 +49,7 @@ pub(super) fn reached_by(rules: &Rules, seen: &BTreeSet<String>) -> Vec<Reached>
         for (hour, hour_name) in &hours {
             for (source, source_name) in &sources {
                 let circumstances = Circumstances { hour: *hour, source: *source, ..circumstances };
-                let words = words(&circumstances, [hour_name, source_name]);
+                let words = words(circumstances, [hour_name, source_name]);
                 reached.push(Reached { circumstances, words });
             }
         }
@@ -70,7 +70,7 @@ fn bands<'b>(
     }
 }
 
-fn words(circumstances: &Circumstances, bands: [&String; 2]) -> String {
+fn words(circumstances: Circumstances, bands: [&String; 2]) -> String {
     let Relationship { is_self, in_care_team, break_glass } = circumstances.relationship;
     let flags = [
         ("person", circumstances.person),

@@ -57,7 +57,7 @@ fn in_these(set: &PolicySet, caller: (&Caller, Asked), reached: &Reached, permit
     let rules = set.rules();
     let mut purposes = std::iter::once(None).chain(Purpose::ALL.map(Some));
     purposes.any(|purpose| {
-        let Some(setting) = rules.setting(purpose, &reached.circumstances) else { return false };
+        let Some(setting) = rules.setting(purpose, reached.circumstances) else { return false };
         let holds = |action: RuleAction, resource: RuleResource<'_>| {
             let verdict = rules.decide(caller, &setting, action, resource);
             verdict.allowed && verdict.policies.contains(&permit.id)

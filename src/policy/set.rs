@@ -58,7 +58,7 @@ impl PolicySet {
             .map_err(|why| PolicyError::File { file: BANDS_FILE.to_owned(), why })?;
         let rules = Rules::load((SCHEMA_FILE, &schema), &rule_files, &collections, bands)
             .map_err(|(file, why)| PolicyError::File { file, why })?;
-        keep_classes_apart(&rules, collections.values().map(AsRef::as_ref))
+        keep_classes_apart(&rules, &collections.values().map(AsRef::as_ref))
             .map_err(|(file, why)| PolicyError::File { file, why })?;
         let limits_text = text(directory, LIMITS_FILE)?;
         let limits = Limits::parse(&limits_text, rules.roles())

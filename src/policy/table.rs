@@ -128,7 +128,7 @@ impl Question<'_> {
     }
 
     fn setting(&self, purpose: Option<Purpose>) -> Option<Setting> {
-        self.asking.rules.setting(purpose, &self.asking.circumstances)
+        self.asking.rules.setting(purpose, self.asking.circumstances)
     }
 
     fn permits_anything(&self, purpose: Option<Purpose>) -> bool {

@@ -161,15 +161,15 @@ impl Service {
     pub fn overdue_reviews(&self) -> u64 {
         self.overdue_reviews.load(std::sync::atomic::Ordering::Relaxed)
     }
+}
 
-    /// Something is about to be seen that is seen under broken glass only: from here on every entry of the request says so.
-    pub(super) fn note_break_glass(&self, context: &OperationContext, id: BreakGlassId) {
-        // It is the same for all that one request does.
-        let _ = context.break_glass.set(id);
-        metrics::break_glass_used();
-        let tenant = context.actor.identity.tenant;
-        tracing::warn!(%tenant, %id, request = %context.request.id, "break_glass.used");
-    }
+/// Something is about to be seen that is seen under broken glass only: from here on every entry of the request says so.
+pub(super) fn note_break_glass(context: &OperationContext, id: BreakGlassId) {
+    // It is the same for all that one request does.
+    let _ = context.break_glass.set(id);
+    metrics::break_glass_used();
+    let tenant = context.actor.identity.tenant;
+    tracing::warn!(%tenant, %id, request = %context.request.id, "break_glass.used");
 }
 
 /// Of the person, as the database keeps it.

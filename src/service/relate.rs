@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::authorise::{act_of, object};
-use super::break_glass::digest;
+use super::break_glass::{digest, note_break_glass};
 use super::{Error, Service};
 use crate::audit::{EntryDraft, Outcome};
 use crate::domain::action::Action;
@@ -44,7 +44,7 @@ impl Service {
         match decision {
             Ok(permit) => {
                 if let Some(id) = concerned.break_glass {
-                    self.note_break_glass(context, id);
+                    note_break_glass(context, id);
                 }
                 Ok(permit)
             }

@@ -48,7 +48,7 @@ impl Night {
 
     async fn review(&self, client: &Client, token: Option<&str>, id: &str) -> Response {
         let request = client.request(Method::POST, &format!("{PATH}/{id}/review"));
-        let request = token.into_iter().fold(request, |request, token| request.bearer_auth(token));
+        let request = token.into_iter().fold(request, reqwest::RequestBuilder::bearer_auth);
         request.json(&json!({ "verdict": "justified" })).send().await.unwrap()
     }
 
@@ -163,7 +163,7 @@ async fn it_is_opened_by_a_person_with_two_factors_for_few_and_for_minutes() {
     }
     let refused = async |client: &Client, token: Option<&str>| {
         let request = client.request(Method::POST, PATH).json(&good);
-        let request = token.into_iter().fold(request, |request, token| request.bearer_auth(token));
+        let request = token.into_iter().fold(request, reqwest::RequestBuilder::bearer_auth);
         problem(request.send().await.unwrap()).await
     };
     let one_factor = night.clinic.signer.sign(&claims(&json!({ "roles": ["doctor"], "amr": ["pwd"] })));
