@@ -220,7 +220,8 @@ async fn drain(hall: &Hall) -> Drained {
 }
 
 /// Every handshake and every connection holds a permit, so having all of them means that all have ended. Handshakes first:
-/// a client that had connected before the stop is told that the door closes, by `GOAWAY`, and not cut off.
+/// a client whose connection was taken before the stop is told that the door closes, by `GOAWAY`, and not cut off. Who was
+/// still in the kernel's backlog is reset and has sent nothing that was read.
 async fn has_emptied(hall: &Hall, limit: Duration) -> bool {
     let handshakes = u32::try_from(hall.door.limits.handshakes).unwrap_or(u32::MAX);
     let all = async {
