@@ -39,7 +39,7 @@ impl Site {
         };
         let plan = SitePlan {
             directory: stack.directory().to_owned(),
-            policy_directory: policy_without_limits(&stack.directory().join("policy-of-the-bench"))?,
+            policy_directory: policy_of_the_bench(&stack.directory().join("policy-of-the-bench"))?,
             data: address(&stack.data),
             keys: address(&stack.keys),
             databases: ["strongroom_data".to_owned(), "strongroom_keys".to_owned()],
@@ -89,8 +89,9 @@ impl Site {
     }
 }
 
-/// The shipped policy, with limits that no generator reaches: they are counted like any other.
-fn policy_without_limits(directory: &Path) -> Result<PathBuf> {
+/// The shipped policy, with limits that no generator reaches, which are counted like any other, and with patients in batches for
+/// the generator's app, which it may otherwise read one by one.
+fn policy_of_the_bench(directory: &Path) -> Result<PathBuf> {
     let shipped = std::env::current_dir()?.join("policy");
     for folder in ["", "collections"] {
         std::fs::create_dir_all(directory.join(folder))?;
@@ -105,5 +106,10 @@ fn policy_without_limits(directory: &Path) -> Result<PathBuf> {
                    records_per_hour = 1_000_000_000\nrecords_at_once = 1_000_000_000\n";
     let limits = format!("[default.client]\n{numbers}[default.person]\n{numbers}");
     std::fs::write(directory.join("limits.toml"), limits)?;
+    let batches = "@id(\"bench-reads-patients-together\")\n\
+                   permit (principal in Role::\"portal\", action == Action::\"read_many\", \
+                   resource == Collection::\"patients\")\n\
+                   when { context has purpose && context.purpose == Purpose::\"TREAT\" };\n";
+    std::fs::write(directory.join("bench.cedar"), batches)?;
     Ok(directory.to_owned())
 }
