@@ -223,9 +223,10 @@ const SNAPSHOT: &str = "/* storage::sequence::take */
     FROM pg_current_snapshot() AS s";
 
 /// What was visible in `seen` has a number, and so has what has a lower id than `scan_from`; the index has the last word.
-/// Each table gives its first ones by its own index and is not read further, however much waits.
+/// Each table gives its first ones by its own index and is not read further, however much waits. Of an entry only its leaf comes
+/// (RFC 9162 section 2.1.1): who writes the files computes it from the bytes and compares.
 const NEW: &str = "/* storage::sequence::take */
-    SELECT e.entry_id, e.entry, e.xid::text FROM (
+    SELECT e.entry_id, sha256('\\x00'::bytea || e.entry), e.xid::text FROM (
         (SELECT xid, seq, entry_id, entry FROM audit_entry
          WHERE xid >= $1::text::xid8 AND NOT pg_visible_in_snapshot(xid, $2::text::pg_snapshot)
            AND NOT EXISTS (SELECT FROM audit_index i WHERE i.entry_id = audit_entry.entry_id)
@@ -275,7 +276,7 @@ async fn take(
     let first = number(edge.size())?;
     let ids: Vec<Uuid> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     let leaves: Vec<TreeHash> =
-        rows.iter().map(|row| Ok(TreeHash::of_leaf(row.try_get(1)?))).collect::<Result<_, StorageError>>()?;
+        rows.iter().map(|row| leaf(row.try_get(1)?)).collect::<Result<_, StorageError>>()?;
     for leaf in &leaves {
         edge.append(*leaf);
     }

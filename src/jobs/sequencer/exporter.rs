@@ -16,11 +16,11 @@ use crate::config::AuditExportConfig;
 use crate::storage::SequenceStore;
 
 /// Entries of one query and of one step of the files; whole bundles, so that partial ones are only written at the end.
-const STEP: u64 = 8 * FULL as u64;
+const STEP: u64 = 2 * FULL as u64;
 /// A directory that takes longer for one step hangs. Signing goes on without it.
 const LONGEST_STEP: Duration = Duration::from_secs(30);
 /// Entries of one call: a long log is written in many, and others have their turn between them.
-const MOST: u64 = 16 * STEP;
+const MOST: u64 = 64 * STEP;
 
 /// What the files hold.
 pub(super) struct Files {

@@ -48,8 +48,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The lead says so often that it lives while something else takes long.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
 /// Entries of one transaction, and transactions of one round.
-const MOST_ENTRIES: usize = 8_192;
-const MOST_TRANSACTIONS: usize = 8;
+const MOST_ENTRIES: usize = 1_024;
+const MOST_TRANSACTIONS: usize = 64;
 /// What only the instance that leads finds out.
 const OF_THE_LEAD: [Alarm; 8] = [
     Alarm::LogNotExported,
@@ -62,7 +62,7 @@ const OF_THE_LEAD: [Alarm; 8] = [
     Alarm::LogNotReviewed,
 ];
 /// Leaves of one query.
-const LEAVES: u64 = 16_384;
+const LEAVES: u64 = 4_096;
 
 /// Why a round ended early.
 #[derive(Debug, thiserror::Error)]
