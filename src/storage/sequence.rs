@@ -223,7 +223,7 @@ const SNAPSHOT: &str = "/* storage::sequence::take */
     FROM pg_current_snapshot() AS s";
 
 /// What was visible in `seen` has a number, and so has what has a lower id than `scan_from`; the index has the last word.
-/// Each table gives its first ones by its own index and is not read further, however much waits. Of an entry only its leaf comes
+/// Each table gives its first ones by its own index and need not be sorted whole, however much waits. Of an entry only its leaf comes
 /// (RFC 9162 section 2.1.1): who writes the files computes it from the bytes and compares.
 const NEW: &str = "/* storage::sequence::take */
     SELECT e.entry_id, sha256('\\x00'::bytea || e.entry), e.xid::text FROM (
