@@ -182,9 +182,13 @@ impl Strongroom {
 
     /// The most memory that the process has had so far (`VmHWM`).
     pub fn peak_memory_kib(&self) -> u64 {
+        self.process_status("VmHWM").unwrap().split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// A line of proc(5), `/proc/pid/status`, behind its name.
+    pub fn process_status(&self, name: &str) -> Option<String> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process_id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        status.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim().to_owned()))
     }
 
     /// Waits until a line of the service's log is the one. The log comes through a pipe: a line may be read only after the
