@@ -10,9 +10,10 @@ use serde_json::json;
 use super::ConfigArgs;
 use super::harden::harden;
 use super::output::{self, Style};
-use crate::config::{self, Config, DatabaseConfig};
+use crate::config::{self, AuditBucketConfig, AuditExportPlace, Config, DatabaseConfig};
 use crate::domain::clock::{Clock, SharedClock, SystemClock};
 use crate::domain::random::SystemRandom;
+use crate::jobs::bucket::LogBucket;
 use crate::jobs::sequencer::count_witnesses;
 use crate::keys::{Transit, TransitError};
 use crate::people::{self, Known, People};
@@ -96,7 +97,7 @@ pub(super) async fn doctor(args: DoctorArgs) -> Result<()> {
                 tls(&mut findings, &config, Arc::clone(&policy));
                 people(&mut findings, &config, &policy).await;
             }
-            log(&mut findings, &config);
+            log(&mut findings, &config).await;
             databases(&mut findings, &config).await;
             vault(&mut findings, &config).await;
         }
@@ -241,21 +242,40 @@ async fn people(findings: &mut Findings, config: &Config, policy: &PolicySet) {
     }
 }
 
+/// Asks the store for the log, and writes nothing.
+async fn bucket_of_log(findings: &mut Findings, bucket: &AuditBucketConfig) {
+    let (bucket, runtime) = (bucket.clone(), tokio::runtime::Handle::current());
+    let looked = tokio::task::spawn_blocking(move || LogBucket::open(&bucket, runtime)?.look()).await;
+    match looked {
+        Ok(Ok(true)) => findings.good("audit log", &"in its bucket, and locked"),
+        Ok(Ok(false)) => {
+            findings.good("audit log", &"its bucket can be read; whether it locks is seen at the first file")
+        }
+        Ok(Err(error)) => {
+            findings.bad("audit log", &error, "see [audit.export.bucket] in infra/strongroom.sample.toml")
+        }
+        Err(error) => findings.bad("audit log", &error, "try again"),
+    }
+}
+
 /// What becomes of the log. The directory is made when it is first written.
-fn log(findings: &mut Findings, config: &Config) {
-    match config.audit.export.as_ref().map(|export| std::fs::metadata(&export.directory)) {
+async fn log(findings: &mut Findings, config: &Config) {
+    match config.audit.export.as_ref().map(|export| &export.place) {
         None => findings.weak(
             "audit log",
             &"it is not written as files: nobody but its database has it",
-            "name a directory in [audit.export]",
+            "name a directory or a bucket in [audit.export]",
         ),
-        Some(Ok(found)) if !found.is_dir() => {
-            findings.bad("audit log", &"audit.export.directory is no directory", "name another");
-        }
-        Some(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => {
-            findings.bad("audit log", &error, "let the service's account use audit.export.directory");
-        }
-        Some(_) => findings.good("audit log", &"written as files"),
+        Some(AuditExportPlace::Directory(directory)) => match std::fs::metadata(directory) {
+            Ok(found) if !found.is_dir() => {
+                findings.bad("audit log", &"audit.export.directory is no directory", "name another");
+            }
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                findings.bad("audit log", &error, "let the service's account use audit.export.directory");
+            }
+            _ => findings.good("audit log", &"written as files"),
+        },
+        Some(AuditExportPlace::Bucket(bucket)) => bucket_of_log(findings, bucket).await,
     }
     let advice = "see infra/strongroom.sample.toml, [audit.witness]";
     match config.audit.witness.as_ref().map(count_witnesses) {

@@ -3,13 +3,15 @@
 //!
 //! Not here: opening the files that the paths name, or checking the parts that the addresses name (`doctor`).
 
+mod audit;
 mod load;
 mod sections;
 mod witness;
 
+pub use audit::{AuditBucketConfig, AuditConfig, AuditExportConfig, AuditExportPlace, AuditWitnessConfig};
 pub use load::{ConfigError, load, load_witness, parse};
 pub use sections::{
-    AuditConfig, AuditExportConfig, AuditWitnessConfig, CacheConfig, Config, DatabaseConfig, DatabasesConfig,
-    LimitsConfig, PolicyConfig, ServerConfig, VaultAuth, VaultConfig,
+    CacheConfig, Config, DatabaseConfig, DatabasesConfig, LimitsConfig, PolicyConfig, ServerConfig,
+    VaultAuth, VaultConfig,
 };
 pub use witness::{WitnessConfig, WitnessServerConfig};

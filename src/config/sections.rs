@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::audit::{AuditConfig, AuditExportConfig, AuditExportPlace};
 use super::load::ConfigError;
 
 /// A whole configuration. Unknown keys are refused in every section.
@@ -166,65 +167,6 @@ impl Default for CacheConfig {
     }
 }
 
-/// The group committer's bounds, and what becomes of the log.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct AuditConfig {
-    pub queue_entries: usize,
-    pub batch_entries: usize,
-    pub commit_timeout_ms: u64,
-    /// Chains of entries that this instance makes side by side, each with one batch in flight.
-    pub chains: usize,
-    /// The name of the log, under which it signs (C2SP tlog-checkpoint, origin).
-    pub origin: String,
-    /// Where the log is written as files.
-    pub export: Option<AuditExportConfig>,
-    /// Who cosigns it.
-    pub witness: Option<AuditWitnessConfig>,
-    /// How long entries may wait for a published checkpoint before nothing more is served; 0: as long as it takes.
-    pub unpublished_limit_seconds: u64,
-}
-
-impl Default for AuditConfig {
-    fn default() -> Self {
-        Self {
-            queue_entries: 16_384,
-            batch_entries: 1_024,
-            commit_timeout_ms: 2_000,
-            chains: 2,
-            origin: String::from("strongroom.internal/log"),
-            export: None,
-            witness: None,
-            unpublished_limit_seconds: 0,
-        }
-    }
-}
-
-/// The log as files.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AuditExportConfig {
-    pub directory: PathBuf,
-    /// How long a checkpoint and what it covers may wait to be written.
-    #[serde(default = "defaults::export_interval_seconds")]
-    pub interval_seconds: u64,
-}
-
-/// The log's witnesses.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AuditWitnessConfig {
-    /// C2SP tlog-policy: the log's keys, its witnesses with their addresses, and the quorum.
-    pub policy_file: PathBuf,
-    /// The client certificate that witnesses know this service by.
-    pub certificate_file: PathBuf,
-    pub private_key_file: PathBuf,
-    /// PEM roots that the witnesses' certificates must chain to.
-    pub roots_file: PathBuf,
-    #[serde(default = "defaults::witness_timeout_ms")]
-    pub timeout_ms: u64,
-}
-
 impl Config {
     pub(super) fn resolve_paths(&mut self, base: &Path) {
         let server = &mut self.server;
@@ -235,7 +177,14 @@ impl Config {
             &mut server.crl_directory,
             &mut self.policy.directory,
         ];
-        paths.extend(self.audit.export.as_mut().map(|export| &mut export.directory));
+        match self.audit.export.as_mut().map(|export| &mut export.place) {
+            Some(AuditExportPlace::Directory(directory)) => paths.push(directory),
+            Some(AuditExportPlace::Bucket(bucket)) => {
+                paths.extend([&mut bucket.access_key_id_file, &mut bucket.secret_access_key_file]);
+                paths.push(&mut bucket.roots_file);
+            }
+            None => {}
+        }
         if let Some(witness) = &mut self.audit.witness {
             paths.extend([&mut witness.policy_file, &mut witness.certificate_file]);
             paths.extend([&mut witness.private_key_file, &mut witness.roots_file]);
@@ -312,10 +261,7 @@ impl Config {
         if !(1..=128).contains(&self.audit.origin.len()) || !self.audit.origin.bytes().all(is_letter) {
             return refuse("audit.origin", "give it 1 to 128 letters, digits and . _ / : ~ -");
         }
-        if self.audit.export.as_ref().is_some_and(|export| !(1..=60).contains(&export.interval_seconds)) {
-            return refuse("audit.export.interval_seconds", "choose 1 to 60");
-        }
-        Ok(())
+        self.audit.export.as_ref().map_or(Ok(()), AuditExportConfig::check)
     }
 }
 
@@ -344,12 +290,6 @@ mod defaults {
     }
     pub fn database_timeout_ms() -> u64 {
         3_000
-    }
-    pub fn export_interval_seconds() -> u64 {
-        60
-    }
-    pub fn witness_timeout_ms() -> u64 {
-        2_000
     }
     pub fn vault_timeout_ms() -> u64 {
         3_000

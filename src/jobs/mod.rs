@@ -4,6 +4,7 @@
 //! Each ends with the task set that holds it.
 
 pub mod break_glass;
+pub mod bucket;
 pub mod drift;
 pub mod fitness;
 pub mod idempotency;

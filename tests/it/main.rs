@@ -4,6 +4,7 @@
 #![cfg(test)]
 
 mod audit_attacks;
+mod audit_bucket;
 mod audit_entries;
 mod audit_events;
 mod audit_export;

@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::LogFile;
+use super::{ExportError, LogFile, Target};
 
 /// Where files are until they are complete; what a killed process left here is removed.
 const UNFINISHED: &str = ".unfinished";
@@ -16,42 +16,14 @@ const LOCK: &str = ".lock";
 const FILE_MODE: u32 = 0o440;
 const DIRECTORY_MODE: u32 = 0o750;
 
-/// Why the log was not written. What was written before stays and is taken up by the next attempt.
-#[derive(Debug, thiserror::Error)]
-pub enum ExportError {
-    #[error("another process writes this log")]
-    Locked,
-    #[error("the directory does not answer")]
-    Hangs,
-    #[error("{path} is there with other bytes; nothing of a log is ever changed, so find out who did")]
-    Different { path: String },
-    #[error("{path} is missing or not what it should be")]
-    Damaged { path: String },
-    #[error(transparent)]
-    Tail(#[from] super::TailFault),
-    #[error(transparent)]
-    TooLarge(#[from] crate::audit::tiles::TooLarge),
-    #[error("the checkpoint is not one of the log as it was written")]
-    OtherHead,
-    #[error("cannot {what} {path}: {source}")]
-    Io { what: &'static str, path: String, source: io::Error },
-}
-
-impl ExportError {
-    /// What is there is not what was written; anything else may pass by itself.
-    pub const fn is_damage(&self) -> bool {
-        matches!(self, Self::Different { .. } | Self::Damaged { .. } | Self::Tail(_) | Self::OtherHead)
-    }
-}
-
 /// The directory, locked for this process.
-pub(super) struct Directory {
+pub struct Directory {
     root: PathBuf,
     /// Names that were made and are not yet durable.
     unsynced: BTreeSet<PathBuf>,
     _lock: File,
     #[cfg(test)]
-    pub steps_left: Option<u32>,
+    pub(super) steps_left: Option<u32>,
 }
 
 impl Directory {
@@ -86,13 +58,11 @@ impl Directory {
         })
     }
 
-    /// Writes a file that is not there yet. There with the same bytes is as good; with others, nothing is touched. The
-    /// name is durable after [`Self::sync`].
-    pub fn put(&mut self, file: &LogFile) -> Result<(), ExportError> {
+    fn put_one(&mut self, file: &LogFile) -> Result<(), ExportError> {
         let path = self.root.join(&file.path);
         self.note(&path);
         if let Some(stored) = self.read(&file.path)? {
-            return same(file, &stored);
+            return file.same_as(&stored);
         }
         if let Some(parent) = path.parent() {
             make_directory(parent)?;
@@ -103,48 +73,12 @@ impl Directory {
         match fs::hard_link(&unfinished, &path) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                same(file, &self.read(&file.path)?.unwrap_or_default())?;
+                file.same_as(&self.read(&file.path)?.unwrap_or_default())?;
             }
             Err(error) => return Err(failed("write", &path)(error)),
         }
         self.step(&path)?;
         fs::remove_file(&unfinished).map_err(failed("remove", &unfinished))
-    }
-
-    /// Replaces a file by another version of it, in one step that survives a crash.
-    pub fn replace(&mut self, file: &LogFile) -> Result<(), ExportError> {
-        let path = self.root.join(&file.path);
-        self.note(&path);
-        let unfinished = self.write_unfinished(&file.bytes)?;
-        self.step(&path)?;
-        fs::rename(&unfinished, &path).map_err(failed("replace", &path))?;
-        self.sync()
-    }
-
-    /// Makes the names of all files durable that were written so far.
-    pub fn sync(&mut self) -> Result<(), ExportError> {
-        while let Some(path) = self.unsynced.first().cloned() {
-            self.step(&path)?;
-            File::open(&path).and_then(|file| file.sync_all()).map_err(failed("sync", &path))?;
-            self.unsynced.remove(&path);
-        }
-        Ok(())
-    }
-
-    /// The bytes of a file; `None` where there is none.
-    pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>, ExportError> {
-        let full = self.root.join(path);
-        match fs::read(&full) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
-            Err(error) => Err(failed("read", &full)(error)),
-        }
-    }
-
-    /// Removes a folder with everything in it, as far as that is possible: a target may refuse, and a process may die.
-    pub fn try_remove(&mut self, path: &str) {
-        let _ =
-            self.step(&self.root.join(path)).is_ok_and(|()| fs::remove_dir_all(self.root.join(path)).is_ok());
     }
 
     fn write_unfinished(&mut self, bytes: &[u8]) -> Result<PathBuf, ExportError> {
@@ -190,8 +124,43 @@ impl Directory {
     }
 }
 
-fn same(file: &LogFile, stored: &[u8]) -> Result<(), ExportError> {
-    if file.bytes == stored { Ok(()) } else { Err(ExportError::Different { path: file.path.clone() }) }
+impl Target for Directory {
+    /// A name is durable after [`Self::sync`].
+    fn put(&mut self, files: &[LogFile]) -> Result<(), ExportError> {
+        files.iter().try_for_each(|file| self.put_one(file))
+    }
+
+    fn replace(&mut self, file: &LogFile) -> Result<(), ExportError> {
+        let path = self.root.join(&file.path);
+        self.note(&path);
+        let unfinished = self.write_unfinished(&file.bytes)?;
+        self.step(&path)?;
+        fs::rename(&unfinished, &path).map_err(failed("replace", &path))?;
+        self.sync()
+    }
+
+    fn sync(&mut self) -> Result<(), ExportError> {
+        while let Some(path) = self.unsynced.first().cloned() {
+            self.step(&path)?;
+            File::open(&path).and_then(|file| file.sync_all()).map_err(failed("sync", &path))?;
+            self.unsynced.remove(&path);
+        }
+        Ok(())
+    }
+
+    fn read(&self, path: &str) -> Result<Option<Vec<u8>>, ExportError> {
+        let full = self.root.join(path);
+        match fs::read(&full) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+            Err(error) => Err(failed("read", &full)(error)),
+        }
+    }
+
+    fn try_remove(&mut self, folder: &str) {
+        let path = self.root.join(folder);
+        let _ = self.step(&path).is_ok_and(|()| fs::remove_dir_all(&path).is_ok());
+    }
 }
 
 fn make_directory(path: &Path) -> Result<(), ExportError> {

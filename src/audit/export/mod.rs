@@ -9,12 +9,13 @@
 //! ```
 //!
 //! Every file but `checkpoint` is written once and never again. [`Tail`] says which files a growing log consists of, and
-//! touches none; [`LogWriter`] keeps them in a directory.
+//! touches none; [`LogWriter`] keeps them in a [`Target`]: a [`Directory`], or whatever else keeps files.
 //!
-//! Not here: where entries come from, who signs, and other targets.
+//! Not here: where entries come from, who signs, and what needs a network (`jobs::bucket`).
 
 mod directory;
 mod tail;
+mod target;
 #[cfg(test)]
 pub(crate) mod tests;
 mod writer;
@@ -24,8 +25,9 @@ use ring::digest::{SHA256, digest};
 use super::checkpoint::{SignedCheckpoint, VerifierKey};
 use super::tiles::index_path;
 
-pub use directory::ExportError;
+pub use directory::Directory;
 pub use tail::{Tail, TailFault};
+pub use target::{ExportError, Target};
 pub use writer::LogWriter;
 
 /// Where the newest checkpoint is.
@@ -43,6 +45,11 @@ pub struct LogFile {
 }
 
 impl LogFile {
+    /// What is stored under its path must be the same.
+    pub fn same_as(&self, stored: &[u8]) -> Result<(), ExportError> {
+        if self.bytes == stored { Ok(()) } else { Err(ExportError::Different { path: self.path.clone() }) }
+    }
+
     /// A checkpoint for keeps. Its content is in its name, so that two of one size, by a heartbeat, another witness or a
     /// fork, are both kept.
     pub fn of_checkpoint(signed: &SignedCheckpoint) -> Self {

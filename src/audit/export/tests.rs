@@ -11,11 +11,15 @@ use crate::audit::tiles::TileId;
 use crate::audit::tree::TreeHash;
 use crate::audit::verify::{Finding, Verification};
 
-fn append(writer: &mut LogWriter, entries: &[Vec<u8>]) -> Result<(), ExportError> {
+fn open(root: &Path) -> Result<LogWriter<Directory>, ExportError> {
+    LogWriter::open(Directory::open(root)?)
+}
+
+fn append(writer: &mut LogWriter<Directory>, entries: &[Vec<u8>]) -> Result<(), ExportError> {
     writer.append(entries.iter().map(Vec::as_slice))
 }
 
-fn publish(writer: &mut LogWriter) -> Result<(), ExportError> {
+fn publish(writer: &mut LogWriter<Directory>) -> Result<(), ExportError> {
     let signed = Signer::log(1).sign(writer.tail().size(), writer.tail().root());
     writer.publish(&signed)
 }
@@ -59,7 +63,7 @@ fn lasting(root: &Path) -> BTreeMap<String, Vec<u8>> {
 fn a_log_is_the_files_of_the_specification() {
     let folder = Folder::new("layout");
     let root = folder.path().join("log");
-    let mut writer = LogWriter::open(&root).unwrap();
+    let mut writer = open(&root).unwrap();
     let entries = log_entries(300);
     append(&mut writer, &entries[..100]).unwrap();
     publish(&mut writer).unwrap();
@@ -94,15 +98,15 @@ fn a_log_is_the_files_of_the_specification() {
 fn a_file_is_written_once_and_other_bytes_are_refused() {
     let folder = Folder::new("once");
     let entries = log_entries(300);
-    let mut writer = LogWriter::open(folder.path()).unwrap();
+    let mut writer = open(folder.path()).unwrap();
     append(&mut writer, &entries).unwrap();
     drop(writer);
     // No checkpoint: the same entries again are the same files.
-    let mut writer = LogWriter::open(folder.path()).unwrap();
+    let mut writer = open(folder.path()).unwrap();
     assert_eq!(writer.tail().size(), 0);
     append(&mut writer, &entries).unwrap();
     drop(writer);
-    let mut writer = LogWriter::open(folder.path()).unwrap();
+    let mut writer = open(folder.path()).unwrap();
     let mut others = entries.clone();
     others[7] = entries[8].clone();
     let before = files(folder.path());
@@ -117,7 +121,7 @@ fn a_file_is_written_once_and_other_bytes_are_refused() {
 #[test]
 fn only_the_head_that_was_written_is_published() {
     let folder = Folder::new("head");
-    let mut writer = LogWriter::open(folder.path()).unwrap();
+    let mut writer = open(folder.path()).unwrap();
     append(&mut writer, &log_entries(10)).unwrap();
     let root = writer.tail().root();
     for other in [Signer::log(1).sign(9, root), Signer::log(1).sign(10, TreeHash::of_nothing())] {
@@ -136,16 +140,16 @@ fn only_the_head_that_was_written_is_published() {
 #[test]
 fn one_process_writes_at_a_time() {
     let folder = Folder::new("lock");
-    let first = LogWriter::open(folder.path()).unwrap();
-    assert!(matches!(LogWriter::open(folder.path()), Err(ExportError::Locked)));
+    let first = open(folder.path()).unwrap();
+    assert!(matches!(open(folder.path()), Err(ExportError::Locked)));
     drop(first);
-    LogWriter::open(folder.path()).unwrap();
+    open(folder.path()).unwrap();
 }
 
 #[test]
 fn a_damaged_log_is_not_continued() {
     let folder = Folder::new("damaged");
-    let mut writer = LogWriter::open(folder.path()).unwrap();
+    let mut writer = open(folder.path()).unwrap();
     append(&mut writer, &log_entries(300)).unwrap();
     publish(&mut writer).unwrap();
     drop(writer);
@@ -156,7 +160,7 @@ fn a_damaged_log_is_not_continued() {
         if let Some(bytes) = bytes {
             fs::write(&full, bytes).unwrap();
         }
-        let refusal = LogWriter::open(folder.path()).err().unwrap();
+        let refusal = open(folder.path()).err().unwrap();
         let _ = fs::remove_file(&full);
         fs::write(&full, before).unwrap();
         refusal.to_string()
@@ -172,7 +176,7 @@ fn a_damaged_log_is_not_continued() {
     assert_eq!(refusal("tile/entries/001.p/44", Some(&[0; 88])), entries);
     assert_eq!(refusal("tile/entries/001.p/44", Some(b"\0")), entries);
     assert_eq!(refusal("checkpoint", Some(b"300")), "checkpoint is missing or not what it should be");
-    LogWriter::open(folder.path()).unwrap();
+    open(folder.path()).unwrap();
 }
 
 /// A log whose partial tiles became full meanwhile is continued from the full ones.
@@ -180,14 +184,14 @@ fn a_damaged_log_is_not_continued() {
 fn a_full_tile_serves_for_its_partial_ones() {
     let folder = Folder::new("full");
     let entries = log_entries(400);
-    let mut writer = LogWriter::open(folder.path()).unwrap();
+    let mut writer = open(folder.path()).unwrap();
     append(&mut writer, &entries[..200]).unwrap();
     publish(&mut writer).unwrap();
     append(&mut writer, &entries[200..]).unwrap();
     drop(writer);
     fs::remove_dir_all(folder.path().join("tile/0/000.p")).unwrap();
     fs::remove_dir_all(folder.path().join("tile/entries/000.p")).unwrap();
-    let mut writer = LogWriter::open(folder.path()).unwrap();
+    let mut writer = open(folder.path()).unwrap();
     assert_eq!(writer.tail().size(), 200);
     append(&mut writer, &entries[200..]).unwrap();
     publish(&mut writer).unwrap();
@@ -199,20 +203,20 @@ fn a_full_tile_serves_for_its_partial_ones() {
 fn a_kill_at_any_step_leaves_a_log_that_goes_on() {
     let entries = log_entries(600);
     let whole = Folder::new("whole");
-    let mut writer = LogWriter::open(whole.path()).unwrap();
+    let mut writer = open(whole.path()).unwrap();
     append(&mut writer, &entries).unwrap();
     let expected = lasting(whole.path());
     let mut deaths = 0;
     for steps in 0.. {
         let folder = Folder::new(&format!("kill-{steps}"));
-        let mut writer = LogWriter::open(folder.path()).unwrap();
+        let mut writer = open(folder.path()).unwrap();
         append(&mut writer, &entries[..200]).unwrap();
         publish(&mut writer).unwrap();
         writer.die_after(steps);
         let finished = append(&mut writer, &entries[200..540]).and_then(|()| publish(&mut writer));
         drop(writer);
         assert_eq!(found(folder.path()), [], "after {steps} steps");
-        let mut writer = LogWriter::open(folder.path()).unwrap();
+        let mut writer = open(folder.path()).unwrap();
         let size = writer.tail().size();
         assert!(
             if finished.is_ok() { size == 540 } else { size == 200 || size == 540 },

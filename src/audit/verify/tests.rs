@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::audit::checkpoint::SignedCheckpoint;
 use crate::audit::checkpoint::fixtures::Signer;
-use crate::audit::export::LogWriter;
 use crate::audit::export::tests::files as files_of;
+use crate::audit::export::{Directory, LogWriter};
 use crate::audit::fixtures::log_entries;
 use crate::audit::tiles::TileId;
 use log::Log;
@@ -389,7 +389,7 @@ fn a_log_is_verified_from_a_known_checkpoint_on() {
 #[test]
 fn what_is_not_signed_yet_and_what_is_not_of_the_log_is_noted() {
     let log = Log::usual("notes");
-    let mut writer = LogWriter::open(log.folder.path()).unwrap();
+    let mut writer = LogWriter::open(Directory::open(log.folder.path()).unwrap()).unwrap();
     writer.append(log_entries(1_100)[1_000..].iter().map(Vec::as_slice)).unwrap();
     drop(writer);
     log.put("tile/0/notes.txt", b"");

@@ -9,6 +9,7 @@ use super::super::local::Local;
 use super::tale::Tale;
 use crate::audit::checkpoint::Trust;
 use crate::audit::verify::{Report, Verification};
+use crate::config::AuditExportConfig;
 
 /// The site writes once a second.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -16,17 +17,18 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// At least so many entries must be there.
 pub(super) async fn verified(tale: &mut Tale, local: &Local, entries: usize) -> Result<()> {
     let config = &local.site.config;
-    let export = config.audit.export.as_ref().context("the site does not write its log as files")?;
+    let export = config.audit.export.as_ref();
+    let log =
+        export.and_then(AuditExportConfig::directory).context("the site does not write its log as files")?;
     let keys = public_keys(config).await?;
-    tale.say(&format!("{}, signed by Vault; the keys are", export.directory.display()));
+    tale.say(&format!("{}, signed by Vault; the keys are", log.display()));
     keys.lines().for_each(|line| tale.show(line));
     let trust = Trust::parse(keys.as_bytes())?;
     let begun = Instant::now();
     let mut tick = tokio::time::interval(Duration::from_millis(200));
     let report = loop {
         tick.tick().await;
-        let verification =
-            Verification { log: &export.directory, trust: &trust, witnesses: 0, from: None, threads: 2 };
+        let verification = Verification { log, trust: &trust, witnesses: 0, from: None, threads: 2 };
         let report = verification.run(&mut |_, _| {}).ok().filter(|report| covers(report, entries));
         if report.is_some() || begun.elapsed() > LIMIT {
             break report;

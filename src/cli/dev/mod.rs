@@ -12,6 +12,7 @@ use clap::Args;
 
 use super::local::{Local, build_site, find_in_project};
 use super::output;
+use crate::config::AuditExportConfig;
 use crate::devstack::{self, PartsOptions, Stack, StackOptions, choose_directory, run_parts, told_to_end};
 
 #[derive(Args)]
@@ -117,9 +118,9 @@ fn greet(local: &Local) -> Result<()> {
     for (name, address, file) in rows {
         output::line(&format!("{name:<8} {address:<48} {}", file.display()));
     }
-    if let Some(export) = &local.site.config.audit.export {
+    if let Some(log) = local.site.config.audit.export.as_ref().and_then(AuditExportConfig::directory) {
         let what = "the audit log as files, for `strongroom audit verify`";
-        output::line(&format!("{:<8} {what:<48} {}", "log", export.directory.display()));
+        output::line(&format!("{:<8} {what:<48} {}", "log", log.display()));
     }
     output::line(&format!(
         "{} client certificates in {}",

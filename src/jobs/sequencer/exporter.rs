@@ -1,23 +1,24 @@
-//! The log in a directory: what is signed, from the entries as they are stored.
+//! The log as files: what is signed, from the entries as they are stored.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::compare::follow;
 use super::{Fault, HEARTBEAT};
 use crate::audit::checkpoint::SignedCheckpoint;
-use crate::audit::export::{ExportError, LogFile, LogWriter};
+use crate::audit::export::{Directory, ExportError, LogFile, LogWriter, Target};
 use crate::audit::tiles::{Edge, FULL};
 use crate::audit::tree::TreeHash;
-use crate::config::AuditExportConfig;
+use crate::config::{AuditExportConfig, AuditExportPlace};
+use crate::jobs::bucket::LogBucket;
 use crate::storage::SequenceStore;
 
 /// Entries of one query and of one step of the files; whole bundles, so that partial ones are only written at the end.
 const STEP: u64 = 2 * FULL as u64;
-/// A directory that takes longer for one step hangs. Signing goes on without it.
+/// A target that takes longer for one step hangs. Signing goes on without it.
 const LONGEST_STEP: Duration = Duration::from_secs(30);
 /// Entries of one call: a long log is written in many, and others have their turn between them.
 const MOST: u64 = 64 * STEP;
@@ -29,12 +30,14 @@ pub(super) struct Files {
     pub checkpoint: Option<SignedCheckpoint>,
 }
 
-/// Writes one directory while this instance has the lead.
+type Writer = LogWriter<Box<dyn Target>>;
+
+/// Writes one log while this instance has the lead.
 pub(super) struct Exporter {
-    directory: PathBuf,
+    place: AuditExportPlace,
     every: Duration,
-    /// Held open, and with it the directory locked, while this instance has the lead and writing works.
-    writer: Option<LogWriter>,
+    /// Held open, and with it a directory locked, while this instance has the lead and writing works.
+    writer: Option<Writer>,
     written_at: Option<Instant>,
     /// Up to here a signed checkpoint was found to vouch for the leaves.
     vouched: u64,
@@ -48,8 +51,8 @@ struct Hand(Option<AbortHandle>);
 impl Hand {
     async fn work(
         &mut self,
-        step: impl FnOnce() -> Result<LogWriter, ExportError> + Send + 'static,
-    ) -> Result<LogWriter, Fault> {
+        step: impl FnOnce() -> Result<Writer, ExportError> + Send + 'static,
+    ) -> Result<Writer, Fault> {
         if self.0.as_ref().is_some_and(|last| !last.is_finished()) {
             return Err(Fault::Export(ExportError::Hangs));
         }
@@ -57,7 +60,7 @@ impl Hand {
         self.0 = Some(step.abort_handle());
         match tokio::time::timeout(LONGEST_STEP, step).await {
             Ok(Ok(done)) => Ok(done?),
-            // The runtime is ending, or it panicked; the next attempt opens the directory anew.
+            // The runtime is ending, or it panicked; the next attempt opens the target anew.
             Ok(Err(_)) => Err(Fault::Export(ExportError::Locked)),
             Err(_) => Err(Fault::Export(ExportError::Hangs)),
         }
@@ -67,7 +70,7 @@ impl Hand {
 impl Exporter {
     pub fn new(config: &AuditExportConfig) -> Self {
         Self {
-            directory: config.directory.clone(),
+            place: config.place.clone(),
             every: Duration::from_secs(config.interval_seconds),
             writer: None,
             written_at: None,
@@ -76,7 +79,7 @@ impl Exporter {
         }
     }
 
-    /// Takes the directory, and says what it holds.
+    /// Takes the target, and says what it holds.
     pub async fn open(&mut self) -> Result<Files, Fault> {
         let writer = self.take_writer().await?;
         let files = Files { edge: writer.tail().edge().clone(), checkpoint: writer.published().cloned() };
@@ -84,7 +87,7 @@ impl Exporter {
         Ok(files)
     }
 
-    /// Leaves the directory to another instance.
+    /// Leaves the target to another instance.
     pub fn close(&mut self) {
         self.writer = None;
     }
@@ -147,13 +150,20 @@ impl Exporter {
         Ok(())
     }
 
-    async fn take_writer(&mut self) -> Result<LogWriter, Fault> {
+    async fn take_writer(&mut self) -> Result<Writer, Fault> {
         if let Some(writer) = self.writer.take() {
             return Ok(writer);
         }
-        let directory = self.directory.clone();
-        self.hand.work(move || LogWriter::open(&directory)).await
+        let (place, runtime) = (self.place.clone(), Handle::current());
+        self.hand.work(move || LogWriter::open(open(&place, runtime)?)).await
     }
+}
+
+fn open(place: &AuditExportPlace, runtime: Handle) -> Result<Box<dyn Target>, ExportError> {
+    Ok(match place {
+        AuditExportPlace::Directory(directory) => Box::new(Directory::open(directory)?),
+        AuditExportPlace::Bucket(bucket) => Box::new(LogBucket::open(bucket, runtime)?),
+    })
 }
 
 /// Each entry, if it is the one that was numbered.

@@ -7,7 +7,7 @@ use ring::signature::{Ed25519KeyPair, KeyPair};
 use strongroom::audit::checkpoint::{
     Checkpoint, Cosignature, KeyKind, KeyName, SignedCheckpoint, VerifierKey, cosigned_message,
 };
-use strongroom::audit::export::{LogFile, LogWriter};
+use strongroom::audit::export::{Directory, LogFile, LogWriter};
 use strongroom::audit::tree::TreeHash;
 use strongroom::audit::{
     Act, Batch, Committer, EntryDraft, EntrySink, Outcome, RecordObject, Scribe, Settled, SinkFailure,
@@ -69,7 +69,7 @@ impl LogKeys {
 
 /// Writes a log with a checkpoint at each of the sizes.
 pub fn write_log(directory: &Path, entries: &[Vec<u8>], sizes: &[usize], keys: &LogKeys) {
-    let mut writer = LogWriter::open(directory).unwrap();
+    let mut writer = LogWriter::open(Directory::open(directory).unwrap()).unwrap();
     let mut done = 0;
     for size in sizes {
         writer.append(entries[done..*size].iter().map(Vec::as_slice)).unwrap();

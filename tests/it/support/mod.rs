@@ -15,6 +15,7 @@ mod raw;
 mod rig;
 pub mod samples;
 mod service;
+mod store;
 pub mod tokens;
 pub mod watch;
 
@@ -35,6 +36,7 @@ pub use provider::{Provider, Says};
 pub use raw::{Raw, RawAnswer};
 pub use rig::Rig;
 pub use service::{ServiceOptions, Strongroom, copy_folder, signal_hangup, with_cores};
+pub use store::{Bucket, Store};
 
 use crate::parts::Parts;
 

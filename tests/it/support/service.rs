@@ -12,7 +12,7 @@ use serde_json::Value;
 use strongroom::devstack::{ClientFiles, Site};
 use strongroom::tls::Identities;
 
-use super::{Client, Databases, NORTH, Raw, Rig, eventually, fresh_databases, site};
+use super::{Bucket, Client, Databases, NORTH, Raw, Rig, eventually, fresh_databases, site};
 
 /// Before the names of applications in certificates.
 const CLIENTS: &str = "spiffe://strongroom.internal/client";
@@ -33,6 +33,8 @@ pub struct ServiceOptions {
     pub core_directory: Option<PathBuf>,
     /// Changes its copy of the policy before it starts.
     pub policy: Option<PolicyChange>,
+    /// Where its log goes, instead of a directory.
+    pub bucket: Option<Bucket>,
 }
 
 /// A service that ends with this value.
@@ -43,6 +45,7 @@ pub struct Strongroom {
     pub policy_directory: PathBuf,
     pub databases: Databases,
     rig: Option<Arc<Rig>>,
+    config_file: PathBuf,
     directory: PathBuf,
     environment: Vec<(String, String)>,
     core_directory: Option<PathBuf>,
@@ -84,17 +87,35 @@ impl Strongroom {
             setting("DATABASE__DATA__NAME", databases.data.name.clone()),
             setting("DATABASE__AUDIT_EXPORT__NAME", databases.data.name.clone()),
             setting("DATABASE__AUDIT_SEQUENCER__NAME", databases.data.name.clone()),
-            setting("AUDIT__EXPORT__DIRECTORY", directory.join("log").display().to_string()),
             setting("DATABASE__KEYS__NAME", databases.keys.name.clone()),
             setting("POLICY__DIRECTORY", policy_directory.display().to_string()),
             setting("SERVER__CRL_DIRECTORY", directory.join("crl").display().to_string()),
         ];
+        let config_file = match &options.bucket {
+            Some(bucket) => with_bucket(site, bucket, &format!("service-{number}.toml")),
+            None => {
+                let log = directory.join("log").display().to_string();
+                environment.push(setting("AUDIT__EXPORT__DIRECTORY", log));
+                site.config_file.clone()
+            }
+        };
         environment.extend(options.settings);
         let log = Arc::new(Mutex::new(Vec::new()));
         let core_directory = options.core_directory;
-        let (child, address) = launch(&site.config_file, &environment, core_directory.as_deref(), &log).await;
+        let (child, address) = launch(&config_file, &environment, core_directory.as_deref(), &log).await;
         let child = Mutex::new(child);
-        Self { child, address, policy_directory, databases, rig, directory, environment, core_directory, log }
+        Self {
+            child,
+            address,
+            policy_directory,
+            databases,
+            rig,
+            config_file,
+            directory,
+            environment,
+            core_directory,
+            log,
+        }
     }
 
     /// Waits until `/readyz` says so.
@@ -171,7 +192,7 @@ impl Strongroom {
 
     /// Runs another command of the program on this service's configuration: exit code, standard output and error.
     pub async fn command(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
-        let config = self.site().await.config_file.display().to_string();
+        let config = self.config_file.display().to_string();
         let variables: HashMap<_, _> = self.environment.iter().cloned().collect();
         let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
         command.args(arguments).args(["--config", &config]).envs(variables).stdin(Stdio::null());
@@ -257,7 +278,7 @@ impl Strongroom {
         let mut environment = self.environment.clone();
         environment.push(("STRONGROOM__SERVER__LISTEN".into(), self.address.to_string()));
         let cores = self.core_directory.as_deref();
-        let (child, address) = launch(&self.site().await.config_file, &environment, cores, &self.log).await;
+        let (child, address) = launch(&self.config_file, &environment, cores, &self.log).await;
         assert_eq!(address, self.address);
         *self.child.lock().unwrap() = child;
     }
@@ -349,6 +370,16 @@ impl Drop for Strongroom {
         }
         let _ = std::fs::remove_dir_all(&self.directory);
     }
+}
+
+/// The site's configuration with the log in this bucket: a file beside it, since it names others from there.
+fn with_bucket(site: &Site, bucket: &Bucket, name: &str) -> PathBuf {
+    let text = std::fs::read_to_string(&site.config_file).unwrap();
+    let (before, rest) = text.split_once("[audit.export]").unwrap();
+    let (_, after) = rest.split_once("\n\n").unwrap();
+    let file = site.config_file.with_file_name(name);
+    std::fs::write(&file, format!("{before}{}{after}", bucket.section())).unwrap();
+    file
 }
 
 async fn site_of(rig: Option<&Rig>) -> &Site {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use crate::audit::checkpoint::fixtures::Signer;
 use crate::audit::checkpoint::{SignedCheckpoint, Trust};
-use crate::audit::export::LogWriter;
 use crate::audit::export::tests::files as files_of;
+use crate::audit::export::{Directory, LogWriter};
 use crate::audit::fixtures::{Folder, log_entries};
 use crate::audit::tiles::push_entry;
 use crate::audit::tree::TreeHash;
@@ -26,7 +26,7 @@ impl Log {
         let lines = format!("log {}\nwitness w {}\nquorum w\n", signer.key, witness.key);
         let trust = Trust::parse(lines.as_bytes()).unwrap();
         let log = Self { folder: Folder::new(name), trust, signer, witness };
-        let mut writer = LogWriter::open(log.folder.path()).unwrap();
+        let mut writer = LogWriter::open(Directory::open(log.folder.path()).unwrap()).unwrap();
         let mut done = 0;
         for size in sizes {
             writer.append(entries[done..*size].iter().map(Vec::as_slice)).unwrap();
