@@ -74,6 +74,12 @@ acts! {
     KeyCreate = "key.create",
     /// A deleted record's own keys were destroyed.
     KeyDestroy = "key.destroy",
+    /// The log's key vouches for the key of an instance run, in each of its chains, before anything is revealed in it.
+    InstanceAttest = "instance.attest",
+    /// A signed list of the writes that this instance saw committed, where no other entry came to carry it.
+    ChainFlush = "chain.flush",
+    /// The end of a chain, in an orderly stop.
+    ChainEnd = "chain.end",
     /// An instance began a new chain because its old one was found to hold foreign entries.
     ChainRestart = "chain.restart",
     /// Something began to be wrong that no request is refused for, such as a log that is not published.

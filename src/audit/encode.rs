@@ -10,6 +10,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::event::{EntryDraft, KeyObject, Object, RecordObject, Who};
+use super::instance::{InstanceKey, InstanceKeyId};
 use super::label::label;
 use crate::domain::actor::Acting;
 use crate::domain::class::DataClass;
@@ -45,10 +46,45 @@ impl Encoded {
 
     /// The bytes with the `chain` member in its place.
     pub fn chained(&self, src: &Uuid, seq: u64, prev: Option<&[u8; 32]>) -> Vec<u8> {
+        self.spliced(src, seq, prev, None).0
+    }
+
+    /// The same for the last entry of a flush: signed, and with the writes that were seen committed before it.
+    pub fn flushed(
+        &self,
+        src: &Uuid,
+        seq: u64,
+        prev: Option<&[u8; 32]>,
+        key: &InstanceKey,
+        writes: &[EntryId],
+    ) -> Vec<u8> {
+        let (mut bytes, at) = self.spliced(src, seq, prev, Some((&key.id(), writes)));
+        let mut json = Json { out: Vec::with_capacity(140) };
+        json.raw("\"sig\":");
+        json.hex(&key.sign(&bytes));
+        json.raw(",");
+        bytes.splice(at..at, json.out);
+        bytes
+    }
+
+    /// The bytes, and where a signature belongs in them.
+    fn spliced(
+        &self,
+        src: &Uuid,
+        seq: u64,
+        prev: Option<&[u8; 32]>,
+        flush: Option<(&InstanceKeyId, &[EntryId])>,
+    ) -> (Vec<u8>, usize) {
         let (before, after) = self.bytes.split_at_checked(self.split).unwrap_or((&self.bytes, &[]));
-        let mut json = Json { out: Vec::with_capacity(self.bytes.len() + 160) };
+        let room = flush.map_or(160, |(_, writes)| 340 + 39 * writes.len());
+        let mut json = Json { out: Vec::with_capacity(self.bytes.len() + room) };
         json.out.extend_from_slice(before);
         json.raw("\"chain\":{");
+        if let Some((key, _)) = flush {
+            json.raw("\"key\":");
+            json.hex(key);
+            json.raw(",");
+        }
         if let Some(prev) = prev {
             json.raw("\"prev\":");
             json.hex(prev);
@@ -56,11 +92,22 @@ impl Encoded {
         }
         json.raw("\"seq\":");
         json.number(seq);
-        json.raw(",\"src\":");
+        json.raw(",");
+        let at = json.out.len();
+        json.raw("\"src\":");
         json.uuid(src);
+        if let Some((_, writes)) = flush.filter(|(_, writes)| !writes.is_empty()) {
+            json.raw(",\"writes\":[");
+            let mut comma = Comma::default();
+            for id in writes {
+                comma.next(&mut json);
+                json.uuid(id.as_uuid());
+            }
+            json.raw("]");
+        }
         json.raw("},");
         json.out.extend_from_slice(after);
-        json.out
+        (json.out, at)
     }
 }
 
@@ -175,6 +222,13 @@ fn objects(json: &mut Json, objects: &[Object]) {
                     json.raw(",\"sha256\":");
                     json.hex(sha256);
                 }
+                json.raw("}");
+            }
+            Object::InstanceKey { public, attestation } => {
+                json.raw("{\"attestation\":");
+                json.hex(attestation);
+                json.raw(",\"instance_key\":");
+                json.hex(public);
                 json.raw("}");
             }
         }

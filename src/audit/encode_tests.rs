@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::super::act::{Act, Outcome};
 use super::super::event::{EntryDraft, KeyLevel, KeyObject, RecordObject};
-use super::super::fixtures::{context, names, patient, read, scribe, uuid};
+use super::super::fixtures::{Counting, context, names, patient, read, scribe, uuid};
 use super::*;
 use crate::audit::verify::{EntryReader, FormFault};
 use crate::domain::context::OperationContext;
@@ -55,6 +55,13 @@ fn examples() -> Vec<(&'static str, String)> {
         41,
         Some([0x66; 32]),
     );
+    let attested =
+        EntryDraft::of_service(Act::InstanceAttest, Outcome::SUCCESS).instance_key([0x77; 32], [0x88; 64]);
+    let flush = EntryDraft::of_service(Act::ChainFlush, Outcome::SUCCESS);
+    let instance = InstanceKey::generate(&Counting::default()).unwrap();
+    let writes = [EntryId::from_uuid(uuid(0x21)), EntryId::from_uuid(uuid(0x22))];
+    let flush = scribe().write(&flush).unwrap().flushed(&uuid(0xe), 7, Some(&[0x33; 32]), &instance, &writes);
+    let flush = String::from_utf8(flush).unwrap();
     vec![
         ("record.create", text_of(&created)),
         ("record.read", chained_text_of(&read())),
@@ -69,6 +76,8 @@ fn examples() -> Vec<(&'static str, String)> {
         ("policy.load", chained_text_of(&policy)),
         ("key.create", chained_text_of(&key)),
         ("chain.restart", chained_text_of(&restart)),
+        ("chain.flush", flush),
+        ("instance.attest", chained_text_of(&attested)),
     ]
 }
 

@@ -54,6 +54,7 @@ pub(super) enum Object {
     Record(RecordObject),
     Key(KeyObject),
     Chain { src: Uuid, seq: u64, sha256: Option<[u8; 32]> },
+    InstanceKey { public: [u8; 32], attestation: [u8; 64] },
 }
 
 impl EntryDraft {
@@ -142,6 +143,11 @@ impl EntryDraft {
 
     pub(super) fn ended_chain(mut self, src: Uuid, seq: u64, sha256: Option<[u8; 32]>) -> Self {
         self.objects.push(Object::Chain { src, seq, sha256 });
+        self
+    }
+
+    pub(super) fn instance_key(mut self, public: [u8; 32], attestation: [u8; 64]) -> Self {
+        self.objects.push(Object::InstanceKey { public, attestation });
         self
     }
 

@@ -15,6 +15,7 @@ mod event;
 pub mod export;
 #[cfg(test)]
 pub(crate) mod fixtures;
+pub mod instance;
 mod label;
 mod query;
 mod receipt;
@@ -27,7 +28,8 @@ pub mod witness;
 
 pub use act::{Act, Code, Outcome, Status};
 pub use committer::{
-    Batch, ChainedEntry, CommitError, Committer, CommitterStatus, Drain, EntrySink, Settled, SinkFailure,
+    Batch, ChainEnd, ChainedEntry, CommitError, Committer, CommitterStatus, Drain, EntrySink, Settled,
+    SinkFailure,
 };
 pub use event::{EntryDraft, KeyLevel, KeyObject, RecordObject};
 pub use query::{AuditQuery, Cursor, Filter, Order, Page, PageSize, Scope};

@@ -1,5 +1,8 @@
 //! Proof that an entry is durable, and the values that wait for it.
 
+use std::sync::Arc;
+
+use super::committer::Seen;
 use crate::domain::id::{EntryId, TenantId};
 
 /// Proof that the entries of a request are durable. Only a confirmed commit makes one.
@@ -61,7 +64,11 @@ impl<T> Withheld<T> {
 
 /// The entry of a write, to be inserted into `audit_outbox` by the statement that stores the data.
 #[must_use = "a write without its entry must not be committed"]
-pub struct OutboxEntry(OutboxBytes);
+pub struct OutboxEntry {
+    outbox: OutboxBytes,
+    /// Where it is noted that it was committed, for the next signed flush to list.
+    seen: Option<Arc<Seen>>,
+}
 
 /// What the data statement needs of the entry.
 pub struct OutboxBytes {
@@ -87,13 +94,18 @@ impl OutboxBytes {
 }
 
 impl OutboxEntry {
-    pub(super) const fn new(entry: EntryId, tenant: TenantId, bytes: Vec<u8>) -> Self {
-        Self(OutboxBytes { entry, tenant, bytes })
+    pub(super) const fn new(
+        entry: EntryId,
+        tenant: TenantId,
+        bytes: Vec<u8>,
+        seen: Option<Arc<Seen>>,
+    ) -> Self {
+        Self { outbox: OutboxBytes { entry, tenant, bytes }, seen }
     }
 
     /// The id, known before the write.
     pub const fn entry_id(&self) -> EntryId {
-        self.0.entry
+        self.outbox.entry
     }
 
     /// Runs the write and makes the receipt when it says that its transaction, the entry included, is committed.
@@ -104,7 +116,8 @@ impl OutboxEntry {
         self,
         write: impl AsyncFnOnce(&OutboxBytes) -> Result<T, E>,
     ) -> Result<(T, Receipt), E> {
-        let value = write(&self.0).await?;
+        let value = write(&self.outbox).await?;
+        note(self.seen.as_ref(), &self.outbox);
         Ok((value, Receipt::confirmed(1)))
     }
 
@@ -113,8 +126,16 @@ impl OutboxEntry {
         entries: Vec<Self>,
         write: impl AsyncFnOnce(&[OutboxBytes]) -> Result<T, E>,
     ) -> Result<(T, Receipt), E> {
-        let entries: Vec<OutboxBytes> = entries.into_iter().map(|entry| entry.0).collect();
+        let seen = entries.first().and_then(|entry| entry.seen.clone());
+        let entries: Vec<OutboxBytes> = entries.into_iter().map(|entry| entry.outbox).collect();
         let value = write(&entries).await?;
+        entries.iter().for_each(|entry| note(seen.as_ref(), entry));
         Ok((value, Receipt::confirmed(entries.len())))
+    }
+}
+
+fn note(seen: Option<&Arc<Seen>>, committed: &OutboxBytes) {
+    if let Some(seen) = seen {
+        seen.note(committed.entry);
     }
 }

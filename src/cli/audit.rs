@@ -18,11 +18,14 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::{ConfigArgs, output};
+use crate::audit::checkpoint::KeyName;
 use crate::audit::{Act, AuditQuery, Committer, EntryDraft, Filter, Order, Outcome, PageSize, Scope, Scribe};
 use crate::config::{self, Config};
 use crate::domain::clock::SystemClock;
 use crate::domain::id::SubjectId;
-use crate::domain::random::SystemRandom;
+use crate::domain::random::{SharedRandom, SystemRandom};
+use crate::keys::Transit;
+use crate::service::attest;
 use crate::storage::{AuditReader, AuditStore, Database};
 
 #[derive(Subcommand)]
@@ -123,10 +126,17 @@ fn query(args: &TailArgs) -> Result<AuditQuery> {
 
 /// One entry for the whole reading, before anything is printed.
 async fn note_reading(config: &Config, entries: usize) -> Result<()> {
+    let random = Arc::new(SystemRandom::default());
     let scribe =
-        Scribe::new(Arc::new(SystemClock), Arc::new(SystemRandom::default()), &config.server.instance);
+        Scribe::new(Arc::new(SystemClock), Arc::clone(&random) as SharedRandom, &config.server.instance);
     let store = AuditStore::new(Database::open(&config.database.data)?);
     let (committer, drain) = Committer::start(store, scribe, &config.audit)?;
+    let transit = Transit::connect(&config.vault, &config.environment, random)
+        .context("cannot prepare the connection to Vault")?;
+    let origin = KeyName::parse(&config.audit.origin).context("audit.origin is no name for a key")?;
+    attest(&committer, &transit, &origin)
+        .await
+        .context("Vault does not sign for this reading, so nothing is shown")?;
     let draft = EntryDraft::of_service(Act::AuditRead, Outcome::SUCCESS)
         .count(u32::try_from(entries).unwrap_or(u32::MAX));
     let _receipt = committer

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::harden::harden;
+use crate::audit::checkpoint::KeyName;
 use crate::audit::{Committer, Drain, Scribe};
 use crate::config::{self, Config, DatabaseConfig};
 use crate::domain::clock::{SharedClock, SystemClock};
@@ -145,6 +146,7 @@ fn spawn_workers(
     let sequencer = Sequencer::new(Arc::clone(service), transit.clone(), &config.audit);
     workers.spawn(sequencer.context("the log cannot be kept as configured")?.keep());
     workers.spawn(jobs::drift::watch(Arc::clone(service)));
+    workers.spawn(jobs::chains::watch(Arc::clone(service)));
     workers.spawn(jobs::revocation::keep(transit, CrlFiles::of(&config.server), every));
     workers.spawn(jobs::tls_reload::keep(Arc::clone(tls), Arc::clone(service), LOOK, hangup()?));
     let directory = config.policy.directory.clone();
@@ -225,6 +227,7 @@ fn assemble(
         sequence: SequenceStore::new(sequence),
         clock,
         random,
+        origin: KeyName::parse(&config.audit.origin).context("audit.origin is no name for a key")?,
     });
     Ok((Arc::new(service), drain))
 }

@@ -21,6 +21,8 @@ pub struct AuditConfig {
     pub export: Option<AuditExportConfig>,
     /// Who cosigns it.
     pub witness: Option<AuditWitnessConfig>,
+    /// How what is stored is read again.
+    pub review: AuditReviewConfig,
     /// How long entries may wait for a published checkpoint before nothing more is served; 0: as long as it takes.
     pub unpublished_limit_seconds: u64,
 }
@@ -35,8 +37,25 @@ impl Default for AuditConfig {
             origin: String::from("strongroom.internal/log"),
             export: None,
             witness: None,
+            review: AuditReviewConfig::default(),
             unpublished_limit_seconds: 0,
         }
+    }
+}
+
+/// What is stored of the log is read again, so fast and at such times.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuditReviewConfig {
+    /// Entries that are read a second, of the last night and of the whole log together, and as many records.
+    pub entries_per_second: u64,
+    /// At this hour, in UTC, what came since the last time is read.
+    pub nightly_hour: u8,
+}
+
+impl Default for AuditReviewConfig {
+    fn default() -> Self {
+        Self { entries_per_second: 256, nightly_hour: 2 }
     }
 }
 

@@ -261,6 +261,12 @@ impl Config {
         if !(1..=128).contains(&self.audit.origin.len()) || !self.audit.origin.bytes().all(is_letter) {
             return refuse("audit.origin", "give it 1 to 128 letters, digits and . _ / : ~ -");
         }
+        if !(1..=100_000).contains(&self.audit.review.entries_per_second) {
+            return refuse("audit.review.entries_per_second", "choose 1 to 100000");
+        }
+        if self.audit.review.nightly_hour > 23 {
+            return refuse("audit.review.nightly_hour", "choose 0 to 23");
+        }
         self.audit.export.as_ref().map_or(Ok(()), AuditExportConfig::check)
     }
 }

@@ -1,10 +1,11 @@
 //! Background workers: revocation lists, changed files, keys of identity providers, the check of the databases and of Vault's keys, expired idempotency keys, keys of deleted
-//! records, abandoned uploads, the order of the log, changes of the data
+//! records, abandoned uploads, the order of the log, this process's chains, changes of the data
 //! database, which parts are down, refusals that were only counted, overdue reviews of broken glass, the size of the metrics.
 //! Each ends with the task set that holds it.
 
 pub mod break_glass;
 pub mod bucket;
+pub mod chains;
 pub mod drift;
 pub mod fitness;
 pub mod idempotency;

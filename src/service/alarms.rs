@@ -29,14 +29,16 @@ pub enum Alarm {
     EntriesChanged,
     /// Records and the entries of their writes do not fit together: one of them was hidden, rolled back or forged.
     RecordsChanged,
-    /// What is stored is not read again.
+    /// Entries of a process's chain are missing, or are not what it signed.
+    ChainsBroken,
+    /// What is stored is not read again, or not in time.
     LogNotReviewed,
     /// Roles, triggers, functions or settings of the data database are not what they were at the start.
     DatabaseChanged,
 }
 
 impl Alarm {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::LogNotPublished,
         Self::LogNotExported,
         Self::LogChanged,
@@ -45,6 +47,7 @@ impl Alarm {
         Self::WitnessForgot,
         Self::EntriesChanged,
         Self::RecordsChanged,
+        Self::ChainsBroken,
         Self::LogNotReviewed,
         Self::DatabaseChanged,
     ];
@@ -60,6 +63,7 @@ impl Alarm {
             Self::WitnessForgot => "witness_forgot",
             Self::EntriesChanged => "entries_changed",
             Self::RecordsChanged => "records_changed",
+            Self::ChainsBroken => "chains_broken",
             Self::LogNotReviewed => "log_not_reviewed",
             Self::DatabaseChanged => "database_changed",
         }

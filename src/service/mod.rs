@@ -4,6 +4,7 @@
 
 mod alarms;
 mod answer;
+mod attest;
 mod audit_read;
 mod authorise;
 mod break_glass;
@@ -35,6 +36,7 @@ use arc_swap::ArcSwap;
 
 pub use alarms::{Alarm, Raised};
 pub use answer::{Created, RecordAnswer, Written};
+pub use attest::attest;
 pub use audit_read::{EventsAnswer, EventsRequest};
 pub use authorise::Attempted;
 pub use break_glass::BreakGlassRequest;
@@ -49,6 +51,7 @@ pub use read_many::ManyAnswer;
 pub use system::FitnessCheck;
 
 use crate::audit::Committer;
+use crate::audit::checkpoint::KeyName;
 use crate::domain::clock::{Clock, SharedClock};
 use crate::domain::random::{Random, SharedRandom};
 use crate::keys::{KeyRing, Transit};
@@ -74,6 +77,8 @@ pub struct Service {
     sequence: SequenceStore,
     alarms: alarms::Alarms,
     overdue_reviews: AtomicU64,
+    /// The log's name.
+    origin: KeyName,
 }
 
 /// The parts of a [`Service`].
@@ -87,6 +92,8 @@ pub struct Parts {
     pub sequence: SequenceStore,
     pub clock: SharedClock,
     pub random: SharedRandom,
+    /// The log's name, `audit.origin`.
+    pub origin: KeyName,
 }
 
 impl Service {
@@ -109,6 +116,7 @@ impl Service {
             sequence: parts.sequence,
             alarms: alarms::Alarms::default(),
             overdue_reviews: AtomicU64::new(0),
+            origin: parts.origin,
         }
     }
 

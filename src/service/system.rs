@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::Service;
+use super::{Service, attest};
 use crate::audit::{Act, CommitError, EntryDraft, Outcome};
 use crate::crypto::digest::parse_hex;
 use crate::domain::id::TenantId;
@@ -76,12 +76,14 @@ impl Service {
         self.gate.open_for_records();
     }
 
-    /// Reads the configuration of Vault's keys; once it was as it must be, operations may use keys.
+    /// Reads the configuration of Vault's keys, and has the log's key vouch for this process's; once all was as it must be,
+    /// operations may use keys.
     pub async fn check_keys(&self) -> Result<(), FitnessCheck> {
         self.transit.check_keys().await.map_err(|error| match error {
             TransitError::UnsafeKey { .. } | TransitError::Missing => FitnessCheck::UnfitKeys(error),
             _ => FitnessCheck::KeysNotSeen(error),
         })?;
+        attest(&self.audit, &self.transit, &self.origin).await.map_err(FitnessCheck::KeysNotSeen)?;
         self.gate.open_for_keys();
         Ok(())
     }

@@ -13,6 +13,7 @@ pub mod records;
 mod schema;
 pub mod sealed_columns;
 pub mod sequence;
+mod watch;
 
 pub use audit::{AuditReader, AuditStore};
 pub use fitness::Weakness;
@@ -24,3 +25,4 @@ pub use records::{
     FoundVersion, ListedRecord, NewBreakGlass, PendingDestruction, RecordStore, SubjectRow, Successor,
 };
 pub use sequence::{Lead, SequenceStore, StoredHead, Taken};
+pub use watch::{ReviewPart, Reviewed};

@@ -39,11 +39,13 @@ struct Write {
 }
 
 const UNNUMBERED: &str = "/* storage::reconcile::unnumbered */
-    SELECT p.entry_id, p.xid < (SELECT scan_from FROM audit_head)
+    SELECT p.entry_id, (p.xid < (SELECT scan_from FROM audit_head)
+            OR p.xid >= pg_snapshot_xmax(pg_current_snapshot()))
         AND NOT EXISTS (SELECT FROM audit_index i WHERE i.entry_id = p.entry_id)
-    FROM ((SELECT entry_id, xid FROM audit_entry WHERE entry_id > $1 ORDER BY entry_id LIMIT $2)
+        OR p.is_write AND EXISTS (SELECT FROM audit_entry e WHERE e.entry_id = p.entry_id)
+    FROM ((SELECT entry_id, xid, false AS is_write FROM audit_entry WHERE entry_id > $1 ORDER BY entry_id LIMIT $2)
         UNION ALL
-        (SELECT entry_id, xid FROM audit_outbox WHERE entry_id > $1 ORDER BY entry_id LIMIT $2)) AS p
+        (SELECT entry_id, xid, true FROM audit_outbox WHERE entry_id > $1 ORDER BY entry_id LIMIT $2)) AS p
     ORDER BY p.entry_id LIMIT $2";
 
 const WRITES: &str = "/* storage::reconcile::writes_without_record */
@@ -70,7 +72,8 @@ const OLDER: &str = "/* storage::reconcile::records_without_entry */
     ORDER BY r.tenant_id, r.collection, r.record_id, r.version LIMIT $4";
 
 impl SequenceStore {
-    /// Entries that should have a number and have none: put in around the service, with a transaction id of long ago.
+    /// Entries that should have a number and have none, since they were put in around the service: with a transaction id of
+    /// long ago, or one that was not given yet, or with the id of another entry.
     pub async fn unnumbered(&self, after: Uuid, most: u64) -> Result<Stretch<Uuid>, StorageError> {
         let limit = limit(most);
         let rows = self

@@ -3,6 +3,8 @@
 //! One session at a time has the lead: PostgreSQL keeps an advisory lock with it, and every transaction asks for the epoch
 //! that it began besides. Needs the role `strongroom_sequencer`. Not here: signing, files (`jobs::sequencer`).
 
+use std::collections::HashSet;
+
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
@@ -45,6 +47,8 @@ pub struct Taken {
     pub entries: usize,
     /// Nothing is left that was visible when it began.
     pub is_all: bool,
+    /// Entries that got no number, since another has their id.
+    pub twice: usize,
 }
 
 /// The lead of the sequence: while this lives nobody else has it, and when somebody does all the same nothing of this is
@@ -54,8 +58,7 @@ pub struct Lead {
     head: StoredHead,
 }
 
-const HEAD: &str =
-    "SELECT epoch, size, edge, checkpoint, published_at, scan_from::text, seen::text FROM audit_head";
+const HEAD: &str = "SELECT epoch, size, edge, checkpoint, published_at, scan_from::text, seen::text, cluster FROM audit_head";
 
 impl SequenceStore {
     pub const fn new(database: Database) -> Self {
@@ -216,24 +219,28 @@ const LEAVES: &str = "/* storage::sequence::leaves */
 const PUBLISH: &str = "/* storage::sequence::publish */
     UPDATE audit_head SET checkpoint = $1, published_at = $2 WHERE epoch = $3";
 
-/// What this snapshot sees, and the lowest transaction id that it may not see; and whether ids were counted anew since `seen`,
-/// as in a database that was loaded from a dump: then every entry has to be looked at once more.
+/// What this snapshot sees, and the lowest transaction id that it may not see; whether ids were counted anew since `seen`,
+/// and in which cluster they are counted. In a database that was loaded from a dump every entry has to be looked at once more.
 const SNAPSHOT: &str = "/* storage::sequence::take */
-    SELECT s::text, pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s) < pg_snapshot_xmax($1::text::pg_snapshot)
+    SELECT s::text, pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s) < pg_snapshot_xmax($1::text::pg_snapshot),
+        (SELECT system_identifier::text FROM pg_control_system())
     FROM pg_current_snapshot() AS s";
 
 /// What was visible in `seen` has a number, and so has what has a lower id than `scan_from`; the index has the last word.
+/// What has an id ahead of all that were given came with a dump and was looked at then, or is forged (`reconcile`).
 /// Each table gives its first ones by its own index and need not be sorted whole, however much waits. Of an entry only its leaf comes
 /// (RFC 9162 section 2.1.1): who writes the files computes it from the bytes and compares.
 const NEW: &str = "/* storage::sequence::take */
-    SELECT e.entry_id, sha256('\\x00'::bytea || e.entry), e.xid::text FROM (
-        (SELECT xid, seq, entry_id, entry FROM audit_entry
-         WHERE xid >= $1::text::xid8 AND NOT pg_visible_in_snapshot(xid, $2::text::pg_snapshot)
+    SELECT e.entry_id, sha256('\\x00'::bytea || e.entry), e.xid::text, e.is_write FROM (
+        (SELECT xid, seq, entry_id, entry, false AS is_write FROM audit_entry
+         WHERE xid >= $1::text::xid8 AND xid < $4::text::xid8
+           AND NOT pg_visible_in_snapshot(xid, $2::text::pg_snapshot)
            AND NOT EXISTS (SELECT FROM audit_index i WHERE i.entry_id = audit_entry.entry_id)
          ORDER BY xid, seq, entry_id LIMIT $3)
         UNION ALL
-        (SELECT xid, 0, entry_id, entry FROM audit_outbox
-         WHERE xid >= $1::text::xid8 AND NOT pg_visible_in_snapshot(xid, $2::text::pg_snapshot)
+        (SELECT xid, 0, entry_id, entry, true FROM audit_outbox
+         WHERE xid >= $1::text::xid8 AND xid < $4::text::xid8
+           AND NOT pg_visible_in_snapshot(xid, $2::text::pg_snapshot)
            AND NOT EXISTS (SELECT FROM audit_index i WHERE i.entry_id = audit_outbox.entry_id)
          ORDER BY xid, entry_id LIMIT $3)
     ) AS e
@@ -244,11 +251,13 @@ const NUMBER: &str = "/* storage::sequence::take */
     SELECT $1 + place - 1, id, leaf FROM unnest($2::uuid[], $3::bytea[]) WITH ORDINALITY AS new (id, leaf, place)";
 
 const ADVANCE: &str = "/* storage::sequence::take */
-    UPDATE audit_head SET size = $1, edge = $2, scan_from = $3::text::xid8, seen = $4::text::pg_snapshot
+    UPDATE audit_head SET size = $1, edge = $2, scan_from = $3::text::xid8, seen = $4::text::pg_snapshot, cluster = $7
     WHERE epoch = $5 AND size = $6";
 
 /// The start of time, for [`NEW`]: nothing is below it, and nothing visible in it.
 const NOTHING_SEEN: (&str, &str) = ("0", "3:3:");
+/// No transaction has it.
+const NO_LIMIT: &str = "18446744073709551615";
 
 async fn take(
     transaction: &Transaction<'_>,
@@ -262,38 +271,77 @@ async fn take(
         return Err(StorageError::Stale);
     }
     let (mut scan_from, mut seen): (String, String) = (row.try_get(5)?, row.try_get(6)?);
+    let known_cluster: String = row.try_get(7)?;
     // Before the entries are looked for, so that whatever it sees they see.
     let row = transaction.query_one(SNAPSHOT, &[&seen]).await?;
     let (snapshot, lowest): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-    if row.try_get(2)? {
+    let cluster: String = row.try_get(3)?;
+    if row.try_get(2)? || cluster != known_cluster {
         (scan_from, seen) = (NOTHING_SEEN.0.to_owned(), NOTHING_SEEN.1.to_owned());
     }
+    // Until a whole round has ended.
+    let is_all_new = seen == NOTHING_SEEN.1;
+    let below = if is_all_new { NO_LIMIT } else { highest(&snapshot) };
     let limit = i64::try_from(most).unwrap_or(i64::MAX);
-    let rows = transaction.query(NEW, &[&scan_from, &seen, &limit]).await?;
-    let taken = Taken { entries: rows.len(), is_all: rows.len() < most };
-    let Some(last) = rows.last() else { return Ok((head, taken)) };
+    let rows = transaction.query(NEW, &[&scan_from, &seen, &limit, &below]).await?;
+    let fresh = Fresh::of(&rows)?;
+    let taken =
+        Taken { entries: fresh.ids.len(), is_all: rows.len() < most, twice: rows.len() - fresh.ids.len() };
+    if rows.is_empty() && !is_all_new {
+        return Ok((head, taken));
+    }
     let mut edge = head.edge.clone();
     let first = number(edge.size())?;
-    let ids: Vec<Uuid> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-    let leaves: Vec<TreeHash> =
-        rows.iter().map(|row| leaf(row.try_get(1)?)).collect::<Result<_, StorageError>>()?;
-    for leaf in &leaves {
+    for leaf in &fresh.leaves {
         edge.append(*leaf);
     }
-    let hashes: Vec<&[u8]> = leaves.iter().map(|leaf| leaf.as_bytes().as_slice()).collect();
-    let numbered = transaction.execute(NUMBER, &[&first, &ids, &hashes]).await?;
-    if usize::try_from(numbered) != Ok(rows.len()) {
+    let hashes: Vec<&[u8]> = fresh.leaves.iter().map(|leaf| leaf.as_bytes().as_slice()).collect();
+    let numbered = transaction.execute(NUMBER, &[&first, &fresh.ids, &hashes]).await?;
+    if usize::try_from(numbered) != Ok(fresh.ids.len()) {
         return Err(StorageError::Malformed("the index took another number of entries"));
     }
-    if taken.is_all {
-        (scan_from, seen) = (lowest, snapshot);
-    } else {
-        scan_from = lower(&lowest, last.try_get(2)?)?;
+    match rows.last().filter(|_| !taken.is_all) {
+        Some(last) => scan_from = lower(&lowest, last.try_get(2)?)?,
+        None => (scan_from, seen) = (lowest, snapshot),
     }
     let (size, bytes) = (number(edge.size())?, edge.to_bytes());
-    let parameters: [&(dyn ToSql + Sync); 6] = [&size, &bytes, &scan_from, &seen, &head.epoch, &first];
+    let parameters: [&(dyn ToSql + Sync); 7] =
+        [&size, &bytes, &scan_from, &seen, &head.epoch, &first, &cluster];
     one(transaction.execute(ADVANCE, &parameters).await?)?;
     Ok((StoredHead { edge, ..head }, taken))
+}
+
+/// What gets a number. Where an id stands in both tables, the one of a chain does; the other never gets one, and
+/// `reconcile` finds it for as long as it is there.
+struct Fresh {
+    ids: Vec<Uuid>,
+    leaves: Vec<TreeHash>,
+}
+
+impl Fresh {
+    fn of(rows: &[Row]) -> Result<Self, StorageError> {
+        let mut chained = HashSet::new();
+        for row in rows.iter() {
+            if !row.try_get::<_, bool>(3)? {
+                chained.insert(row.try_get::<_, Uuid>(0)?);
+            }
+        }
+        let (mut ids, mut leaves, mut met) = (Vec::new(), Vec::new(), HashSet::new());
+        for row in rows {
+            let id: Uuid = row.try_get(0)?;
+            let is_other = row.try_get(3)? && chained.contains(&id);
+            if !is_other && met.insert(id) {
+                ids.push(id);
+                leaves.push(leaf(row.try_get(1)?)?);
+            }
+        }
+        Ok(Self { ids, leaves })
+    }
+}
+
+/// The first transaction id that was not given when a snapshot (`xmin:xmax:…`) was taken.
+fn highest(snapshot: &str) -> &str {
+    snapshot.split(':').nth(1).unwrap_or(NO_LIMIT)
 }
 
 /// The lower of two transaction ids. Below both everything has ended and was taken.
@@ -326,7 +374,7 @@ fn unbroken(rows: &[Row], first: i64) -> Result<impl Iterator<Item = &Row>, Stor
     Ok(rows.iter().take(count))
 }
 
-fn instant(at: Timestamp) -> Result<jiff::Timestamp, StorageError> {
+pub(super) fn instant(at: Timestamp) -> Result<jiff::Timestamp, StorageError> {
     jiff::Timestamp::from_microsecond(at.as_micros()).map_err(|_| StorageError::Malformed("the clock"))
 }
 

@@ -4,6 +4,9 @@
 //! Not here: what the guards refuse (`audit_tables`), damage of files (`src/audit/verify/tests.rs`), and attacks that a
 //! witness notices (`audit_witness`).
 
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 use tokio_postgres::Client as Superuser;
 
@@ -11,8 +14,12 @@ use crate::support::export::Exported;
 use crate::support::samples::small_patient;
 use crate::support::{Client, Strongroom, administrator, eventually};
 
+/// How soon the service notices, in a log that one step of its review reads (audit/README.md).
+const PROMISED: Duration = Duration::from_secs(20);
+
 struct Stand {
     strongroom: Strongroom,
+    attacked: Cell<Instant>,
     portal: Client,
     operator: Client,
     superuser: Superuser,
@@ -29,7 +36,8 @@ impl Stand {
         let superuser = strongroom.data().await;
         let patient = portal.create_patient(small_patient()).await;
         let exported = Exported::of(&strongroom).await;
-        let stand = Self { strongroom, portal, operator, superuser, exported, patient };
+        let attacked = Cell::new(Instant::now());
+        let stand = Self { strongroom, attacked, portal, operator, superuser, exported, patient };
         for _ in 0..5 {
             stand.read().await;
         }
@@ -58,7 +66,34 @@ impl Stand {
             each("ENABLE ALWAYS TRIGGER audit_refuse_statement"),
             each("ENABLE ALWAYS TRIGGER audit_refuse_row")
         );
-        self.superuser.batch_execute(&sql).await.unwrap();
+        self.attack(&sql).await;
+    }
+
+    /// The clock begins.
+    async fn attack(&self, sql: &str) {
+        self.superuser.batch_execute(sql).await.unwrap();
+        self.attacked.set(Instant::now());
+    }
+
+    /// States who noticed, and how long it took.
+    fn noticed(&self, layer: &str, what: &str) {
+        let test = std::thread::current();
+        let attack = test.name().and_then(|name| name.rsplit("::").next()).unwrap_or("?");
+        let took = self.attacked.get().elapsed();
+        println!("{attack}: {layer} says {what} after {:.1} s", took.as_secs_f64());
+        assert!(took <= PROMISED, "{layer} took {took:?}");
+    }
+
+    /// What whoever verifies the files finds, as soon as everything is in them.
+    async fn found_in_the_files(&self) -> Vec<String> {
+        self.exported.has_everything(&self.strongroom).await;
+        let findings = self.exported.findings();
+        let mut kinds: Vec<String> =
+            findings.iter().map(|finding| finding["kind"].as_str().unwrap().to_owned()).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        self.noticed("the files", &kinds.join(", "));
+        kinds
     }
 
     async fn alarms(&self) -> Vec<String> {
@@ -72,6 +107,7 @@ impl Stand {
     async fn notices(&self, alarm: &str) {
         let what = format!("the service notices: {alarm}");
         eventually(&what, async || self.alarms().await.iter().any(|on| on == alarm)).await;
+        self.noticed("the service", alarm);
         self.strongroom.logs(&what, |line| line.contains("alarm.begin") && line.contains(alarm)).await;
         let metrics = self.operator.get("/metrics").await.text().await.unwrap();
         assert!(metrics.contains(&format!("strongroom_alarm{{alarm=\"{alarm}\"}} 1")), "{metrics}");
@@ -147,7 +183,7 @@ async fn an_entry_that_was_put_into_the_past_is_noticed() {
     let insert = "INSERT INTO audit_entry (src, seq, entry_id, tenant_id, entry, sha256, xid)
         SELECT gen_random_uuid(), 1, '019b76da-0000-7000-8000-000000000001', tenant_id, entry, sha256, '3'
         FROM audit_entry LIMIT 1";
-    stand.superuser.batch_execute(insert).await.unwrap();
+    stand.attack(insert).await;
     stand.notices("entries_changed").await;
     stand.exported.verify();
 }
@@ -159,13 +195,49 @@ async fn an_entry_that_no_service_wrote_is_found_in_the_files() {
     let insert = "INSERT INTO audit_entry (src, seq, entry_id, tenant_id, entry, sha256)
         SELECT src, seq + 1000, '019b76da-0000-7000-8000-000000000001', tenant_id, entry, sha256
         FROM audit_entry ORDER BY seq DESC LIMIT 1";
-    stand.superuser.batch_execute(insert).await.unwrap();
-    stand.exported.has_everything(&stand.strongroom).await;
-    let kinds: Vec<Value> = stand.exported.findings().iter().map(|finding| finding["kind"].clone()).collect();
+    stand.attack(insert).await;
+    let kinds = stand.found_in_the_files().await;
     assert!(kinds.contains(&"duplicate".into()), "{kinds:?}");
+    stand.notices("chains_broken").await;
 }
 
-/// Entries that are committed and have no number yet: of reads, the chain of their process has a gap.
+/// A read that nobody made, sound in every way, in a chain of its own: no process whose key is attested signed it.
+#[tokio::test]
+async fn a_read_that_nobody_made_is_noticed() {
+    let stand = Stand::start().await;
+    let insert = r#"INSERT INTO audit_entry (src, seq, entry_id, tenant_id, entry, sha256)
+        SELECT src, 1, id, tenant_id, bytes, sha256(bytes) FROM (
+            SELECT '0198c0de-0000-4000-8000-000000000001'::uuid AS src, tenant_id,
+                overlay(entry_id::text PLACING 'ffffffffffff' FROM 25)::uuid AS id,
+                convert_to(regexp_replace(replace(convert_from(entry, 'UTF8'), entry_id::text,
+                    overlay(entry_id::text PLACING 'ffffffffffff' FROM 25)),
+                    '"chain":{[^}]*}', '"chain":{"seq":1,"src":"0198c0de-0000-4000-8000-000000000001"}'), 'UTF8') AS bytes
+            FROM audit_entry WHERE convert_from(entry, 'UTF8') LIKE '%"act":"record.read"%"success"%' LIMIT 1) AS made"#;
+    stand.attack(insert).await;
+    assert_eq!(stand.found_in_the_files().await, ["chain_unattested"]);
+    stand.notices("chains_broken").await;
+}
+
+/// A write that was acknowledged, taken away with its record before it had a number: its process has signed that it saw it.
+#[tokio::test]
+async fn a_write_that_was_dropped_before_it_was_numbered_is_found_in_the_files() {
+    let stand = Stand::start().await;
+    let lock = stand.strongroom.data().await;
+    lock.batch_execute("BEGIN; SELECT FROM audit_head FOR UPDATE").await.unwrap();
+    stand.portal.create_patient(small_patient()).await;
+    let unnumbered = "NOT EXISTS (SELECT FROM audit_index i WHERE i.entry_id = o.entry_id)";
+    let drop_write = format!(
+        "DELETE FROM record WHERE audit_entry_id IN (SELECT entry_id FROM audit_outbox o WHERE {unnumbered});
+         DELETE FROM audit_outbox o WHERE {unnumbered}"
+    );
+    stand.around_the_guards_of(&["audit_outbox"], &drop_write).await;
+    lock.batch_execute("COMMIT").await.unwrap();
+    stand.read().await;
+    assert_eq!(stand.found_in_the_files().await, ["write_missing"]);
+}
+
+/// Entries that are committed and have no number yet: their process knows how far it had come, before anything follows; and
+/// then its chain has a gap.
 #[tokio::test]
 async fn a_tail_that_was_dropped_before_it_was_numbered_is_found_in_the_files() {
     let stand = Stand::start().await;
@@ -178,14 +250,13 @@ async fn a_tail_that_was_dropped_before_it_was_numbered_is_found_in_the_files() 
     let drop_tail = "DELETE FROM audit_entry e WHERE NOT EXISTS (SELECT FROM audit_index i WHERE i.entry_id = e.entry_id)";
     stand.around_the_guards_of(&["audit_entry"], drop_tail).await;
     assert_eq!(stand.superuser.query_one(count, &[]).await.unwrap().get::<_, i64>(0), before);
+    stand.notices("chains_broken").await;
     lock.batch_execute("COMMIT").await.unwrap();
     // Chains are used in turn: some reads later each has gone on.
     for _ in 0..8 {
         stand.read().await;
     }
-    stand.exported.has_everything(&stand.strongroom).await;
-    let findings = stand.exported.findings();
-    assert!(findings.iter().all(|finding| finding["kind"] == "chain_gap"), "{findings:?}");
+    assert_eq!(stand.found_in_the_files().await, ["chain_gap"]);
 }
 
 /// The log is taken back to an earlier head, with everything that has to do with it, while the service runs.
@@ -237,6 +308,7 @@ async fn yesterdays_database_is_noticed() {
     postgres.batch_execute(&format!("DROP DATABASE {name} WITH (FORCE)")).await.unwrap();
     copy(&format!("{name}_yesterday"), &name).await;
     stand.strongroom.restart().await;
+    stand.attacked.set(Instant::now());
     stand.superuser = stand.strongroom.data().await;
     stand.notices("log_shrunk").await;
     stand.signs_nothing().await;
@@ -254,6 +326,7 @@ async fn files_that_were_changed_are_noticed_by_the_next_lead() {
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, bytes).unwrap();
     stand.strongroom.restart().await;
+    stand.attacked.set(Instant::now());
     stand.notices("log_changed").await;
     stand.signs_nothing().await;
     assert!(!stand.exported.findings().is_empty());
@@ -269,7 +342,7 @@ async fn a_trigger_that_was_disabled_in_the_catalogue_is_noticed() {
              UPDATE pg_trigger SET tgenabled = '{state}' WHERE tgrelid = 'audit_entry'::regclass AND NOT tgisinternal"
         )
     };
-    stand.superuser.batch_execute(&set("D")).await.unwrap();
+    stand.attack(&set("D")).await;
     stand.notices("database_changed").await;
     stand.superuser.batch_execute(&set("A")).await.unwrap();
     eventually("the alarm ends", async || stand.alarms().await.is_empty()).await;
@@ -285,7 +358,7 @@ async fn a_record_that_was_rolled_back_or_hidden_is_noticed() {
     stand.superuser.batch_execute("CREATE TEMP TABLE now AS SELECT * FROM record").await.unwrap();
     let back = "UPDATE record r SET version = h.version, seal_headers = h.seal_headers, sealed_values = h.sealed_values,
         updated_at = h.updated_at, audit_entry_id = h.audit_entry_id FROM record_history h WHERE h.record_id = r.record_id";
-    stand.superuser.batch_execute(back).await.unwrap();
+    stand.attack(back).await;
     stand.notices("records_changed").await;
     let again = "DELETE FROM record; INSERT INTO record SELECT * FROM now";
     stand.superuser.batch_execute(again).await.unwrap();

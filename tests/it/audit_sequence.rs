@@ -169,6 +169,64 @@ async fn entries_are_found_when_transaction_ids_are_counted_anew() {
     assert_eq!(order(&client, &store).await, [1, 2]);
 }
 
+/// Loaded into a cluster that had counted less, and has counted on since: what was written before anybody led again has an id
+/// that the old counting was past.
+#[tokio::test]
+async fn entries_are_found_in_another_cluster_that_has_counted_on() {
+    let databases = fresh_databases().await;
+    let (store, client) = (store_of(&databases), superuser(&databases).await);
+    let mut lead = store.lead().await.unwrap().unwrap();
+    insert_write(&client, 1).await;
+    assert_eq!(take_all(&mut lead, 10).await, 1);
+    let early = "INSERT INTO audit_outbox (tenant_id, entry_id, entry, xid)
+        SELECT u, u, convert_to(u::text, 'UTF8'), '3' FROM (VALUES ($1::uuid)) AS v (u)";
+    client.execute(early, &[&Uuid::from_u128(2)]).await.unwrap();
+    assert_eq!(take_all(&mut lead, 10).await, 0, "in this cluster nobody has that id any more");
+    client.batch_execute("UPDATE audit_head SET cluster = '7'").await.unwrap();
+    assert_eq!(take_all(&mut lead, 1).await, 1);
+    assert_eq!(order(&client, &store).await, [1, 2]);
+    let cluster = "SELECT cluster = system_identifier::text FROM audit_head, pg_control_system()";
+    assert!(client.query_one(cluster, &[]).await.unwrap().get::<_, bool>(0));
+    client.execute(early, &[&Uuid::from_u128(3)]).await.unwrap();
+    assert_eq!(take_all(&mut lead, 10).await, 0, "it is looked at once");
+}
+
+/// Where an id stands in both tables one of them has the number, numbering goes on, and the other is found.
+#[tokio::test]
+async fn an_id_that_stands_twice_holds_nothing_up() {
+    let databases = fresh_databases().await;
+    let (store, client) = (store_of(&databases), superuser(&databases).await);
+    let mut lead = store.lead().await.unwrap().unwrap();
+    assert_eq!(store.unnumbered(Uuid::nil(), 100).await.unwrap().count, 0);
+    client.batch_execute("BEGIN").await.unwrap();
+    insert_write(&client, 10).await;
+    insert(&client, 1, 1, 10).await;
+    insert(&client, 1, 2, 11).await;
+    client.batch_execute("COMMIT").await.unwrap();
+    let taken = lead.take(10).await.unwrap();
+    assert_eq!((taken.entries, taken.twice, taken.is_all), (2, 1, true));
+    insert_write(&client, 11).await;
+    insert_write(&client, 12).await;
+    assert_eq!(take_all(&mut lead, 10).await, 1);
+    assert_eq!(order(&client, &store).await, [10, 11, 12]);
+    assert_eq!(store.unnumbered(Uuid::nil(), 100).await.unwrap().count, 2);
+}
+
+/// An id that no transaction has had yet is nobody's: it gets no number, and is found.
+#[tokio::test]
+async fn an_entry_from_the_future_is_found() {
+    let databases = fresh_databases().await;
+    let (store, client) = (store_of(&databases), superuser(&databases).await);
+    let mut lead = store.lead().await.unwrap().unwrap();
+    insert_write(&client, 1).await;
+    assert_eq!(take_all(&mut lead, 10).await, 1);
+    let ahead = "INSERT INTO audit_outbox (tenant_id, entry_id, entry, xid)
+        SELECT u, u, convert_to(u::text, 'UTF8'), '9000000000' FROM (VALUES ($1::uuid)) AS v (u)";
+    client.execute(ahead, &[&Uuid::from_u128(2)]).await.unwrap();
+    assert_eq!(take_all(&mut lead, 10).await, 0);
+    assert_eq!(store.unnumbered(Uuid::nil(), 100).await.unwrap().count, 1);
+}
+
 #[tokio::test]
 async fn a_head_that_somebody_else_moved_is_not_built_upon() {
     let databases = fresh_databases().await;

@@ -47,6 +47,21 @@ async fn assert_allowed(client: &Client, statements: &[&str]) {
     }
 }
 
+/// Whoever holds the sequencer's lock keeps the log from growing.
+#[tokio::test]
+async fn nobody_but_the_sequencer_takes_advisory_locks() {
+    let databases = fresh_databases().await;
+    let locks = [
+        "SELECT pg_advisory_lock(1)",
+        "SELECT pg_try_advisory_lock(1)",
+        "SELECT pg_advisory_xact_lock(1, 1)",
+    ];
+    for role in ["strongroom_app", "strongroom_audit_reader"] {
+        assert_refused(&connect_as(&databases, role).await, &locks).await;
+    }
+    assert_allowed(&connect_as(&databases, "strongroom_sequencer").await, &locks).await;
+}
+
 #[tokio::test]
 async fn the_service_inserts_and_sees_next_to_nothing() {
     let databases = fresh_databases().await;

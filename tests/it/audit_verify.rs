@@ -57,8 +57,9 @@ async fn a_log_is_verified_with_files_and_keys_alone() {
     let auditor = Auditor::new("verify", 2_000, &[700, 2_000]).await;
     let (code, out, error) = auditor.run(&["verify", "log", "--keys", "keys", "--witnesses", "1"]);
     assert_eq!((code, error.as_str()), (0, ""), "{out}");
-    let start =
-        format!("holds: 2000 entries, 2 chains, 2 checkpoints; {ORIGIN} has 2000 entries and the root ");
+    let start = format!(
+        "holds: 2000 entries, 2 chains (0 ended in order), 2 checkpoints; {ORIGIN} has 2000 entries and the root "
+    );
     assert!(
         out.starts_with(&start) && out.ends_with(", seen by w1 at 2027-01-15T08:33:20.000000Z\n"),
         "{out}"

@@ -9,6 +9,7 @@ mod audit_entries;
 mod audit_events;
 mod audit_export;
 mod audit_interop;
+mod audit_review;
 mod audit_sequence;
 mod audit_store;
 mod audit_tables;

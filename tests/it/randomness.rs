@@ -138,6 +138,7 @@ fn service(
     let (own_clock, own_random) = (Arc::clone(&clock), Arc::clone(&random));
     let keys = KeyDatabase::new(database(&databases.keys));
     Arc::new(Service::new(Parts {
+        origin: strongroom::audit::checkpoint::KeyName::parse(&config.audit.origin).unwrap(),
         policy: Arc::new(Authoriser::new(Arc::new(PolicySet::load(&policy_directory()).unwrap()))),
         keys: KeyRing::open(keys, transit.clone(), &config.cache, own_clock, own_random),
         transit,

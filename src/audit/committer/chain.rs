@@ -4,6 +4,8 @@ use uuid::Uuid;
 
 use super::sink::{Batch, ChainedEntry};
 use crate::audit::encode::Encoded;
+use crate::audit::instance::InstanceKey;
+use crate::domain::id::EntryId;
 
 /// The end of a chain as confirmed.
 #[derive(Clone, Debug)]
@@ -20,13 +22,24 @@ impl Chain {
     }
 
     /// The entries as the chain's next ones, and the chain as it will be once they are confirmed. `self` stays as it
-    /// is: it moves on confirmation only.
-    pub fn extend<'a>(&self, encoded: impl Iterator<Item = &'a Encoded>) -> (Batch, Self) {
+    /// is: it moves on confirmation only. The last of them is signed and lists `writes`.
+    pub fn extend<'a>(
+        &self,
+        encoded: impl Iterator<Item = &'a Encoded>,
+        key: &InstanceKey,
+        writes: &[EntryId],
+    ) -> (Batch, Self) {
         let mut end = self.clone();
         let mut entries = Vec::new();
-        for each in encoded {
+        let mut encoded = encoded.peekable();
+        while let Some(each) = encoded.next() {
             end.seq += 1;
-            let bytes = each.chained(&end.src, end.seq.unsigned_abs(), end.head.as_ref());
+            let (seq, head) = (end.seq.unsigned_abs(), end.head.as_ref());
+            let bytes = if encoded.peek().is_some() {
+                each.chained(&end.src, seq, head)
+            } else {
+                each.flushed(&end.src, seq, head, key, writes)
+            };
             let sha256 = sha256(&bytes);
             end.head = Some(sha256);
             entries.push(ChainedEntry { id: each.id, tenant: each.tenant, seq: end.seq, bytes, sha256 });

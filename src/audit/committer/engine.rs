@@ -24,11 +24,15 @@ pub(super) struct Engine<S> {
     sink: Arc<S>,
     shared: Arc<Shared>,
     chain: Chain,
+    /// Which of the process's chains it is.
+    place: usize,
+    /// The chain says who vouches for the key that signs it.
+    is_attested: bool,
 }
 
 impl<S: EntrySink> Engine<S> {
-    pub const fn new(sink: Arc<S>, shared: Arc<Shared>, chain: Chain) -> Self {
-        Self { sink, shared, chain }
+    pub const fn new(sink: Arc<S>, shared: Arc<Shared>, chain: Chain, place: usize) -> Self {
+        Self { sink, shared, chain, place, is_attested: false }
     }
 
     /// Ends when it was told to stop and everything accepted is confirmed or another engine's.
@@ -40,6 +44,7 @@ impl<S: EntrySink> Engine<S> {
                 self.commit(batch).await;
             }
         }
+        self.end().await;
     }
 
     /// `false` at the end.
@@ -76,17 +81,42 @@ impl<S: EntrySink> Engine<S> {
     /// Returns when the batch is confirmed, however long that takes.
     async fn commit(&mut self, mut batch: Vec<Job>) {
         let started = Instant::now();
+        let writes = self.shared.seen.take();
         loop {
+            self.attest(&mut batch);
             let entries = batch.iter().flat_map(|job| &job.entries);
-            let (numbered, end) = self.chain.extend(entries);
+            let (numbered, end) = self.chain.extend(entries, &self.shared.key, &writes);
             match self.store(&numbered, &mut batch).await {
                 Settled::Stored => {
                     self.chain = end;
+                    self.shared.keep_end(self.place, &self.chain);
                     metrics::audit_commit(numbered.entries.len(), started.elapsed());
                     return self.confirm(batch);
                 }
                 Settled::Forked => self.begin_anew(&mut batch).await,
             }
+        }
+    }
+
+    /// A chain begins with the word of the log's key for the one that signs it, as soon as there is one.
+    fn attest(&mut self, batch: &mut Vec<Job>) {
+        let Some(attestation) = self.shared.attestation.get().filter(|_| !self.is_attested) else { return };
+        let draft = EntryDraft::of_service(Act::InstanceAttest, Outcome::SUCCESS)
+            .instance_key(*self.shared.key.public(), *attestation);
+        // Without randomness now, it comes with the next batch.
+        if let Ok(encoded) = self.shared.scribe.write(&draft) {
+            self.shared.take_in_flight();
+            batch.insert(0, Job { entries: vec![encoded], reply: None });
+            self.is_attested = true;
+        }
+    }
+
+    /// In an orderly stop each chain has an end that is signed.
+    async fn end(&mut self) {
+        let draft = EntryDraft::of_service(Act::ChainEnd, Outcome::SUCCESS);
+        if let Some(encoded) = self.shared.scribe.write(&draft).ok().filter(|_| self.is_attested) {
+            self.shared.take_in_flight();
+            self.commit(vec![Job { entries: vec![encoded], reply: None }]).await;
         }
     }
 
@@ -157,9 +187,8 @@ impl<S: EntrySink> Engine<S> {
                 .and_then(|src| self.shared.scribe.write(&draft).map(|encoded| (src, encoded)));
             match made {
                 Ok((src, encoded)) => {
-                    self.shared.waiting.fetch_add(1, Ordering::Relaxed);
-                    self.shared.queue().in_flight += 1;
-                    self.chain = Chain::begin(src);
+                    self.shared.take_in_flight();
+                    (self.chain, self.is_attested) = (Chain::begin(src), false);
                     batch.insert(0, Job { entries: vec![encoded], reply: None });
                     return;
                 }

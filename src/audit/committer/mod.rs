@@ -11,16 +11,20 @@
 mod chain;
 mod engine;
 mod queue;
+mod seen;
 mod sink;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
+use uuid::Uuid;
 
+use super::act::{Act, Outcome};
 use super::event::EntryDraft;
+use super::instance::InstanceKey;
 use super::receipt::{OutboxEntry, Receipt};
 use super::scribe::Scribe;
 use crate::config::AuditConfig;
@@ -31,7 +35,11 @@ use crate::domain::random::NoRandomness;
 use chain::Chain;
 use engine::Engine;
 use queue::{Job, Queue};
+pub(in crate::audit) use seen::Seen;
 pub use sink::{Batch, ChainedEntry, EntrySink, Settled, SinkFailure};
+
+/// Between two flushes that list writes where no other entry comes.
+const LIST_EVERY: Duration = Duration::from_secs(1);
 
 /// Why there is no receipt; each is a 503 to the caller. Whether the entry is in the log by now is left open, except
 /// where it was never accepted (`Full`, `Stopped`, `NoRandomness`, `Empty`, `TooMany`).
@@ -91,6 +99,21 @@ struct Shared {
     queue: Mutex<Queue>,
     /// Something was put into the queue, a batch has ended, or no more comes.
     wake: Notify,
+    /// Signs every flush.
+    key: InstanceKey,
+    /// The word of the log's key for it.
+    attestation: OnceLock<[u8; 64]>,
+    seen: Arc<Seen>,
+    /// How far each chain is confirmed.
+    ends: Mutex<Vec<Option<ChainEnd>>>,
+}
+
+/// The last entry of a chain that this process had confirmed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainEnd {
+    pub src: Uuid,
+    pub seq: i64,
+    pub sha256: [u8; 32],
 }
 
 /// For `/readyz` and metrics.
@@ -111,6 +134,7 @@ impl Committer {
     ) -> Result<(Self, Drain), NoRandomness> {
         let chains: Vec<Chain> =
             (0..limits.chains).map(|_| scribe.chain_id().map(Chain::begin)).collect::<Result<_, _>>()?;
+        let key = InstanceKey::generate(scribe.random.as_ref())?;
         let shared = Arc::new(Shared {
             scribe,
             queue_entries: limits.queue_entries,
@@ -122,12 +146,17 @@ impl Committer {
             failing_since: AtomicI64::new(0),
             queue: Mutex::default(),
             wake: Notify::new(),
+            key,
+            attestation: OnceLock::new(),
+            seen: Arc::default(),
+            ends: Mutex::new(vec![None; limits.chains]),
         });
         let sink = Arc::new(sink);
         let mut engines = JoinSet::new();
-        for chain in chains {
-            engines.spawn(Engine::new(Arc::clone(&sink), Arc::clone(&shared), chain).run());
+        for (place, chain) in chains.into_iter().enumerate() {
+            engines.spawn(Engine::new(Arc::clone(&sink), Arc::clone(&shared), chain, place).run());
         }
+        engines.spawn(list_writes(Arc::clone(&shared)));
         let handle = Arc::new(Handle { shared: Arc::clone(&shared) });
         Ok((Self { handle }, Drain { shared, engines }))
     }
@@ -150,7 +179,24 @@ impl Committer {
     pub fn outbox_entry(&self, draft: &EntryDraft) -> Result<OutboxEntry, CommitError> {
         let encoded = self.handle.shared.scribe.write(draft)?;
         let tenant = encoded.tenant.unwrap_or(TenantId::from_uuid(uuid::Uuid::nil()));
-        Ok(OutboxEntry::new(encoded.id, tenant, encoded.into_unchained()))
+        // Before the key is attested a list would be nobody's word.
+        let seen = self.handle.shared.attestation.get().map(|_| Arc::clone(&self.handle.shared.seen));
+        Ok(OutboxEntry::new(encoded.id, tenant, encoded.into_unchained(), seen))
+    }
+
+    /// The public key that signs this process's flushes.
+    pub fn instance_key(&self) -> &[u8; 32] {
+        self.handle.shared.key.public()
+    }
+
+    /// From now on chains begin with the word of the log's key for [`Self::instance_key`]. The first one stays.
+    pub fn attest(&self, attestation: [u8; 64]) {
+        let _ = self.handle.shared.attestation.set(attestation);
+    }
+
+    /// How far this process's chains are confirmed: so far the log has them, or somebody has taken something away.
+    pub fn ends(&self) -> Vec<ChainEnd> {
+        self.handle.shared.ends().iter().flatten().cloned().collect()
     }
 
     /// The most entries that one request may submit: a request is never split over two batches.
@@ -214,6 +260,46 @@ impl Shared {
     fn close(&self) {
         self.queue().is_closed = true;
         self.wake.notify_waiters();
+        self.seen.wake.notify_one();
+    }
+
+    /// Counts an entry that nobody asked for and that goes out at once.
+    fn take_in_flight(&self) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.queue().in_flight += 1;
+    }
+
+    fn ends(&self) -> MutexGuard<'_, Vec<Option<ChainEnd>>> {
+        // A panic elsewhere cannot leave an end half changed.
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep_end(&self, place: usize, chain: &Chain) {
+        if let (Some(end), Some(sha256)) = (self.ends().get_mut(place), chain.head) {
+            *end = Some(ChainEnd { src: chain.src, seq: chain.seq, sha256 });
+        }
+    }
+}
+
+/// Writes are listed by whatever flush comes next; where none does, by one of their own. Ends when the committer stops: the
+/// ends of the chains list the rest.
+async fn list_writes(shared: Arc<Shared>) {
+    loop {
+        let _ = tokio::time::timeout(LIST_EVERY, shared.seen.wake.notified()).await;
+        if shared.queue().is_closed {
+            return;
+        }
+        if shared.seen.is_empty() {
+            continue;
+        }
+        let draft = EntryDraft::of_service(Act::ChainFlush, Outcome::SUCCESS);
+        if let Ok(encoded) = shared.scribe.write(&draft) {
+            shared.waiting.fetch_add(1, Ordering::Relaxed);
+            if shared.queue().put(Job { entries: vec![encoded], reply: None }).is_err() {
+                return shared.free(1);
+            }
+            shared.wake.notify_one();
+        }
     }
 }
 

@@ -310,3 +310,63 @@ async fn a_write_gets_its_receipt_from_its_own_commit() {
     assert_eq!(crate::audit::Withheld::new("answer").release(&receipt), "answer");
     assert!(sink.entries().is_empty());
 }
+
+fn json(entry: &ChainedEntry) -> serde_json::Value {
+    serde_json::from_slice(&entry.bytes).unwrap()
+}
+
+/// Each flush ends with a signature; each chain begins with the word for the key, lists writes, and has an end.
+#[tokio::test]
+async fn flushes_are_signed_and_list_the_writes_that_were_seen_committed() {
+    let sink = MemorySink::default();
+    let (committer, drain) = start(&sink, &limits(100, 10, 5_000));
+    assert!(committer.submit(vec![read()]).await.is_ok(), "before anybody vouches");
+    committer.attest([7; 64]);
+    let draft = || EntryDraft { act: Act::RecordCreate, outcome: Outcome::SUCCESS, ..read() };
+    let (kept, lost) = (committer.outbox_entry(&draft()).unwrap(), committer.outbox_entry(&draft()).unwrap());
+    let id = kept.entry_id().to_string();
+    kept.commit_with(async |_| Ok::<_, ()>(())).await.unwrap();
+    let _ = lost.commit_with(async |_| Err::<(), _>("rolled back")).await;
+    assert!(committer.submit(vec![read(), read()]).await.is_ok());
+    assert_eq!(committer.ends().len(), 1);
+    assert_eq!(committer.ends()[0].seq, 4);
+    drain.finish(Duration::from_secs(5)).await.unwrap();
+    let entries = sink.entries();
+    assert_linked(&sink.0.log.lock().unwrap());
+    let acts: Vec<_> = entries.iter().map(|entry| json(entry)["act"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(acts, ["record.read", "instance.attest", "record.read", "record.read", "chain.end"]);
+    let signed: Vec<bool> = entries.iter().map(|entry| json(entry)["chain"].get("sig").is_some()).collect();
+    assert_eq!(signed, [true, false, false, true, true]);
+    assert_eq!(json(&entries[3])["chain"]["writes"], serde_json::json!([id]));
+    assert!(json(&entries[4])["chain"].get("writes").is_none());
+    assert_eq!(json(&entries[1])["obj"][0]["instance_key"], hex(committer.instance_key()));
+    for entry in entries.iter().filter(|entry| json(entry)["chain"].get("sig").is_some()) {
+        let mut value = json(entry);
+        let signature = value["chain"].as_object_mut().unwrap().remove("sig").unwrap();
+        let digits = signature.as_str().unwrap().as_bytes();
+        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+        let signature: Vec<u8> = digits.chunks(2).map(byte).collect();
+        let unsigned = serde_json_canonicalizer::to_vec(&value).unwrap();
+        let digest = ring::digest::digest(&ring::digest::SHA256, &unsigned).as_ref().try_into().unwrap();
+        let key = committer.instance_key();
+        assert!(crate::audit::instance::is_signed(key, &digest, &signature.try_into().unwrap()));
+    }
+}
+
+/// A write alone is listed as well, soon, by an entry of its own.
+#[tokio::test]
+async fn writes_that_nothing_follows_are_listed_by_themselves() {
+    let sink = MemorySink::default();
+    let (committer, _drain) = start(&sink, &limits(100, 10, 5_000));
+    committer.attest([7; 64]);
+    let draft = EntryDraft { act: Act::RecordCreate, outcome: Outcome::SUCCESS, ..read() };
+    let entry = committer.outbox_entry(&draft).unwrap();
+    let id = entry.entry_id().to_string();
+    entry.commit_with(async |_| Ok::<_, ()>(())).await.unwrap();
+    until("it is listed", || sink.entries().len() == 2).await;
+    let listing = json(&sink.entries()[1]);
+    assert_eq!(
+        (&listing["act"], &listing["chain"]["writes"]),
+        (&"chain.flush".into(), &serde_json::json!([id]))
+    );
+}

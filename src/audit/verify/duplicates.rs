@@ -20,6 +20,12 @@ impl Ids {
         self.folded.extend_from_slice(folded);
     }
 
+    /// Those of the listed entries that list an id which no entry has.
+    pub fn missing(&mut self, listed: impl Iterator<Item = (u64, u64)>) -> impl Iterator<Item = u64> {
+        self.folded.sort_unstable();
+        listed.filter(|(id, _)| self.folded.binary_search(id).is_err()).map(|(_, entry)| entry)
+    }
+
     /// `None` when all ids differ.
     pub fn suspects(mut self) -> Option<Suspects> {
         self.folded.sort_unstable();

@@ -10,6 +10,7 @@ use super::files::{Files, Listing, ReadFault};
 use super::finding::{Change, Finding, Findings};
 use super::form::EntryReader;
 use super::upper::{Upper, read_tile};
+use crate::audit::checkpoint::VerifierKey;
 use crate::audit::tiles::{BundleId, FULL, Tile, TileId, read_bundle, read_entries};
 use crate::audit::tree::{TreeHash, root_of};
 
@@ -19,6 +20,8 @@ pub(super) struct Context<'a> {
     pub listing: &'a Listing,
     pub upper: &'a Upper,
     pub reader: &'a EntryReader,
+    /// The log's keys, which attest those of instances.
+    pub logs: &'a [VerifierKey],
     /// Entries of the newest checkpoint.
     pub size: u64,
 }

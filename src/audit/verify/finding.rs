@@ -123,6 +123,25 @@ pub enum Finding {
         number: u64,
         entry: u64,
     },
+    /// What a chain has from the last sound flush on is not what its process signed.
+    ChainForged {
+        chain: Uuid,
+        entry: u64,
+    },
+    /// Something was done for a client in a chain whose key nobody attested.
+    ChainUnattested {
+        chain: Uuid,
+        entry: u64,
+    },
+    /// The log has gone on long since, and a chain ends with an entry whose flush is not signed: its end was cut off.
+    ChainCut {
+        chain: Uuid,
+        entry: u64,
+    },
+    /// A process signed that it saw a write committed, and the write is not in the log.
+    WriteMissing {
+        entry: u64,
+    },
     /// A chain goes on after it was left.
     ChainPastEnd {
         chain: Uuid,
@@ -163,7 +182,25 @@ impl Finding {
             Self::ChainFork { .. } => "chain_fork",
             Self::ChainBroken { .. } => "chain_broken",
             Self::ChainPastEnd { .. } => "chain_past_end",
+            Self::ChainForged { .. } => "chain_forged",
+            Self::ChainUnattested { .. } => "chain_unattested",
+            Self::ChainCut { .. } => "chain_cut",
+            Self::WriteMissing { .. } => "write_missing",
         }
+    }
+
+    /// It is about what one process wrote.
+    pub const fn is_of_a_chain(&self) -> bool {
+        matches!(
+            self,
+            Self::ChainGap { .. }
+                | Self::ChainFork { .. }
+                | Self::ChainBroken { .. }
+                | Self::ChainPastEnd { .. }
+                | Self::ChainForged { .. }
+                | Self::ChainUnattested { .. }
+                | Self::ChainCut { .. }
+        )
     }
 
     /// The entries it is about, where it is about entries.
@@ -175,6 +212,10 @@ impl Finding {
             Self::Form { entry, .. }
             | Self::ChainFork { entry, .. }
             | Self::ChainBroken { entry, .. }
+            | Self::ChainForged { entry, .. }
+            | Self::ChainUnattested { entry, .. }
+            | Self::ChainCut { entry, .. }
+            | Self::WriteMissing { entry }
             | Self::ChainPastEnd { entry, .. } => Some(*entry..=*entry),
             Self::ChainGap { entry, .. } => entry.map(|entry| entry..=entry),
             Self::Duplicate { entries, .. } => Some(*entries.first()?..=*entries.last()?),
@@ -286,6 +327,21 @@ impl Finding {
                     f,
                     "chain {chain}: goes on to {last}, and entry {entry} says that it was left at {left}"
                 )
+            }
+            Self::ChainForged { chain, entry } => {
+                write!(f, "chain {chain}: what it has up to entry {entry} is not what its process signed")
+            }
+            Self::ChainUnattested { chain, entry } => {
+                write!(
+                    f,
+                    "chain {chain}: entry {entry} is of a process whose key the log's key does not attest"
+                )
+            }
+            Self::ChainCut { chain, entry } => {
+                write!(f, "chain {chain}: cut off behind entry {entry}, within a flush")
+            }
+            Self::WriteMissing { entry } => {
+                write!(f, "entry {entry}: lists a write as committed that is not in the log")
             }
             _ => Ok(()),
         }

@@ -2,13 +2,21 @@
 
 use std::ops::Range;
 
+use ring::digest::{Context, SHA256};
+
+use super::duplicates::fold;
 use super::schema::{Node, Object, Schema, Slot};
 use crate::audit::act::Act;
+use crate::audit::instance::InstanceKeyId;
 
 /// The largest integer that every JSON reader keeps exact (RFC 7493 section 2.2).
 const LARGEST: i64 = (1 << 53) - 1;
 /// Deeper than any entry; canonical JSON that is deeper is only looked at when it is wrong anyway.
 const DEEPEST: usize = 32;
+
+/// What stands around the value of a signature, and goes with it.
+const SIGNATURE_BEFORE: &[u8] = b"\"sig\":\"";
+const SIGNATURE_AFTER: &[u8] = b"\",";
 
 /// What is wrong with an entry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,10 +37,14 @@ pub enum FormFault {
     Previous,
     #[error("chain.restart names no chain that ended")]
     NoEnd,
+    #[error("a flush has a key and a signature, or neither and no writes")]
+    Flush,
+    #[error("instance.attest, and nothing else, names an instance's key")]
+    Attested,
 }
 
 /// What the log is checked for across entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct EntryFacts {
     pub id: [u8; 16],
     pub chain: Option<ChainFacts>,
@@ -40,11 +52,30 @@ pub(super) struct EntryFacts {
     pub ended: Option<(u128, u64, Option<[u8; 32]>)>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ChainFacts {
     pub source: u128,
     pub number: u64,
     pub previous: Option<[u8; 32]>,
+    /// Of the last entry of a flush.
+    pub flush: Option<Box<FlushFacts>>,
+    /// The key that an `instance.attest` names, and the word for it.
+    pub attested: Option<Box<([u8; 32], [u8; 64])>>,
+    /// Something was done for a client.
+    pub is_success: bool,
+    /// The process says that this is the chain's last.
+    pub is_end: bool,
+}
+
+/// What a process signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FlushFacts {
+    pub key: InstanceKeyId,
+    pub signature: [u8; 64],
+    /// SHA-256 of the entry without its signature.
+    pub unsigned_sha256: [u8; 32],
+    /// Ids of writes, folded as others are.
+    pub writes: Vec<u64>,
 }
 
 /// Reads entries.
@@ -95,17 +126,7 @@ impl EntryReader {
         if id >> 80 != u128::from(millis) || id >> 76 & 0xf != 7 || id >> 62 & 3 != 2 {
             return Err(FormFault::Time);
         }
-        let chain = match cursor.uuid(Slot::ChainSource) {
-            Some(source) => {
-                let number = cursor.number(Slot::ChainNumber).ok_or(FormFault::Previous)?;
-                let previous = cursor.digest(Slot::ChainPrevious);
-                if (number == 1) != previous.is_none() {
-                    return Err(FormFault::Previous);
-                }
-                Some(ChainFacts { source, number, previous })
-            }
-            None => None,
-        };
+        let chain = cursor.uuid(Slot::ChainSource).map(|source| cursor.chain(act, source)).transpose()?;
         let ended = match (cursor.uuid(Slot::EndedSource), cursor.number(Slot::EndedNumber)) {
             (Some(source), Some(number)) => Some((source, number, cursor.digest(Slot::EndedDigest))),
             _ if act == Act::ChainRestart.as_str().as_bytes() => return Err(FormFault::NoEnd),
@@ -119,12 +140,12 @@ impl EntryReader {
 struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
-    slots: [Option<(usize, usize)>; 9],
+    slots: [Option<(usize, usize)>; Slot::COUNT],
 }
 
 impl<'a> Cursor<'a> {
     const fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0, slots: [None; 9] }
+        Self { bytes, at: 0, slots: [None; Slot::COUNT] }
     }
 
     fn rest(&self) -> &'a [u8] {
@@ -144,7 +165,11 @@ impl<'a> Cursor<'a> {
         let from = self.at;
         match node {
             Node::Object(object) => self.object(object),
-            Node::Array { item, least } => self.array(item, *least),
+            Node::Array { item, least, slot } => {
+                self.array(item, *least)?;
+                self.keep(*slot, from..self.at);
+                Ok(())
+            }
             Node::Any(branches) => {
                 for branch in branches {
                     let slots = self.slots;
@@ -274,6 +299,53 @@ impl<'a> Cursor<'a> {
         self.bytes.get(from..to)
     }
 
+    fn chain(&self, act: &[u8], source: u128) -> Result<ChainFacts, FormFault> {
+        let number = self.number(Slot::ChainNumber).ok_or(FormFault::Previous)?;
+        let previous = self.digest(Slot::ChainPrevious);
+        if (number == 1) != previous.is_none() {
+            return Err(FormFault::Previous);
+        }
+        let attested = match (self.bytes_of(Slot::InstanceKey), self.bytes_of(Slot::Attestation)) {
+            (Some(public), Some(attestation)) => Some(Box::new((public, attestation))),
+            _ => None,
+        };
+        if attested.is_some() != (act == Act::InstanceAttest.as_str().as_bytes()) {
+            return Err(FormFault::Attested);
+        }
+        let is_service = self.text(Slot::Kind) == Some(b"\"service\"");
+        Ok(ChainFacts {
+            source,
+            number,
+            previous,
+            flush: self.flush()?,
+            attested,
+            is_success: !is_service && self.text(Slot::Status) == Some(b"\"success\""),
+            is_end: act == Act::ChainEnd.as_str().as_bytes(),
+        })
+    }
+
+    fn flush(&self) -> Result<Option<Box<FlushFacts>>, FormFault> {
+        let writes = self.text(Slot::ChainWrites);
+        match (self.bytes_of(Slot::ChainKey), self.bytes_of(Slot::ChainSignature)) {
+            (Some(key), Some(signature)) => {
+                let unsigned_sha256 = self.unsigned_sha256().ok_or(FormFault::Flush)?;
+                let writes = writes.map(folded).unwrap_or_default();
+                Ok(Some(Box::new(FlushFacts { key, signature, unsigned_sha256, writes })))
+            }
+            (None, None) if writes.is_none() => Ok(None),
+            _ => Err(FormFault::Flush),
+        }
+    }
+
+    /// The digest of the entry without `"sig":"…",`.
+    fn unsigned_sha256(&self) -> Option<[u8; 32]> {
+        let (from, to) = self.slots.get(Slot::ChainSignature as usize).copied().flatten()?;
+        let mut context = Context::new(&SHA256);
+        context.update(self.bytes.get(..from.checked_sub(SIGNATURE_BEFORE.len())?)?);
+        context.update(self.bytes.get(to + SIGNATURE_AFTER.len()..)?);
+        context.finish().as_ref().try_into().ok()
+    }
+
     fn number(&self, slot: Slot) -> Option<u64> {
         Some(self.text(slot)?.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit.wrapping_sub(b'0'))))
     }
@@ -284,13 +356,28 @@ impl<'a> Cursor<'a> {
     }
 
     fn digest(&self, slot: Slot) -> Option<[u8; 32]> {
+        self.bytes_of(slot)
+    }
+
+    /// Of so many bytes in hexadecimal digits.
+    fn bytes_of<const N: usize>(&self, slot: Slot) -> Option<[u8; N]> {
         let text = self.text(slot)?;
-        let mut digest = [0; 32];
-        for (byte, pair) in digest.iter_mut().zip(text.chunks_exact(2)) {
+        let mut bytes = [0; N];
+        for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
             *byte = pair.iter().fold(0, |sum, digit| sum << 4 | hex_digit(*digit));
         }
-        Some(digest)
+        Some(bytes)
     }
+}
+
+/// The ids of a list that a pattern has matched, folded.
+fn folded(list: &[u8]) -> Vec<u64> {
+    let ids = list.split(|byte| matches!(byte, b'[' | b']' | b',')).filter(|id| !id.is_empty());
+    let digits = |id: &[u8]| {
+        let digits = id.iter().filter(|byte| byte.is_ascii_hexdigit());
+        digits.fold(0_u128, |sum, digit| sum << 4 | u128::from(hex_digit(*digit)))
+    };
+    ids.map(|id| fold(&digits(id).to_be_bytes())).collect()
 }
 
 /// Of digits that a pattern has matched.

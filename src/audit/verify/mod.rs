@@ -26,6 +26,7 @@ mod schema;
 mod tests;
 mod upper;
 mod walk;
+mod watch;
 
 use std::path::Path;
 
@@ -45,6 +46,7 @@ pub use finding::{Change, Finding};
 pub use form::{EntryReader, FormFault};
 pub use prove::{EntryName, ProveFault, ProvenEntry, prove};
 pub use scan::Scan;
+pub use watch::ChainWatch;
 
 /// Why a log could not be verified. Nothing is known of it then.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +86,8 @@ pub struct Report {
     pub entries: u64,
     pub checkpoints: u64,
     pub chains: usize,
+    /// Of these, how many ended in order; the others' processes run, or were killed.
+    pub chains_ended: usize,
     /// The first thousand, and how many there are.
     pub findings: Vec<Finding>,
     pub findings_total: u64,
@@ -125,8 +129,14 @@ impl Verification<'_> {
         let Some(newest) = heads.newest.clone() else { return Ok(Report::of_nothing(findings)) };
         let listing = files.listing()?;
         let upper = Upper::read(&files, &newest, start, &mut findings)?;
-        let context =
-            Context { files: &files, listing: &listing, upper: &upper, reader: &reader, size: newest.size };
+        let context = Context {
+            files: &files,
+            listing: &listing,
+            upper: &upper,
+            reader: &reader,
+            logs: self.trust.logs(),
+            size: newest.size,
+        };
         let total = newest.size.saturating_sub(start);
         let mut progress = |done| progress(done, total);
         let walked = walk::walk(&context, &heads, start, threads, &mut findings, &mut progress)?;
@@ -144,6 +154,7 @@ impl Verification<'_> {
             entries: walked.entries,
             checkpoints: heads.count,
             chains: walked.chains.count(),
+            chains_ended: walked.chains.count_ended(),
             findings,
             findings_total,
             notes,
@@ -163,6 +174,7 @@ impl Report {
             entries: 0,
             checkpoints: 0,
             chains: 0,
+            chains_ended: 0,
             findings,
             findings_total,
             notes: Vec::new(),

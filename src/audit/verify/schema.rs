@@ -17,6 +17,7 @@ pub(super) enum Node {
     Array {
         item: Box<Node>,
         least: usize,
+        slot: Option<Slot>,
     },
     /// The first that fits.
     Any(Vec<Node>),
@@ -57,11 +58,19 @@ pub(super) enum Slot {
     EndedSource,
     EndedNumber,
     EndedDigest,
+    ChainKey,
+    ChainSignature,
+    ChainWrites,
+    InstanceKey,
+    Attestation,
+    Status,
+    Kind,
 }
 
 impl Slot {
+    pub const COUNT: usize = 16;
     /// The values of these places, of which an entry has at most one each.
-    const PLACES: [(&'static str, Self); 9] = [
+    const PLACES: [(&'static str, Self); Self::COUNT] = [
         ("/act", Self::Act),
         ("/id", Self::Id),
         ("/ts", Self::Time),
@@ -71,6 +80,13 @@ impl Slot {
         ("/obj/chain", Self::EndedSource),
         ("/obj/seq", Self::EndedNumber),
         ("/obj/sha256", Self::EndedDigest),
+        ("/chain/key", Self::ChainKey),
+        ("/chain/sig", Self::ChainSignature),
+        ("/chain/writes", Self::ChainWrites),
+        ("/obj/instance_key", Self::InstanceKey),
+        ("/obj/attestation", Self::Attestation),
+        ("/out/status", Self::Status),
+        ("/who/kind", Self::Kind),
     ];
 
     fn at(path: &str) -> Option<Self> {
@@ -114,7 +130,7 @@ fn compile(root: &Value, schema: &Value, path: &str, depth: usize) -> Option<Nod
         "array" => {
             only(schema, &["type", "items", "minItems"])?;
             let item = Box::new(compile(root, schema.get("items")?, path, depth)?);
-            Some(Node::Array { item, least: count(schema, "minItems")? })
+            Some(Node::Array { item, least: count(schema, "minItems")?, slot: Slot::at(path) })
         }
         "string" => {
             only(schema, &["type", "pattern"])?;

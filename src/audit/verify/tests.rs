@@ -1,5 +1,6 @@
 //! A log, and everything that can be done to it by somebody who has its files and not its keys, or its keys as well.
 
+mod flushes;
 mod log;
 
 use std::fs;

@@ -97,7 +97,7 @@ impl<'a> Joiner<'a> {
             by_tiles: None,
             undecided: Vec::new(),
             leads: (false, false),
-            chains: Chains::new(start),
+            chains: Chains::new(start, context.logs),
             ids: Ids::default(),
             start,
             entries: 0,
@@ -120,7 +120,7 @@ impl<'a> Joiner<'a> {
             self.chains.skip(hole);
         }
         self.ids.add(&ids);
-        for link in &links {
+        for link in links {
             self.chains.follow(link, findings);
         }
         for ended in ended {
@@ -196,7 +196,8 @@ impl<'a> Joiner<'a> {
                 findings.extend(undecided.entries);
             }
         }
-        self.chains.finish(findings);
+        self.chains.finish(self.context.size, findings);
+        findings.extend(self.ids.missing(self.chains.listed()).map(|entry| Finding::WriteMissing { entry }));
         if let Some(suspects) = std::mem::take(&mut self.ids).suspects() {
             let met = self.look_again(&suspects)?;
             findings.extend(duplicates(met));

@@ -93,10 +93,10 @@ pub(crate) fn verdict(report: &Report) -> String {
             (report.findings_total, if report.findings_total == 1 { "finding" } else { "findings" });
         return format!("does not hold: {count} {things}, the first: {first}");
     }
-    let Report { entries, start, size, checkpoints, chains, origin, root, .. } = report;
+    let Report { entries, start, size, checkpoints, chains, chains_ended, origin, root, .. } = report;
     let from = if *start == 0 { String::new() } else { format!(" from {start} on") };
     format!(
-        "holds: {entries} entries{from}, {chains} chains, {checkpoints} checkpoints; {origin} has {size} entries and \
+        "holds: {entries} entries{from}, {chains} chains ({chains_ended} ended in order), {checkpoints} checkpoints; {origin} has {size} entries and \
          the root {root}, {}",
         seen(&report.witnesses)
     )
@@ -128,6 +128,7 @@ fn as_json(report: &Report) -> Value {
         "entries": report.entries,
         "checkpoints": report.checkpoints,
         "chains": report.chains,
+        "chains_ended": report.chains_ended,
         "findings_total": report.findings_total,
         "findings": report.findings.iter().map(finding_json).collect::<Vec<_>>(),
         "notes": report.notes.iter().map(ToString::to_string).collect::<Vec<_>>(),

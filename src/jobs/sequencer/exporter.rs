@@ -7,6 +7,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::compare::follow;
+use super::watch::Watch;
 use super::{Fault, HEARTBEAT};
 use crate::audit::checkpoint::SignedCheckpoint;
 use crate::audit::export::{Directory, ExportError, LogFile, LogWriter, Target};
@@ -111,6 +112,7 @@ impl Exporter {
         store: &SequenceStore,
         signed: &SignedCheckpoint,
         keys: Vec<LogFile>,
+        watch: &mut Watch,
     ) -> Result<(), Fault> {
         let mut writer = self.take_writer().await?;
         let size = signed.checkpoint().size();
@@ -127,6 +129,7 @@ impl Exporter {
             let from = writer.tail().size();
             let most = (STEP - from % u64::from(FULL)).min(end - from);
             let entries = as_numbered(from, most, store.entries(from, most).await?)?;
+            watch.hear(from, &entries);
             let append = move || {
                 writer.append(entries.iter().map(Vec::as_slice))?;
                 Ok(writer)

@@ -16,6 +16,7 @@ mod exporter;
 mod outgoing;
 mod review;
 mod signer;
+mod watch;
 mod witnesses;
 
 use std::path::Path;
@@ -27,6 +28,7 @@ use tokio::time::Instant;
 use self::exporter::Exporter;
 use self::review::Review;
 use self::signer::Signer;
+use self::watch::Watch;
 use self::witnesses::Witnesses;
 use crate::audit::checkpoint::{Distrust, InvalidSignature, KeyName, SignedCheckpoint, Trust, TrustFault};
 use crate::audit::export::ExportError;
@@ -132,6 +134,7 @@ pub struct Sequencer {
     witnesses: Option<Witnesses>,
     exporter: Option<Exporter>,
     review: Review,
+    watch: Watch,
     lead: Option<Lead>,
     /// When the lead last signed, by this instance's steady clock.
     signed_at: Option<Instant>,
@@ -160,7 +163,8 @@ impl Sequencer {
             signer: Signer::new(transit, origin),
             witnesses: config.witness.as_ref().map(read_witnesses).transpose()?,
             exporter: config.export.as_ref().map(Exporter::new),
-            review: Review::default(),
+            review: Review::new(config.review),
+            watch: Watch::new(config.export.is_some()),
             lead: None,
             signed_at: None,
             failing_since: None,
@@ -208,7 +212,7 @@ impl Sequencer {
     /// That what is stored cannot be read again holds nothing up but this.
     async fn review(&mut self) -> Result<(), Fault> {
         let Some(lead) = &self.lead else { return Ok(()) };
-        match self.review.go_on(&self.store, &lead.head().edge, &self.service).await {
+        match self.review.go_on(&self.store, &lead.head().edge, &mut self.watch, &self.service).await {
             Err(Fault::Storage(error)) => {
                 tracing::warn!(error = %error, "log.not_reviewed");
                 let since = *self.unreviewed_since.get_or_insert_with(Instant::now);
@@ -220,7 +224,6 @@ impl Sequencer {
             Err(doubt) => Err(doubt),
             Ok(()) => {
                 self.unreviewed_since = None;
-                self.service.clear(Alarm::LogNotReviewed).await;
                 Ok(())
             }
         }
@@ -255,13 +258,20 @@ impl Sequencer {
             self.newest = published;
         }
         (self.lead, self.signed_at) = (Some(lead), None);
+        self.review.begin();
+        self.watch.begin();
+        self.watch.know(self.signer.keys());
         Ok(true)
     }
 
     async fn number(&mut self) -> Result<(), Fault> {
         let Some(lead) = &mut self.lead else { return Ok(()) };
         for _ in 0..MOST_TRANSACTIONS {
-            if lead.take(MOST_ENTRIES).await?.is_all {
+            let taken = lead.take(MOST_ENTRIES).await?;
+            if taken.twice > 0 {
+                self.service.raise(Alarm::EntriesChanged).await;
+            }
+            if taken.is_all {
                 break;
             }
         }
@@ -303,7 +313,8 @@ impl Sequencer {
         let (Some(exporter), Some(lead)) = (exporter, self.lead.as_mut()) else { return Ok(()) };
         let mut keys = self.signer.key_files();
         keys.extend(self.witnesses.iter().flat_map(Witnesses::key_files));
-        match beside(lead, exporter.write(&self.store, signed, keys)).await {
+        self.watch.know(self.signer.keys());
+        match beside(lead, exporter.write(&self.store, signed, keys, &mut self.watch)).await {
             // Signing goes on without files: they can be written later.
             Err(Fault::Export(error)) if !error.is_damage() => {
                 tracing::warn!(error = %error, "log.not_exported");

@@ -1,8 +1,10 @@
 //! Reads again what is stored, for as long as it is: every entry against its leaf and all leaves against the head that was
 //! signed, every entry without a number, every version of a record against its entry and the other way round.
 //!
-//! A step every few seconds. The newest entries are read in each; the rest in passes from the first entry to the head and
-//! then from the first again, so that a whole pass over a hundred million entries takes some days.
+//! The newest entries are read once, when they are new (`watch`). What came since the last night is read each night, and the
+//! whole log in stretches, one after the other, at least one a week; both in small steps, `entries_per_second` together. How far
+//! they are and when they were last done is kept in the database, so that neither a restart nor another lead begins anew; what
+//! was not done in its time is an alarm.
 
 use std::time::Duration;
 
@@ -10,35 +12,47 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Fault;
+use super::watch::{Watch, is_leaf};
 use crate::audit::tiles::Edge;
-use crate::audit::tree::TreeHash;
+use crate::config::AuditReviewConfig;
+use crate::domain::clock::Timestamp;
 use crate::service::{Alarm, Service};
-use crate::storage::{RecordKey, SequenceStore};
+use crate::storage::{RecordKey, ReviewPart, Reviewed, SequenceStore};
 
 const EVERY: Duration = Duration::from_secs(2);
-/// Entries, and records, of one step; and how many of the newest entries are read in each.
-const STEP: u64 = 1_024;
-const NEWEST: u64 = 512;
+/// Between two passes over a log that is read in one step.
+const REST: Duration = Duration::from_secs(6);
+/// New entries that one step reads where no files are written; what is more is left to the night.
+const NEWEST: u64 = 1_024;
+/// Of a long log one stretch of this many entries counts as a review.
+const STRETCH: u64 = 1_000_000;
+/// How far a review is, is kept so often.
+const KEPT_EVERY: Duration = Duration::from_secs(30);
+const DAY_S: i64 = 86_400;
 
 /// Where the passes are.
-#[derive(Default)]
 pub(super) struct Review {
+    config: AuditReviewConfig,
     looked_at: Option<Instant>,
-    entries: EntriesPass,
-    records: RecordsPass,
-}
-
-/// Over entries.
-#[derive(Default)]
-struct EntriesPass {
-    /// The tree over what was read, and the head that the pass goes to.
-    read: Edge,
-    goal: Option<Edge>,
-    /// After which one entries without numbers are looked for.
+    recent: Pass,
+    old: Pass,
+    /// After which entry those without numbers are looked for.
     after: Uuid,
     has_fault: bool,
     /// The leaves did not lead to the head. Until a whole pass does again, nothing is signed.
     is_in_doubt: bool,
+    records: RecordsPass,
+}
+
+/// Over entries.
+struct Pass {
+    part: ReviewPart,
+    /// As it was kept; `None` until it was read.
+    reviewed: Option<Reviewed>,
+    /// The head that it goes to.
+    goal: Option<Edge>,
+    kept_at: Option<Instant>,
+    rested_at: Option<Instant>,
 }
 
 /// Over records, and over writes.
@@ -51,90 +65,138 @@ struct RecordsPass {
     is_half_over: bool,
 }
 
+/// How a step over entries ended.
+enum Step {
+    GoesOn,
+    /// It has come to the head, which it leads to or not.
+    Ended {
+        fits: bool,
+    },
+}
+
 impl Review {
+    pub fn new(config: AuditReviewConfig) -> Self {
+        Self {
+            config,
+            looked_at: None,
+            recent: Pass::new(ReviewPart::Recent),
+            old: Pass::new(ReviewPart::Old),
+            after: Uuid::nil(),
+            has_fault: false,
+            is_in_doubt: false,
+            records: RecordsPass::default(),
+        }
+    }
+
+    /// A lead begins: what another one has done meanwhile is in the database.
+    pub fn begin(&mut self) {
+        (self.recent, self.old) = (Pass::new(ReviewPart::Recent), Pass::new(ReviewPart::Old));
+    }
+
     /// Reads on where it is time.
     pub async fn go_on(
         &mut self,
         store: &SequenceStore,
         head: &Edge,
+        watch: &mut Watch,
         service: &Service,
     ) -> Result<(), Fault> {
-        if !self.entries.is_in_doubt && self.looked_at.is_some_and(|at| at.elapsed() < EVERY) {
+        if !self.is_in_doubt && self.looked_at.is_some_and(|at| at.elapsed() < EVERY) {
             return Ok(());
         }
-        self.read_newest(store, head, service).await?;
-        self.read_entries(store, head, service).await?;
+        self.read_newest(store, head, watch, service).await?;
+        let is_late = self.read_entries(store, head, service).await?;
         self.find_unnumbered(store, service).await?;
         self.compare_records(store, service).await?;
+        watch.tell(service).await;
+        service.alarm_if(is_late, Alarm::LogNotReviewed).await;
         // Afterwards: a step that failed is done again at once.
         self.looked_at = Some(Instant::now());
-        if self.entries.is_in_doubt { Err(Fault::Changed { from: 0 }) } else { Ok(()) }
+        if self.is_in_doubt { Err(Fault::Changed { from: 0 }) } else { Ok(()) }
     }
 
     /// Whether the stored log was found to be another than the one that was signed.
     pub const fn is_in_doubt(&self) -> bool {
-        self.entries.is_in_doubt
+        self.is_in_doubt
     }
 
+    /// Entries that one step may read.
+    const fn step(&self) -> u64 {
+        self.config.entries_per_second * EVERY.as_secs()
+    }
+
+    /// What no file was written of.
     async fn read_newest(
         &mut self,
         store: &SequenceStore,
         head: &Edge,
+        watch: &mut Watch,
         service: &Service,
     ) -> Result<(), Fault> {
-        let from = head.size().saturating_sub(NEWEST);
+        let from = watch.next().unwrap_or_default().max(head.size().saturating_sub(NEWEST));
+        if watch.is_fed || from >= head.size() {
+            return Ok(());
+        }
         let stored = store.entries(from, head.size() - from).await?;
         let are_all = u64::try_from(stored.len()).is_ok_and(|count| count == head.size() - from);
         if !are_all || stored.iter().any(|entry| !is_leaf(entry)) {
-            self.entries.has_fault = true;
+            self.has_fault = true;
             service.raise(Alarm::EntriesChanged).await;
         }
+        let entries: Vec<Vec<u8>> = stored.into_iter().map_while(|(_, entry)| entry).collect();
+        watch.hear(from, &entries);
         Ok(())
     }
 
+    /// Whether a review was not done in its time.
     async fn read_entries(
         &mut self,
         store: &SequenceStore,
         head: &Edge,
         service: &Service,
-    ) -> Result<(), Fault> {
-        let goal = self.entries.goal.get_or_insert_with(|| head.clone()).clone();
-        let from = self.entries.read.size();
-        let wanted = STEP.min(goal.size() - from);
-        for (entry, number) in store.entries(from, wanted).await?.iter().zip(from..) {
-            if !is_leaf(entry) {
-                tracing::error!(entry = number, "log.entry_changed");
-                self.entries.has_fault = true;
-                service.raise(Alarm::EntriesChanged).await;
+    ) -> Result<bool, Fault> {
+        let (now, step) = (service.clock().now(), self.step());
+        let recent_at = self.recent.resume(store).await?.done_at;
+        let old_at = self.old.resume(store).await?.done_at;
+        let is_night = is_night(recent_at, now, self.config.nightly_hour);
+        let pass = if is_night || self.recent.goal.is_some() { &mut self.recent } else { &mut self.old };
+        if pass.is_resting() {
+            return Ok(false);
+        }
+        let (ended, has_fault) = pass.read(store, head, step, now, service).await?;
+        self.has_fault |= has_fault;
+        if let Step::Ended { fits } = ended {
+            // Where one does not lead to the head, a whole one decides.
+            let is_whole = matches!(pass.part, ReviewPart::Old);
+            if !fits {
+                (self.is_in_doubt, self.recent.goal) = (true, None);
+                self.old.start_over();
+            } else if is_whole {
+                self.is_in_doubt = false;
+                if !std::mem::take(&mut self.has_fault) {
+                    service.clear(Alarm::EntriesChanged).await;
+                }
             }
-            self.entries.read.append(entry.0);
         }
-        let is_number_gone = self.entries.read.size() < from + wanted;
-        if self.entries.read.size() < goal.size() && !is_number_gone {
-            return Ok(());
-        }
-        self.entries.is_in_doubt = is_number_gone || self.entries.read != goal;
-        (self.entries.read, self.entries.goal) = (Edge::default(), None);
-        if !std::mem::take(&mut self.entries.has_fault) {
-            service.clear(Alarm::EntriesChanged).await;
-        }
-        Ok(())
+        let is_late = |at: Timestamp, days: i64| now.as_seconds() - at.as_seconds() > days * DAY_S * 5 / 4;
+        Ok(is_late(recent_at, 1) || is_late(old_at, 7))
     }
 
     /// Entries that were put in with a transaction id of long ago never get a number.
     async fn find_unnumbered(&mut self, store: &SequenceStore, service: &Service) -> Result<(), Fault> {
-        let found = store.unnumbered(self.entries.after, STEP).await?;
+        let found = store.unnumbered(self.after, self.step()).await?;
         if found.count > 0 {
-            self.entries.has_fault = true;
+            self.has_fault = true;
             service.raise(Alarm::EntriesChanged).await;
         }
-        self.entries.after = found.next.unwrap_or_default();
+        self.after = found.next.unwrap_or_default();
         Ok(())
     }
 
     async fn compare_records(&mut self, store: &SequenceStore, service: &Service) -> Result<(), Fault> {
-        let writes = store.writes_without_record(self.records.write_after, STEP).await?;
-        let records = store.records_without_entry(&self.records.record_after, STEP).await?;
+        let step = self.step();
+        let writes = store.writes_without_record(self.records.write_after, step).await?;
+        let records = store.records_without_entry(&self.records.record_after, step).await?;
         if writes.count + records.count > 0 {
             self.records.has_fault = true;
             service.raise(Alarm::RecordsChanged).await;
@@ -150,6 +212,99 @@ impl Review {
     }
 }
 
-fn is_leaf((leaf, entry): &(TreeHash, Option<Vec<u8>>)) -> bool {
-    entry.as_ref().is_some_and(|entry| TreeHash::of_leaf(entry) == *leaf)
+impl Pass {
+    const fn new(part: ReviewPart) -> Self {
+        Self { part, reviewed: None, goal: None, kept_at: None, rested_at: None }
+    }
+
+    async fn resume(&mut self, store: &SequenceStore) -> Result<&Reviewed, Fault> {
+        let reviewed = match self.reviewed.take() {
+            Some(reviewed) => reviewed,
+            None => store.reviewed(self.part).await?,
+        };
+        Ok(self.reviewed.insert(reviewed))
+    }
+
+    fn is_resting(&self) -> bool {
+        self.rested_at.is_some_and(|at| at.elapsed() < REST)
+    }
+
+    fn start_over(&mut self) {
+        if let Some(reviewed) = &mut self.reviewed {
+            reviewed.edge = Edge::default();
+        }
+        (self.goal, self.rested_at) = (None, None);
+    }
+
+    /// Reads a step; says how it ended, and whether an entry was not the one that was numbered.
+    async fn read(
+        &mut self,
+        store: &SequenceStore,
+        head: &Edge,
+        most: u64,
+        now: Timestamp,
+        service: &Service,
+    ) -> Result<(Step, bool), Fault> {
+        self.resume(store).await?;
+        let Some(reviewed) = &mut self.reviewed else { return Ok((Step::GoesOn, false)) };
+        let goal = self.goal.get_or_insert_with(|| head.clone());
+        let from = reviewed.edge.size();
+        let wanted = most.min(goal.size().saturating_sub(from));
+        let mut has_fault = false;
+        for (entry, number) in store.entries(from, wanted).await?.iter().zip(from..) {
+            if !is_leaf(entry) {
+                tracing::error!(entry = number, "log.entry_changed");
+                has_fault = true;
+                service.raise(Alarm::EntriesChanged).await;
+            }
+            reviewed.edge.append(entry.0);
+        }
+        let size = reviewed.edge.size();
+        let is_number_gone = size < from + wanted;
+        let step = if size < goal.size() && !is_number_gone {
+            Step::GoesOn
+        } else {
+            Step::Ended { fits: !is_number_gone && reviewed.edge == *goal }
+        };
+        let is_stretch = matches!(self.part, ReviewPart::Old) && size / STRETCH > from / STRETCH;
+        let is_done = matches!(step, Step::Ended { fits: true });
+        if is_done || is_stretch {
+            reviewed.done_at = now;
+        }
+        if matches!(step, Step::Ended { .. }) {
+            (self.goal, self.rested_at) = (None, Some(Instant::now()));
+            // The whole log begins anew; the night goes on from here.
+            if matches!(self.part, ReviewPart::Old) || !is_done {
+                reviewed.edge = Edge::default();
+            }
+        }
+        let is_time = self.kept_at.is_none_or(|at| at.elapsed() >= KEPT_EVERY);
+        if is_time || is_stretch || (is_done && matches!(self.part, ReviewPart::Recent)) {
+            store.keep_review(self.part, reviewed).await?;
+            self.kept_at = Some(Instant::now());
+        }
+        Ok((step, has_fault))
+    }
+}
+
+/// Whether the hour of the night, in UTC, has come since it was last done.
+fn is_night(done_at: Timestamp, now: Timestamp, hour: u8) -> bool {
+    let night = |at: Timestamp| (at.as_seconds() - i64::from(hour) * 3_600).div_euclid(DAY_S);
+    night(now) > night(done_at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_night_comes_once_a_day_at_its_hour() {
+        let at = |day: i64, hour: i64| Timestamp::from_micros((day * DAY_S + hour * 3_600) * 1_000_000);
+        assert!(!is_night(at(100, 3), at(100, 23), 2));
+        assert!(!is_night(at(100, 3), at(101, 1), 2));
+        assert!(is_night(at(100, 3), at(101, 2), 2));
+        assert!(is_night(at(100, 1), at(100, 2), 2));
+        assert!(is_night(at(100, 3), at(140, 0), 2), "however long it was away");
+        assert!(!is_night(at(101, 0), at(100, 3), 2), "a clock that was set back makes no night");
+    }
 }

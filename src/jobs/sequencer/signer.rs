@@ -53,6 +53,11 @@ impl Signer {
         self.origin.as_str()
     }
 
+    /// The log's public keys as far as they are known.
+    pub fn keys(&self) -> Vec<VerifierKey> {
+        self.keys.values().cloned().collect()
+    }
+
     /// The public keys that were needed so far, as files.
     pub fn key_files(&self) -> Vec<LogFile> {
         self.keys.values().map(LogFile::of_log_key).collect()
