@@ -4,6 +4,8 @@
 //!
 //! Not here: asking Vault (`service::attest`), the chains (`committer`), judging them (`verify::chains`).
 
+use std::fmt::Write;
+
 use ring::digest::{SHA256, digest};
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use zeroize::Zeroizing;
@@ -60,8 +62,13 @@ pub fn key_id(public: &[u8; 32]) -> InstanceKeyId {
 
 /// What the log's key signs for an instance key.
 pub fn attested_text(origin: &str, public: &[u8; 32]) -> String {
-    let hex: String = public.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{ATTESTED}\n{origin}\n{hex}\n")
+    let mut text = format!("{ATTESTED}\n{origin}\n");
+    for byte in public {
+        // Writing into a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text.push('\n');
+    text
 }
 
 /// Whether one of the log's keys attests this instance key.

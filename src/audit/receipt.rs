@@ -129,7 +129,9 @@ impl OutboxEntry {
         let seen = entries.first().and_then(|entry| entry.seen.clone());
         let entries: Vec<OutboxBytes> = entries.into_iter().map(|entry| entry.outbox).collect();
         let value = write(&entries).await?;
-        entries.iter().for_each(|entry| note(seen.as_ref(), entry));
+        for entry in &entries {
+            note(seen.as_ref(), entry);
+        }
         Ok((value, Receipt::confirmed(entries.len())))
     }
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
-use axum::http::{HeaderValue, header};
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
@@ -14,9 +14,10 @@ use super::caller::Caller;
 use super::operation::Operation;
 use super::problem::Problem;
 use super::problem_kind::ProblemKind;
+use crate::audit::render::Format;
 use crate::audit::{Act, Cursor, Filter, Order, PageSize, Status};
 use crate::domain::clock::Timestamp;
-use crate::domain::id::{CollectionName, RecordId, SubjectId};
+use crate::domain::id::{CollectionName, EntryId, RecordId, SubjectId};
 use crate::domain::purpose::Purpose;
 use crate::service::EventsRequest;
 
@@ -39,23 +40,86 @@ pub struct EventsQuery {
     limit: Option<u16>,
 }
 
-/// `GET /api/v1/audit/events`: a page of entries of the caller's tenant, newest first unless `order=oldest`.
+/// Where the cursor of the next page is told beside a form that has no place for it.
+const NEXT_CURSOR: HeaderName = HeaderName::from_static("next-cursor");
+
+/// `GET /api/v1/audit/events`: a page of entries of the caller's tenant, newest first unless `order=oldest`, in the form that
+/// `Accept` names.
 pub async fn events(
     State(app): State<Arc<App>>,
     caller: Caller,
+    sent: HeaderMap,
     query: Result<Query<EventsQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
+    let form = accepted(&sent).map_err(|Unreadable| Problem::of(ProblemKind::NotAcceptable))?;
     let request = query
         .ok()
         .and_then(|Query(query)| parse(query).ok())
         .ok_or(Problem::of(ProblemKind::EventsQueryInvalid))?;
     let context = caller.operation(Operation::ReadEvents.route());
-    let answer = app.service.events(&context, request).await?;
-    let mut response = Body::from(answer.into_body()).into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let answer = app.service.events(&context, EventsRequest { form, ..request }).await?;
+    let next = answer.next().and_then(|next| HeaderValue::from_str(next).ok()).filter(|_| form.is_some());
+    let mut response = as_is(answer.into_body(), form.map_or("application/json", Format::media_type));
+    response.headers_mut().extend(next.map(|next| (NEXT_CURSOR, next)));
     Ok(response)
+}
+
+/// `GET /api/v1/audit/checkpoint`: the newest published checkpoint (C2SP tlog-checkpoint).
+pub async fn checkpoint(State(app): State<Arc<App>>, caller: Caller) -> Result<Response, Problem> {
+    let context = caller.operation(Operation::ReadCheckpoint.route());
+    let answer = app.service.log_checkpoint(&context).await?;
+    Ok(as_is(answer.into_text(), "text/plain; charset=utf-8"))
+}
+
+/// `GET /api/v1/audit/proof/{entry}`: that an entry is in the log that the newest checkpoint signs (C2SP tlog-proof).
+pub async fn proof(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    let context = caller.operation(Operation::ReadProof.route());
+    // What is no id names no entry, and is answered as one that there is not.
+    let entry = path.ok().and_then(|Path(text)| EntryId::parse(&text));
+    let answer = app.service.entry_proof(&context, entry).await?;
+    Ok(as_is(answer.into_text(), "text/plain; charset=utf-8"))
+}
+
+fn as_is(body: impl Into<Body>, media_type: &'static str) -> Response {
+    let mut response = body.into().into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The form that the caller likes best (RFC 9110 section 12.5.1), `None` for entries as they are stored; an error where none of
+/// those that there are is wanted.
+fn accepted(sent: &HeaderMap) -> Result<Option<Format>, Unreadable> {
+    let mut ranges = Vec::new();
+    for value in sent.get_all(header::ACCEPT) {
+        let text = value.to_str().map_err(|_| Unreadable)?;
+        ranges.extend(text.split(',').map(str::trim).filter(|range| !range.is_empty()));
+    }
+    if ranges.is_empty() {
+        return Ok(None);
+    }
+    let weight = |parameters: &str| {
+        let q = parameters.split(';').find_map(|each| each.trim().strip_prefix("q="));
+        q.map_or(Some(1.0_f32), |q| q.parse().ok().filter(|q| (0.0..=1.0).contains(q)))
+    };
+    let mut best: Option<(f32, Option<Format>)> = None;
+    for range in ranges {
+        let (name, parameters) = range.split_once(';').unwrap_or((range, ""));
+        let form = match name.trim().to_ascii_lowercase().as_str() {
+            "*/*" | "application/*" | "application/json" => Some(None),
+            other => Format::ALL.into_iter().find(|form| form.media_type() == other).map(Some),
+        };
+        let (Some(form), Some(weight)) = (form, weight(parameters)) else { continue };
+        if weight > best.map_or(0.0, |(best, _)| best) {
+            best = Some((weight, form));
+        }
+    }
+    best.map(|(_, form)| form).ok_or(Unreadable)
 }
 
 fn parse(query: EventsQuery) -> Result<EventsRequest, Unreadable> {
@@ -84,6 +148,7 @@ fn parse(query: EventsQuery) -> Result<EventsRequest, Unreadable> {
             Some(limit) => PageSize::new(limit).ok_or(Unreadable)?,
             None => PageSize::default(),
         },
+        form: None,
     })
 }
 
@@ -92,4 +157,28 @@ fn optional<T>(sent: Option<String>, parse: impl FnOnce(&str) -> Option<T>) -> R
     sent.map(|text| parse(&text).ok_or(Unreadable)).transpose()
 }
 
+#[derive(Debug, PartialEq)]
 struct Unreadable;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_liked_form_is_taken() {
+        let asked = |accept: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+            accepted(&headers)
+        };
+        assert_eq!(accepted(&HeaderMap::new()), Ok(None));
+        assert_eq!(asked("*/*"), Ok(None));
+        assert_eq!(asked("text/html, application/json;q=0.1"), Ok(None));
+        assert_eq!(asked("application/json;q=0.1, TEXT/CSV; q=0.2"), Ok(Some(Format::Csv)));
+        assert_eq!(asked("application/fhir+json; fhirVersion=4.0"), Ok(Some(Format::Fhir)));
+        assert_eq!(asked("application/ocsf+json, application/jsonl"), Ok(Some(Format::Ocsf)));
+        for unknown in ["text/html", "text/csv;q=0", "text/csv;q=7", "application/xml, image/*"] {
+            assert_eq!(asked(unknown), Err(Unreadable), "{unknown}");
+        }
+    }
+}

@@ -37,6 +37,10 @@ macro_rules! operations {
 operations! {
     /// A page of the audit log.
     ReadEvents = GET "/api/v1/audit/events" => audit::events;
+    /// The newest checkpoint of the log.
+    ReadCheckpoint = GET "/api/v1/audit/checkpoint" => audit::checkpoint;
+    /// The proof of one entry.
+    ReadProof = GET "/api/v1/audit/proof/{entry}" => audit::proof;
     /// Who looks after a subject.
     ReadCareTeam = GET "/api/v1/subjects/{id}/care-team" => subjects::read_care_team;
     UpdateCareTeam = PUT "/api/v1/subjects/{id}/care-team" => subjects::update_care_team;
@@ -90,7 +94,7 @@ impl Operation {
     /// What a request for it tries to do, in the words of policy and of the log; `None` where nobody needs a permit.
     pub(super) const fn attempt(self) -> Option<(Action, Act)> {
         Some(match self {
-            Self::ReadEvents => (Action::ReadAudit, Act::AuditRead),
+            Self::ReadEvents | Self::ReadCheckpoint | Self::ReadProof => (Action::ReadAudit, Act::AuditRead),
             Self::ReadCareTeam => (Action::ReadCareTeam, Act::CareTeamRead),
             Self::UpdateCareTeam => (Action::UpdateCareTeam, Act::CareTeamUpdate),
             Self::OpenBreakGlass => (Action::OpenBreakGlass, Act::BreakGlassOpen),

@@ -147,6 +147,7 @@ impl Problem {
             Error::BatchSize => Self::of(ProblemKind::BatchSize),
             Error::KeyReused => Self::of(ProblemKind::IdempotencyKeyReused),
             Error::NotFound => Self::of(ProblemKind::RecordNotFound),
+            Error::EntryNotFound => Self::of(ProblemKind::EntryNotFound),
             Error::DocumentNotFound => Self::of(ProblemKind::DocumentNotFound),
             Error::DocumentTooLarge => Self::of(ProblemKind::DocumentTooLarge).closing(),
             Error::UploadNotFound => Self::of(ProblemKind::UploadNotFound),

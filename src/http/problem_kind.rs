@@ -88,11 +88,15 @@ kinds! {
     CollectionUnknown = NOT_FOUND, "collection_unknown", "there is no such collection";
     DocumentNotFound = NOT_FOUND, "document_not_found",
         "the record has no document in this field, or the field is not one for documents";
+    EntryNotFound = NOT_FOUND, "entry_not_found",
+        "there is no such entry for this caller, or no published checkpoint covers it yet; that takes a second or two";
     UploadNotFound = NOT_FOUND, "upload_not_found",
         "there is no such upload to this field, or its 24 hours are over; start a new one";
     RecordNotFound = NOT_FOUND, "record_not_found", "there is no such record for this caller";
     RouteUnknown = NOT_FOUND, "route_unknown", "there is no such path";
     MethodNotAllowed = METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not take this method";
+    NotAcceptable = NOT_ACCEPTABLE, "not_acceptable",
+        "ask for application/json, text/csv, application/jsonl, application/fhir+json or application/ocsf+json in Accept, or leave it out";
     ReviewedAlready = CONFLICT, "reviewed_already", "it was reviewed before";
     UploadOffset = CONFLICT, "upload_offset",
         "the upload does not stand there, is complete, or another request goes on with it; ask where it stands with HEAD";

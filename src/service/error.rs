@@ -19,6 +19,9 @@ pub enum Error {
     /// The same answer for a record that never was, was deleted, or belongs to another tenant.
     #[error("no such record")]
     NotFound,
+    /// No such entry for this caller, or none that a published checkpoint covers.
+    #[error("no such entry")]
+    EntryNotFound,
     /// The record has no document in this field, or the field holds none.
     #[error("no such document")]
     DocumentNotFound,
@@ -88,6 +91,7 @@ impl Error {
             | Self::Limited { .. }
             | Self::FieldsRefused(_)
             | Self::NotFound
+            | Self::EntryNotFound
             | Self::DocumentNotFound
             | Self::UploadNotFound
             | Self::UploadOffset

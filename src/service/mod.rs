@@ -5,6 +5,7 @@
 mod alarms;
 mod answer;
 mod attest;
+mod audit_proof;
 mod audit_read;
 mod authorise;
 mod break_glass;
@@ -37,6 +38,7 @@ use arc_swap::ArcSwap;
 pub use alarms::{Alarm, Raised};
 pub use answer::{Created, RecordAnswer, Written};
 pub use attest::attest;
+pub use audit_proof::ProofAnswer;
 pub use audit_read::{EventsAnswer, EventsRequest};
 pub use authorise::Attempted;
 pub use break_glass::BreakGlassRequest;

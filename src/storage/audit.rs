@@ -139,6 +139,10 @@ impl AuditReader {
         Self { database }
     }
 
+    pub(super) const fn database(&self) -> &Database {
+        &self.database
+    }
+
     /// Tells the metrics how full the pool is.
     pub fn report(&self) {
         self.database.report("audit_export");
@@ -213,7 +217,7 @@ impl AuditReader {
 
 const POSITION: &str = "/* storage::audit::position */ SELECT pg_current_snapshot()::text";
 
-fn tenant_of(scope: Scope) -> Option<Uuid> {
+pub(super) fn tenant_of(scope: Scope) -> Option<Uuid> {
     match scope {
         Scope::Tenant(tenant) | Scope::TenantAndService(tenant) => Some(*TenantId::as_uuid(&tenant)),
         Scope::Everything => None,

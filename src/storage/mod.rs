@@ -3,6 +3,7 @@
 //! Not here: keys, plaintext, decisions.
 
 pub mod audit;
+mod audit_tree;
 mod fitness;
 pub mod key_store;
 mod lanes;
@@ -16,6 +17,7 @@ pub mod sequence;
 mod watch;
 
 pub use audit::{AuditReader, AuditStore};
+pub use audit_tree::LogHead;
 pub use fitness::Weakness;
 pub use key_store::KeyDatabase;
 pub use pool::{Database, StorageError};

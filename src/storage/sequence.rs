@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::fitness::Weakness;
 use super::pool::{Database, Session, StorageError};
-use crate::audit::tiles::Edge;
+use crate::audit::tiles::{Edge, Tile, TileId};
 use crate::audit::tree::TreeHash;
 use crate::domain::clock::Timestamp;
 
@@ -250,6 +250,9 @@ const NUMBER: &str = "/* storage::sequence::take */
     INSERT INTO audit_index (idx, entry_id, leaf)
     SELECT $1 + place - 1, id, leaf FROM unnest($2::uuid[], $3::bytea[]) WITH ORDINALITY AS new (id, leaf, place)";
 
+const TILE: &str =
+    "/* storage::sequence::take */ INSERT INTO audit_tile (level, idx, hashes) VALUES ($1, $2, $3)";
+
 const ADVANCE: &str = "/* storage::sequence::take */
     UPDATE audit_head SET size = $1, edge = $2, scan_from = $3::text::xid8, seen = $4::text::pg_snapshot, cluster = $7
     WHERE epoch = $5 AND size = $6";
@@ -292,13 +295,16 @@ async fn take(
     }
     let mut edge = head.edge.clone();
     let first = number(edge.size())?;
-    for leaf in &fresh.leaves {
-        edge.append(*leaf);
-    }
+    let filled: Vec<(TileId, Tile)> =
+        fresh.leaves.iter().flat_map(|leaf| edge.append(*leaf)).filter(|(id, _)| id.level() > 0).collect();
     let hashes: Vec<&[u8]> = fresh.leaves.iter().map(|leaf| leaf.as_bytes().as_slice()).collect();
     let numbered = transaction.execute(NUMBER, &[&first, &fresh.ids, &hashes]).await?;
     if usize::try_from(numbered) != Ok(fresh.ids.len()) {
         return Err(StorageError::Malformed("the index took another number of entries"));
+    }
+    for (id, tile) in filled {
+        let (level, index, hashes) = (i16::from(id.level()), number(id.index())?, tile.to_bytes());
+        one(transaction.execute(TILE, &[&level, &index, &hashes]).await?)?;
     }
     match rows.last().filter(|_| !taken.is_all) {
         Some(last) => scan_from = lower(&lowest, last.try_get(2)?)?,
@@ -321,7 +327,7 @@ struct Fresh {
 impl Fresh {
     fn of(rows: &[Row]) -> Result<Self, StorageError> {
         let mut chained = HashSet::new();
-        for row in rows.iter() {
+        for row in rows {
             if !row.try_get::<_, bool>(3)? {
                 chained.insert(row.try_get::<_, Uuid>(0)?);
             }

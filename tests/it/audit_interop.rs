@@ -28,7 +28,7 @@ fn go() -> PathBuf {
 }
 
 /// Built without a network: everything is on the machine, or it does not build.
-fn build_checker(folder: &Path) -> PathBuf {
+pub fn build_checker(folder: &Path) -> PathBuf {
     let checker = folder.join("checker");
     let built = Command::new(go())
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/go"))
@@ -71,7 +71,7 @@ impl Checker {
 }
 
 /// A proof that the newest checkpoint continues an older one, from the tiles.
-fn consistency(log: &Path, old: u64) -> String {
+pub fn consistency(log: &Path, old: u64) -> String {
     let newest = SignedCheckpoint::parse(&std::fs::read(log.join("checkpoint")).unwrap()).unwrap();
     let size = newest.checkpoint().size();
     let proof = Plan::consistency(old, size).unwrap().resolve(|node| {

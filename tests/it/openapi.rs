@@ -10,6 +10,7 @@ use strongroom::http::{Operation, ProblemKind};
 
 use crate::support::clinic::Clinic;
 use crate::support::contract::{self, DOCUMENT, check_answer, check_value, codes, resolved};
+use crate::support::python::python_with;
 use crate::support::samples::{NOBODY, document, encounter, message, note, patient};
 use crate::support::{Client, Strongroom, eventually, problem, replace_file};
 
@@ -256,6 +257,13 @@ async fn pages(strongroom: &Strongroom, dashboard: &Client, portal: &Client, sub
     for query in ["?limit=1", "?act=record.steal"] {
         check_answer(&Method::GET, auditor.get(&format!("/api/v1/audit/events{query}")).await).await;
     }
+    for form in ["application/fhir+json", "application/ocsf+json", "application/xml"] {
+        let page = auditor.request(Method::GET, "/api/v1/audit/events?limit=2").header("accept", form);
+        check_answer(&Method::GET, page.send().await.unwrap()).await;
+    }
+    for path in ["checkpoint", &format!("proof/{NOBODY}")] {
+        check_answer(&Method::GET, auditor.get(&format!("/api/v1/audit/{path}")).await).await;
+    }
 }
 
 async fn care_teams(strongroom: &Strongroom, subject: &str) {
@@ -353,7 +361,7 @@ fn the_document_is_as_narrow_as_the_interface() {
             }
         }
     }
-    assert_eq!(Operation::ALL.len(), 23, "a new operation has its answers in this file");
+    assert_eq!(Operation::ALL.len(), 25, "a new operation has its answers in this file");
 }
 
 fn root() -> &'static Path {
@@ -362,17 +370,5 @@ fn root() -> &'static Path {
 
 /// The Python that has the validator.
 fn validator() -> PathBuf {
-    let folder = root().join(".strongroom/tools/openapi");
-    let (python, marker) = (folder.join("bin/python"), folder.join("installed"));
-    if !marker.exists() {
-        let run = |program: &Path, arguments: &[&str]| {
-            let output = Command::new(program).args(arguments).output().unwrap();
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        };
-        run(Path::new("python3"), &["-m", "venv", "--clear", folder.to_str().unwrap()]);
-        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"];
-        run(&python, &[&pip[..], &["--only-binary=:all:", "openapi-spec-validator~=0.9.0"]].concat());
-        std::fs::write(marker, "openapi-spec-validator").unwrap();
-    }
-    python
+    python_with("openapi", &["openapi-spec-validator~=0.9.0"])
 }

@@ -38,8 +38,8 @@ const CALLERS: [Caller; 7] = [
 ];
 
 /// Where a caller of this kind is not refused. May only shrink: health and the interface's own document say nothing about
-/// anybody; the log, a list, a batch and what waits for its review are of the caller's own tenant, and are looked through for anything of the other.
-const NOT_REFUSED: [(Operation, Caller); 13] = [
+/// anybody; a checkpoint is a digest of the whole log; the log, a list, a batch and what waits for its review are of the caller's own tenant, and are looked through for anything of the other.
+const NOT_REFUSED: [(Operation, Caller); 14] = [
     (Operation::ReadMany, Caller::OtherTenant),
     (Operation::Live, Caller::WithoutPermission),
     (Operation::Live, Caller::WrongPurpose),
@@ -53,6 +53,7 @@ const NOT_REFUSED: [(Operation, Caller); 13] = [
     (Operation::List, Caller::OtherTenant),
     (Operation::ListBreakGlass, Caller::OtherTenant),
     (Operation::ReadEvents, Caller::OtherTenant),
+    (Operation::ReadCheckpoint, Caller::OtherTenant),
 ];
 
 /// Making a person refers to nobody, so in another tenant it makes that tenant's. May only shrink.
@@ -161,8 +162,8 @@ impl Scene {
     fn expected(&self, place: &Place, caller: Caller) -> Option<(u16, &'static str)> {
         use Operation::{
             AppendUpload, CancelUpload, Create, CreateMany, Delete, History, List, ListBreakGlass, Live,
-            Metrics, OpenApi, OpenBreakGlass, Read, ReadCareTeam, ReadEvents, ReadFile, ReadMany, Ready,
-            ReviewBreakGlass, StartUpload, Update, UpdateCareTeam, UploadState,
+            Metrics, OpenApi, OpenBreakGlass, Read, ReadCareTeam, ReadCheckpoint, ReadEvents, ReadFile,
+            ReadMany, ReadProof, Ready, ReviewBreakGlass, StartUpload, Update, UpdateCareTeam, UploadState,
         };
         match (caller, place.operation()) {
             // Not even a status: the handshake fails.
@@ -182,7 +183,8 @@ impl Scene {
                 Some((403, "action_not_allowed"))
             }
             (Caller::WrongPurpose, _) => Some((403, "purpose_not_allowed")),
-            (Caller::OtherTenant, ReadEvents | ReadMany | List | ListBreakGlass) => None,
+            (Caller::OtherTenant, ReadEvents | ReadCheckpoint | ReadMany | List | ListBreakGlass) => None,
+            (Caller::OtherTenant, ReadProof) => Some((404, "entry_not_found")),
             // A record would be about somebody of another tenant.
             (Caller::OtherTenant, Create | CreateMany) if place.collection.as_deref() == Some("patients") => {
                 None
@@ -274,7 +276,7 @@ async fn says(answer: Response, what: &str, (status, code): (u16, &str)) {
 
 fn act(operation: Operation) -> &'static str {
     match operation {
-        Operation::ReadEvents => "audit.read",
+        Operation::ReadEvents | Operation::ReadCheckpoint | Operation::ReadProof => "audit.read",
         Operation::ReadCareTeam => "careteam.read",
         Operation::UpdateCareTeam => "careteam.update",
         Operation::OpenBreakGlass => "breakglass.open",

@@ -39,7 +39,8 @@ pub(super) fn heading() -> String {
 }
 
 pub(super) fn row(place: Place<'_>, entry: &Value) -> String {
-    let mut cells = vec![cell(place.origin), place.number.to_string()];
+    let mut cells =
+        vec![cell(place.origin), place.number.map_or_else(String::new, |number| number.to_string())];
     cells.extend(COLUMNS.iter().map(|(_, pointer)| cell(text(entry, pointer))));
     cells.extend(LISTS.iter().map(|(_, pointer)| cell(&texts(entry, pointer).join(" "))));
     let number =

@@ -151,10 +151,12 @@ fn entities(place: Place<'_>, entry: &Value) -> Value {
         })),
     }
     // Where its proof is found.
-    entities.push(json!({
-        "what": named(&format!("urn:strongroom:log:{}", place.origin), &place.number.to_string()),
-        "type": { "system": ENTITY_TYPE, "code": "2", "display": "System Object" },
-        "role": { "system": OBJECT_ROLE, "code": "13", "display": "Security Resource" },
+    entities.extend(place.number.map(|number| {
+        json!({
+            "what": named(&format!("urn:strongroom:log:{}", place.origin), &number.to_string()),
+            "type": { "system": ENTITY_TYPE, "code": "2", "display": "System Object" },
+            "role": { "system": OBJECT_ROLE, "code": "13", "display": "Security Resource" },
+        })
     }));
     json!(entities)
 }

@@ -40,29 +40,70 @@ impl Format {
         Self::ALL.into_iter().find(|format| format.as_str() == word)
     }
 
+    /// What it is called where a caller asks for it (RFC 9110 section 12.5.1).
+    pub const fn media_type(self) -> &'static str {
+        match self {
+            Self::Csv => "text/csv",
+            Self::Jsonl => "application/jsonl",
+            Self::Fhir => "application/fhir+json",
+            Self::Ocsf => "application/ocsf+json",
+        }
+    }
+
+    /// Lines as one document of this form: a table or JSON lines as they are, FHIR as a Bundle, OCSF as a list.
+    pub fn document(self, lines: &[String]) -> String {
+        match self {
+            Self::Csv => terminated(self.heading().iter().chain(lines), "\r\n"),
+            Self::Jsonl => terminated(lines, "\n"),
+            Self::Fhir => {
+                let entries: Vec<String> =
+                    lines.iter().map(|line| format!("{{\"resource\":{line}}}")).collect();
+                // An empty list is no list in FHIR.
+                let entries = match entries.len() {
+                    0 => String::new(),
+                    _ => format!(",\"entry\":[{}]", entries.join(",")),
+                };
+                format!("{{\"resourceType\":\"Bundle\",\"type\":\"collection\"{entries}}}")
+            }
+            Self::Ocsf => format!("[{}]", lines.join(",")),
+        }
+    }
+
     /// What stands before the first entry.
     pub fn heading(self) -> Option<String> {
         (self == Self::Csv).then(csv::heading)
     }
 
-    /// One line without its end. `None` where the bytes are no JSON object: `audit verify` says more of them.
-    pub fn line(self, origin: &str, number: u64, entry: &[u8]) -> Option<String> {
+    /// One line without its end; an entry that has no number yet goes without. `None` where the bytes are no JSON object: `audit verify` says more of them.
+    pub fn line(self, origin: &str, number: Option<u64>, entry: &[u8]) -> Option<String> {
         let entry: Value = serde_json::from_slice(entry).ok().filter(Value::is_object)?;
         let place = Place { origin, number };
         Some(match self {
             Self::Csv => csv::row(place, &entry),
-            Self::Jsonl => json!({ "log": origin, "index": number, "entry": entry }).to_string(),
+            Self::Jsonl => match number {
+                Some(number) => json!({ "log": origin, "index": number, "entry": entry }).to_string(),
+                None => json!({ "log": origin, "entry": entry }).to_string(),
+            },
             Self::Fhir => fhir::resource(place, &entry).to_string(),
             Self::Ocsf => ocsf::event(place, &entry).to_string(),
         })
     }
 }
 
+fn terminated<'a>(lines: impl IntoIterator<Item = &'a String>, end: &str) -> String {
+    let mut text = String::new();
+    for line in lines {
+        text.push_str(line);
+        text.push_str(end);
+    }
+    text
+}
+
 /// Where an entry stands.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     origin: &'a str,
-    number: u64,
+    number: Option<u64>,
 }
 
 /// A text in an entry; empty where there is none.

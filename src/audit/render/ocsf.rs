@@ -55,6 +55,9 @@ pub(super) fn event(place: Place<'_>, entry: &Value) -> Value {
         "resources": objects(entry).filter_map(resource).collect::<Vec<_>>(),
         "unmapped": unmapped(entry),
     });
+    if let Some(metadata) = event.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.retain(|_, value| !value.is_null());
+    }
     if let Some(members) = event.as_object_mut() {
         members.retain(|_, value| {
             value.as_array().is_none_or(|list| !list.is_empty())

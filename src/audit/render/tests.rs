@@ -15,7 +15,7 @@ fn examples() -> Vec<(String, Vec<u8>)> {
 
 fn rendered(format: Format, name: &str) -> Value {
     let entry = examples().into_iter().find(|(other, _)| other == name).unwrap().1;
-    serde_json::from_str(&format.line("log.test/a", 41, &entry).unwrap()).unwrap()
+    serde_json::from_str(&format.line("log.test/a", Some(41), &entry).unwrap()).unwrap()
 }
 
 #[test]
@@ -25,14 +25,14 @@ fn every_entry_is_one_line_with_its_number_in_every_form() {
     for format in Format::ALL {
         assert_eq!(Format::parse(format.as_str()), Some(format));
         for (name, entry) in &examples {
-            let line = format.line("log.test/a", 41, entry).unwrap();
+            let line = format.line("log.test/a", Some(41), entry).unwrap();
             assert!(
                 !line.contains('\n') && line.contains("41") && line.contains("log.test/a"),
                 "{name}: {line}"
             );
         }
-        assert_eq!(format.line("log.test/a", 0, b"no json"), None);
-        assert_eq!(format.line("log.test/a", 0, b"[]"), None);
+        assert_eq!(format.line("log.test/a", Some(0), b"no json"), None);
+        assert_eq!(format.line("log.test/a", Some(0), b"[]"), None);
     }
 }
 
@@ -41,11 +41,11 @@ fn the_table_has_as_many_cells_as_names_and_no_formulas() {
     let heading = Format::Csv.heading().unwrap();
     let columns = heading.split(',').count();
     for (name, entry) in examples() {
-        let row = Format::Csv.line("log.test/a", 7, &entry).unwrap();
+        let row = Format::Csv.line("log.test/a", Some(7), &entry).unwrap();
         assert_eq!(row.split(',').count(), columns, "{name}: {row}");
     }
     let evil = br#"{"act":"=1+1","id":"a,\"b\"","who":{"uid":"-2"}}"#;
-    let row = Format::Csv.line("log.test/a", 7, evil).unwrap();
+    let row = Format::Csv.line("log.test/a", Some(7), evil).unwrap();
     assert!(
         row.starts_with("log.test/a,7,\"a,\"\"b\"\"\",,\"'=1+1\",") && row.contains(",\"'-2\","),
         "{row}"
@@ -55,7 +55,7 @@ fn the_table_has_as_many_cells_as_names_and_no_formulas() {
 #[test]
 fn json_lines_hold_the_entry_itself() {
     for (name, entry) in examples() {
-        let line: Value = serde_json::from_str(&Format::Jsonl.line("l", 3, &entry).unwrap()).unwrap();
+        let line: Value = serde_json::from_str(&Format::Jsonl.line("l", Some(3), &entry).unwrap()).unwrap();
         assert_eq!(line["entry"], serde_json::from_slice::<Value>(&entry).unwrap(), "{name}");
         assert_eq!(line["index"], 3);
     }
@@ -66,7 +66,7 @@ fn json_lines_hold_the_entry_itself() {
 fn audit_events_have_what_fhir_demands_and_the_slices_of_balp() {
     for (name, entry) in examples() {
         let event: Value =
-            serde_json::from_str(&Format::Fhir.line("log.test/a", 41, &entry).unwrap()).unwrap();
+            serde_json::from_str(&Format::Fhir.line("log.test/a", Some(41), &entry).unwrap()).unwrap();
         assert_eq!(event["resourceType"], "AuditEvent");
         for mandatory in
             ["/type/code", "/recorded", "/source/observer/identifier/value", "/agent/0/who/identifier/value"]
@@ -108,7 +108,7 @@ fn audit_events_have_what_fhir_demands_and_the_slices_of_balp() {
 fn ocsf_events_have_what_the_class_demands() {
     for (name, entry) in examples() {
         let event: Value =
-            serde_json::from_str(&Format::Ocsf.line("log.test/a", 41, &entry).unwrap()).unwrap();
+            serde_json::from_str(&Format::Ocsf.line("log.test/a", Some(41), &entry).unwrap()).unwrap();
         for mandatory in ["activity_id", "category_uid", "class_uid", "severity_id", "time", "type_uid"] {
             assert!(event[mandatory].is_u64() || event[mandatory].is_i64(), "{name} {mandatory}");
         }
@@ -121,4 +121,34 @@ fn ocsf_events_have_what_the_class_demands() {
         assert_eq!(event["metadata"]["uid"], entry["id"]);
         assert_eq!(event["time"], 1_767_225_600_123_i64, "{name}");
     }
+}
+
+#[test]
+fn what_has_no_number_yet_says_none() {
+    let entry = examples().into_iter().find(|(name, _)| name == "record.read").unwrap().1;
+    let line = |format: Format| format.line("log.test/a", None, &entry).unwrap();
+    assert!(line(Format::Csv).starts_with("log.test/a,,"));
+    let value = |format| serde_json::from_str::<Value>(&line(format)).unwrap();
+    assert_eq!(value(Format::Jsonl).get("index"), None);
+    assert_eq!(value(Format::Ocsf)["metadata"].get("sequence"), None);
+    assert!(!line(Format::Fhir).contains("Security Resource"));
+}
+
+#[test]
+fn lines_are_documents_of_their_form() {
+    let lines = |format: Format| {
+        let each = examples().into_iter().zip(0..);
+        each.map(|((_, entry), number)| format.line("l", Some(number), &entry).unwrap()).collect::<Vec<_>>()
+    };
+    let count = examples().len();
+    let csv = Format::Csv.document(&lines(Format::Csv));
+    assert_eq!(csv.split_terminator("\r\n").count(), count + 1);
+    assert_eq!(Format::Jsonl.document(&lines(Format::Jsonl)).lines().count(), count);
+    let json = |format: Format| serde_json::from_str::<Value>(&format.document(&lines(format))).unwrap();
+    let bundle = json(Format::Fhir);
+    assert_eq!((&bundle["resourceType"], &bundle["type"]), (&"Bundle".into(), &"collection".into()));
+    assert_eq!(bundle["entry"].as_array().unwrap().len(), count);
+    assert_eq!(json(Format::Ocsf).as_array().unwrap().len(), count);
+    let empty: Value = serde_json::from_str(&Format::Fhir.document(&[])).unwrap();
+    assert_eq!(empty.get("entry"), None);
 }

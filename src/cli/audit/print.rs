@@ -83,7 +83,7 @@ pub(super) fn print(args: PrintArgs) -> Result<()> {
     let mut unreadable = 0_u64;
     scan.entries(args.start, |number, entry| {
         if wanted.is(entry) {
-            match args.format.line(scan.origin(), number, entry) {
+            match args.format.line(scan.origin(), Some(number), entry) {
                 Some(line) => written = writeln!(out, "{line}"),
                 None => unreadable += 1,
             }

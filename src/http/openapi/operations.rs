@@ -6,6 +6,7 @@ use super::collections::{members, schema_of};
 use super::parameters::{self, parameter};
 use super::problems::{not_let_in, responses};
 use super::{object, reference};
+use crate::audit::render::Format;
 use crate::domain::care_team::MOST_CARE_TEAMS;
 use crate::http::Operation;
 use crate::policy::Collection;
@@ -39,6 +40,12 @@ const fn words(operation: Operation) -> (&'static str, &'static str) {
     match operation {
         Operation::ReadEvents => {
             ("read_audit_events", "A page of the log of the caller's tenant and of the service")
+        }
+        Operation::ReadCheckpoint => {
+            ("read_log_checkpoint", "The newest published checkpoint of the log (C2SP tlog-checkpoint)")
+        }
+        Operation::ReadProof => {
+            ("read_entry_proof", "The proof that an entry is in the log (C2SP tlog-proof)")
         }
         Operation::ReadCareTeam => ("read_care_team", "The care teams that look after a subject"),
         Operation::UpdateCareTeam => ("update_care_team", "Set the care teams that look after a subject"),
@@ -76,6 +83,8 @@ fn own_parameters(operation: Operation, collection: Option<&Collection>) -> Vec<
         | Operation::Ready
         | Operation::Metrics
         | Operation::ReadMany
+        | Operation::ReadCheckpoint
+        | Operation::ReadProof
         | Operation::OpenBreakGlass
         | Operation::ListBreakGlass
         | Operation::ReviewBreakGlass
@@ -133,7 +142,11 @@ fn successes(operation: Operation, collection: Option<&Collection>) -> Vec<(&'st
     let schema = |part: &str| collection.map_or(Value::Null, |collection| schema_of(collection, part));
     let shared = |name: &str| reference("schemas", name);
     match operation {
-        Operation::ReadEvents => vec![("200", json_answer("The page.", &[], &shared("AuditEvents")))],
+        Operation::ReadEvents => vec![("200", events_answer())],
+        Operation::ReadCheckpoint => vec![("200", text_answer("The checkpoint, as a signed note."))],
+        Operation::ReadProof => {
+            vec![("200", text_answer("The proof; what it proves is the entry as it was read."))]
+        }
         Operation::ReadCareTeam => {
             vec![("200", json_answer("They are these.", &[("ETag", "ETag")], &shared("CareTeam")))]
         }
@@ -152,8 +165,7 @@ fn successes(operation: Operation, collection: Option<&Collection>) -> Vec<(&'st
             vec![("200", json_answer("They do.", &[], &shared("Readiness"))), ("503", not_ready())]
         }
         Operation::Metrics => {
-            let content = json!({ "text/plain": { "schema": { "type": "string" } } });
-            vec![("200", with_content(answer("The counts.", &[]), content))]
+            vec![("200", text_answer("The counts."))]
         }
         Operation::List => vec![("200", json_answer("The page.", &[], &shared("RecordList")))],
         Operation::Create => {
@@ -213,6 +225,26 @@ fn answer(about: &str, headers: &[(&str, &str)]) -> Value {
 
 fn json_answer(about: &str, headers: &[(&str, &str)], schema: &Value) -> Value {
     with_content(answer(about, headers), json!({ "application/json": { "schema": schema } }))
+}
+
+fn text_answer(about: &str) -> Value {
+    with_content(answer(about, &[]), json!({ "text/plain": { "schema": { "type": "string" } } }))
+}
+
+/// Entries as they are stored, or in the form that was asked for.
+fn events_answer() -> Value {
+    let mut content = Map::new();
+    let stored = json!({ "schema": reference("schemas", "AuditEvents") });
+    content.insert(String::from("application/json"), stored);
+    for form in Format::ALL {
+        let schema = match form {
+            Format::Csv | Format::Jsonl => json!({ "type": "string" }),
+            Format::Fhir => json!({ "type": "object" }),
+            Format::Ocsf => json!({ "type": "array", "items": { "type": "object" } }),
+        };
+        content.insert(form.media_type().to_owned(), json!({ "schema": schema }));
+    }
+    with_content(answer("The page.", &[("Next-Cursor", "NextCursor")]), content.into())
 }
 
 fn with_content(mut answer: Value, content: Value) -> Value {

@@ -72,6 +72,7 @@ pub(super) fn components() -> Value {
         "Id": path("id", reference("schemas", "Id")),
         "SubjectId": path("id", reference("schemas", "Subject")),
         "BreakGlassId": path("id", uuid.clone()),
+        "Entry": path("entry", uuid.clone()),
         "Upload": path("upload", uuid),
         "Version": query("version", "An older version; needs the right to the history too.", reference("schemas", "Version")),
         "View": query("view", "Without it, the most that policy gives for each field.", reference("schemas", "View")),
@@ -119,6 +120,10 @@ pub(super) fn answer_headers() -> Value {
         "Replayed": {
             "description": "There, and `true`, where an earlier request under the same key is answered again.",
             "schema": { "const": "true" },
+        },
+        "NextCursor": {
+            "description": "`cursor` of the next page, where there is one and the body has no place for it.",
+            "schema": { "type": "string", "pattern": "^[0-9a-f]{32}$" },
         },
         "NewETag": {
             "description": "There with the last byte: the record's new version.",

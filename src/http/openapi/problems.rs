@@ -20,7 +20,12 @@ const fn is_open(operation: Operation) -> bool {
 const fn is_of_a_collection(operation: Operation) -> bool {
     !is_open(operation)
         && !is_of_a_subject(operation)
-        && !matches!(operation, Operation::ReadEvents | Operation::Metrics)
+        && !is_of_the_log(operation)
+        && !matches!(operation, Operation::Metrics)
+}
+
+const fn is_of_the_log(operation: Operation) -> bool {
+    matches!(operation, Operation::ReadEvents | Operation::ReadCheckpoint | Operation::ReadProof)
 }
 
 const fn is_of_a_subject(operation: Operation) -> bool {
@@ -69,7 +74,8 @@ const fn uses_keys(operation: Operation) -> bool {
 fn applies(kind: ProblemKind, operation: Operation) -> bool {
     use Operation::{
         AppendUpload, CancelUpload, Create, CreateMany, Delete, History, List, OpenBreakGlass, Read,
-        ReadEvents, ReadFile, ReadMany, ReviewBreakGlass, StartUpload, Update, UpdateCareTeam, UploadState,
+        ReadCheckpoint, ReadEvents, ReadFile, ReadMany, ReadProof, ReviewBreakGlass, StartUpload, Update,
+        UpdateCareTeam, UploadState,
     };
     let is_one_of = |those: &[Operation]| those.contains(&operation);
     match kind {
@@ -128,9 +134,12 @@ fn applies(kind: ProblemKind, operation: Operation) -> bool {
         ProblemKind::RecordQueryInvalid => operation == Read,
         ProblemKind::PageQueryInvalid => is_one_of(&[List, History]),
         ProblemKind::FileQueryInvalid => operation == ReadFile,
-        ProblemKind::EventsQueryInvalid => operation == ReadEvents,
+        ProblemKind::EventsQueryInvalid | ProblemKind::NotAcceptable => operation == ReadEvents,
+        ProblemKind::EntryNotFound => is_one_of(&[ReadCheckpoint, ReadProof]),
         ProblemKind::RecordUnreadable => {
-            is_tus(operation) || is_one_of(&[Create, CreateMany, Read, Update, ReadFile])
+            is_tus(operation)
+                || is_one_of(&[ReadEvents, ReadProof])
+                || is_one_of(&[Create, CreateMany, Read, Update, ReadFile])
         }
         ProblemKind::VolumeLimited => is_one_of(&[Read, ReadMany, ReadFile]),
         ProblemKind::TusVersion => is_tus(operation),

@@ -51,6 +51,8 @@ struct Pass {
     reviewed: Option<Reviewed>,
     /// The head that it goes to.
     goal: Option<Edge>,
+    /// It began with the first entry: nothing that was kept is in its tree.
+    is_whole: bool,
     kept_at: Option<Instant>,
     rested_at: Option<Instant>,
 }
@@ -71,6 +73,7 @@ enum Step {
     /// It has come to the head, which it leads to or not.
     Ended {
         fits: bool,
+        is_whole: bool,
     },
 }
 
@@ -165,14 +168,15 @@ impl Review {
         }
         let (ended, has_fault) = pass.read(store, head, step, now, service).await?;
         self.has_fault |= has_fault;
-        if let Step::Ended { fits } = ended {
-            // Where one does not lead to the head, a whole one decides.
-            let is_whole = matches!(pass.part, ReviewPart::Old);
+        if let Step::Ended { fits, is_whole } = ended {
+            let is_old = matches!(pass.part, ReviewPart::Old);
             if !fits {
-                (self.is_in_doubt, self.recent.goal) = (true, None);
+                // Where one that went on from what was kept does not lead to the head, a whole one decides.
+                tracing::error!(is_whole, "log.review_does_not_fit");
+                self.is_in_doubt |= is_whole;
                 self.old.start_over();
-            } else if is_whole {
-                self.is_in_doubt = false;
+            } else if is_old {
+                self.is_in_doubt &= !is_whole;
                 if !std::mem::take(&mut self.has_fault) {
                     service.clear(Alarm::EntriesChanged).await;
                 }
@@ -214,7 +218,7 @@ impl Review {
 
 impl Pass {
     const fn new(part: ReviewPart) -> Self {
-        Self { part, reviewed: None, goal: None, kept_at: None, rested_at: None }
+        Self { part, reviewed: None, goal: None, is_whole: false, kept_at: None, rested_at: None }
     }
 
     async fn resume(&mut self, store: &SequenceStore) -> Result<&Reviewed, Fault> {
@@ -233,7 +237,7 @@ impl Pass {
         if let Some(reviewed) = &mut self.reviewed {
             reviewed.edge = Edge::default();
         }
-        (self.goal, self.rested_at) = (None, None);
+        (self.goal, self.is_whole, self.rested_at) = (None, false, None);
     }
 
     /// Reads a step; says how it ended, and whether an entry was not the one that was numbered.
@@ -247,8 +251,9 @@ impl Pass {
     ) -> Result<(Step, bool), Fault> {
         self.resume(store).await?;
         let Some(reviewed) = &mut self.reviewed else { return Ok((Step::GoesOn, false)) };
-        let goal = self.goal.get_or_insert_with(|| head.clone());
         let from = reviewed.edge.size();
+        self.is_whole |= from == 0;
+        let goal = self.goal.get_or_insert_with(|| head.clone());
         let wanted = most.min(goal.size().saturating_sub(from));
         let mut has_fault = false;
         for (entry, number) in store.entries(from, wanted).await?.iter().zip(from..) {
@@ -264,15 +269,15 @@ impl Pass {
         let step = if size < goal.size() && !is_number_gone {
             Step::GoesOn
         } else {
-            Step::Ended { fits: !is_number_gone && reviewed.edge == *goal }
+            Step::Ended { fits: !is_number_gone && reviewed.edge == *goal, is_whole: self.is_whole }
         };
         let is_stretch = matches!(self.part, ReviewPart::Old) && size / STRETCH > from / STRETCH;
-        let is_done = matches!(step, Step::Ended { fits: true });
+        let is_done = matches!(step, Step::Ended { fits: true, .. });
         if is_done || is_stretch {
             reviewed.done_at = now;
         }
         if matches!(step, Step::Ended { .. }) {
-            (self.goal, self.rested_at) = (None, Some(Instant::now()));
+            (self.goal, self.is_whole, self.rested_at) = (None, false, Some(Instant::now()));
             // The whole log begins anew; the night goes on from here.
             if matches!(self.part, ReviewPart::Old) || !is_done {
                 reviewed.edge = Edge::default();

@@ -2,6 +2,7 @@
 //
 // usage: checker LOG LOG_KEY WITNESS_KEY PROOFS
 //
+// WITNESS_KEY is - where the log has no witness.
 // PROOFS is a directory: *.consistency files are requests of C2SP tlog-witness (add-checkpoint), *.tlog-proof files are
 // proofs of C2SP tlog-proof with the entry beside them (*.json).
 package main
@@ -92,6 +93,10 @@ func verifiers(logKey, witnessKey string) (note.Verifiers, error) {
 	if err != nil {
 		return nil, err
 	}
+	if witnessKey == "-" {
+		wanted = 1
+		return note.VerifierList(log), nil
+	}
 	parts := strings.SplitN(witnessKey, "+", 3)
 	if len(parts) != 3 {
 		return nil, errors.New("the witness's key is malformed")
@@ -111,7 +116,10 @@ func verifiers(logKey, witnessKey string) (note.Verifiers, error) {
 	return note.VerifierList(log, witness{parts[0], uint32(hash), key[1:]}), nil
 }
 
-// readCheckpoint demands both signatures.
+// wanted is how many signatures a checkpoint has: the log's and, where it has one, the witness's.
+var wanted = 2
+
+// readCheckpoint demands all signatures.
 func readCheckpoint(path string, keys note.Verifiers) (tlog.Tree, error) {
 	bytes, err := os.ReadFile(path)
 	if err != nil {
@@ -125,8 +133,8 @@ func openCheckpoint(path string, bytes []byte, keys note.Verifiers) (tlog.Tree, 
 	if err != nil {
 		return tlog.Tree{}, fmt.Errorf("%s: %w", path, err)
 	}
-	if len(signed.Sigs) != 2 {
-		return tlog.Tree{}, fmt.Errorf("%s: %d signatures instead of the log's and the witness's", path, len(signed.Sigs))
+	if len(signed.Sigs) != wanted {
+		return tlog.Tree{}, fmt.Errorf("%s: %d signatures instead of %d", path, len(signed.Sigs), wanted)
 	}
 	lines := strings.Split(signed.Text, "\n")
 	if len(lines) != 4 || lines[0] != signed.Sigs[0].Name {

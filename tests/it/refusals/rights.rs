@@ -83,7 +83,9 @@ impl Rights {
         let code = |denial: strongroom::policy::Denial| denial.code;
         let Some(collection) = collection else {
             return match operation {
-                Operation::ReadEvents => self.authoriser.permit_audit(&context).map(|_| true).map_err(code),
+                Operation::ReadEvents | Operation::ReadCheckpoint | Operation::ReadProof => {
+                    self.authoriser.permit_audit(&context).map(|_| true).map_err(code)
+                }
                 Operation::Metrics => self.authoriser.permit_metrics(&context).map(|()| true).map_err(code),
                 Operation::ReadCareTeam => self.may_of_a_subject(&context, Action::ReadCareTeam),
                 Operation::UpdateCareTeam => self.may_of_a_subject(&context, Action::UpdateCareTeam),

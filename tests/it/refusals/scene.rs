@@ -23,6 +23,8 @@ pub struct Scene {
     records: BTreeMap<String, String>,
     /// An upload to the document under way.
     upload: String,
+    /// An entry about one of them.
+    entry: String,
     stranger: Client,
     revoked: Client,
     expired: Client,
@@ -43,6 +45,7 @@ impl Scene {
             rights,
             records: BTreeMap::new(),
             upload: String::new(),
+            entry: String::new(),
             stranger: strongroom.stranger().await,
             revoked: revoked(&strongroom).await,
             expired: expired(&strongroom).await,
@@ -70,6 +73,8 @@ impl Scene {
         let place = place(Operation::StartUpload, "documents");
         let client = self.permitted(&self.right(&place).unwrap());
         self.upload = client.start_upload(&self.path(&place), 9).await;
+        let created = self.strongroom.entries_of("record.create").await;
+        self.entry = created[0]["id"].as_str().unwrap().to_owned();
     }
 
     pub fn right(&self, place: &Place) -> Option<Right> {
@@ -128,7 +133,11 @@ impl Scene {
         // A subject has the id of their own record.
         let name = place.collection.as_deref().unwrap_or("patients");
         let record = self.records.get(name);
-        place.path.replace("{id}", record.map_or("", String::as_str)).replace("{field}", FILE)
+        place
+            .path
+            .replace("{id}", record.map_or("", String::as_str))
+            .replace("{field}", FILE)
+            .replace("{entry}", &self.entry)
     }
 
     pub async fn send(&self, place: &Place, client: &Client) -> Option<Response> {

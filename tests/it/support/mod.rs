@@ -11,6 +11,7 @@ pub mod log;
 pub mod people;
 mod provider;
 pub mod proxy;
+pub mod python;
 mod raw;
 mod rig;
 pub mod samples;

@@ -1,0 +1,98 @@
+//! The lead of the log through what takes long and what changes beside it: a directory that does not answer, a key that was
+//! rotated while somebody else led.
+
+use std::os::unix::fs::FileTypeExt;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use strongroom::audit::checkpoint::SignedCheckpoint;
+
+use crate::support::export::Exported;
+use crate::support::samples::small_patient;
+use crate::support::{Rig, ServiceOptions, Strongroom, eventually};
+
+async fn alarms(strongroom: &Strongroom) -> Vec<String> {
+    let ready: Value = strongroom.client("operator").await.get("/readyz").await.json().await.unwrap();
+    let alarms = ready["alarms"].as_array().unwrap();
+    alarms.iter().map(|on| on["alarm"].as_str().unwrap().to_owned()).collect()
+}
+
+fn leads(strongroom: &Strongroom) -> usize {
+    strongroom.log().iter().filter(|line| line.contains("log.leading")).count()
+}
+
+/// One file of the log is a pipe that nobody writes to: reading it takes for ever. The lead outlives the wait, which is longer
+/// than a silent session may be; signing goes on without files, and files are written when the directory answers again.
+#[tokio::test]
+async fn a_directory_that_hangs_holds_up_files_only_and_the_lead_is_kept() {
+    let strongroom = Strongroom::start().await;
+    let portal = strongroom.client("portal").await.with_purpose("TREAT");
+    portal.create_patient(small_patient()).await;
+    let exported = Exported::of(&strongroom).await;
+    exported.has_everything(&strongroom).await;
+    let data = strongroom.data().await;
+    let epoch = async || data.query_one("SELECT epoch FROM audit_head", &[]).await.unwrap().get::<_, i64>(0);
+    let before = epoch().await;
+    let key = std::fs::read_dir(exported.log.join("keys")).unwrap().next().unwrap().unwrap().path();
+    let bytes = std::fs::read(&key).unwrap();
+    std::fs::remove_file(&key).unwrap();
+    assert!(Command::new("mkfifo").arg(&key).status().unwrap().success());
+    assert!(std::fs::metadata(&key).unwrap().file_type().is_fifo());
+    let begun = Instant::now();
+    portal.create_patient(small_patient()).await;
+    // A step of the files may take half a minute.
+    while alarms(&strongroom).await != ["log_not_exported"] {
+        assert!(begun.elapsed() < Duration::from_secs(60), "no alarm: {:?}", alarms(&strongroom).await);
+        portal.create_patient(small_patient()).await;
+    }
+    let signed = async || {
+        let row = data.query_one("SELECT checkpoint FROM audit_head", &[]).await.unwrap();
+        SignedCheckpoint::parse(row.get::<_, &str>(0).as_bytes()).unwrap().checkpoint().size()
+    };
+    let size = signed().await;
+    portal.create_patient(small_patient()).await;
+    eventually("the log is signed without files", async || signed().await > size).await;
+    assert_eq!((epoch().await, leads(&strongroom)), (before, 1), "it never lost the lead");
+
+    let (pipe, content) = (key.clone(), bytes.clone());
+    tokio::task::spawn_blocking(move || std::fs::write(pipe, content).unwrap()).await.unwrap();
+    std::fs::remove_file(&key).unwrap();
+    std::fs::write(&key, bytes).unwrap();
+    eventually("the alarm ends", async || alarms(&strongroom).await.is_empty()).await;
+    exported.has_everything(&strongroom).await;
+    exported.verify();
+    assert_eq!((epoch().await, leads(&strongroom)), (before, 1));
+}
+
+/// An instance that led under the old key, and takes the lead again after another one signed with the new one, believes it.
+#[tokio::test]
+async fn a_key_that_was_rotated_while_another_led_is_believed() {
+    let rig = Arc::new(Rig::start("rotated-log").await);
+    let on = || ServiceOptions { rig: Some(Arc::clone(&rig)), ..ServiceOptions::default() };
+    let first = Strongroom::start_with(on()).await;
+    eventually("the first leads", async || leads(&first) == 1).await;
+    let portal = first.client("portal").await.with_purpose("TREAT");
+    portal.create_patient(small_patient()).await;
+    Exported::of(&first).await.has_everything(&first).await;
+    let second = Strongroom::start_with(on()).await;
+    let beside = second.client("portal").await.with_purpose("TREAT");
+
+    first.freeze();
+    eventually("the second leads", async || leads(&second) == 1).await;
+    rig.write_vault("transit/keys/strongroom-audit/rotate", &serde_json::json!({})).await;
+    beside.create_patient(small_patient()).await;
+    Exported::of(&second).await.has_everything(&second).await;
+    first.thaw();
+    first.logs("that it lost the lead", |line| line.contains("log.round_failed")).await;
+
+    second.freeze();
+    eventually("the first leads again", async || leads(&first) == 2).await;
+    portal.create_patient(small_patient()).await;
+    let exported = Exported::of(&first).await;
+    exported.has_everything(&first).await;
+    exported.verify();
+    assert!(!first.log().iter().any(|line| line.contains("log_changed")), "nothing had changed");
+    second.thaw();
+}
