@@ -58,7 +58,7 @@ acts! {
     AuthenticationFailed = "authentication.failed",
     /// The service is ready to serve; the first entry of an instance run.
     ServiceStart = "service.start",
-    /// The service stops in order; the last entry of an instance run.
+    /// The service stops in order; nothing but the ends of its chains comes after it.
     ServiceStop = "service.stop",
     /// A policy set was taken into use, or refused and the old one kept.
     PolicyLoad = "policy.load",

@@ -5,7 +5,22 @@ use serde_json::Value;
 use crate::parts::Folder;
 use crate::support::export::keys;
 use crate::support::samples::small_patient;
-use crate::support::{Client, Strongroom, eventually, problem, request_id};
+use crate::support::{Client, PolicyChange, ServiceOptions, Strongroom, eventually, problem, request_id};
+
+const SOUTH_AUDITOR: &str = "spiffe://strongroom.internal/auditor/clinic-south/audit";
+
+/// The north's, again for the other tenant.
+async fn with_an_auditor_in_the_south() -> Strongroom {
+    let change: PolicyChange = Box::new(|policy| {
+        let file = policy.join("identities.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let block = text.split("[[client]]").find(|block| block.contains("name = \"audit\"")).unwrap();
+        let twin = block.replace("clinic-north", "clinic-south");
+        std::fs::write(&file, format!("{text}\n[[client]]{twin}")).unwrap();
+    });
+    let options = ServiceOptions { policy: Some(change), ..ServiceOptions::default() };
+    Strongroom::start_with(options).await
+}
 
 async fn auditor(strongroom: &Strongroom) -> Client {
     strongroom.client("audit").await
@@ -68,12 +83,13 @@ async fn an_entry_is_proven_to_whoever_may_read_it() {
 /// Another tenant's entry is answered as one that never was, byte for byte.
 #[tokio::test]
 async fn nobody_is_shown_that_another_tenants_entry_is_there() {
-    let strongroom = Strongroom::start().await;
+    let strongroom = with_an_auditor_in_the_south().await;
     let portal = strongroom.client("portal").await.with_purpose("TREAT");
     portal.create_patient(small_patient()).await;
     let entry = strongroom.entries_of("record.create").await[0]["id"].as_str().unwrap().to_owned();
     proof_of(&auditor(&strongroom).await, &entry).await;
-    let other = strongroom.client_of("clinic-south", "audit").await;
+    let other = strongroom.client_with("auditor", SOUTH_AUDITOR).await.0;
+    assert_eq!(other.get("/api/v1/audit/checkpoint").await.status(), 200, "an auditor all the same");
     let mut answers = Vec::new();
     for id in [entry.as_str(), "0192f0c1-0000-7000-8000-000000000001", "no-id"] {
         let answer = other.get(&format!("/api/v1/audit/proof/{id}")).await;

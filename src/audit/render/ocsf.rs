@@ -114,9 +114,11 @@ fn resource(object: &Value) -> Option<Value> {
     let collection = object.get("collection")?.as_str()?;
     let mut resource = json!({ "type": collection });
     let members = resource.as_object_mut()?;
-    if let Some(record) = object.get("record").and_then(Value::as_str) {
-        members.insert("uid".to_owned(), json!(record));
-    }
+    // OCSF, Resource Details: a name or an id at least.
+    match object.get("record").and_then(Value::as_str) {
+        Some(record) => members.insert("uid".to_owned(), json!(record)),
+        None => members.insert("name".to_owned(), json!(collection)),
+    };
     if let Some(version) = object.get("version").and_then(Value::as_u64) {
         members.insert("version".to_owned(), json!(version.to_string()));
     }

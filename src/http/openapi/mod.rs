@@ -96,7 +96,7 @@ fn add(paths: &mut Map<String, Value>, path: String, operation: Operation, colle
         _ if collection.is_some() => "Id",
         _ => "SubjectId",
     };
-    for (segment, name) in [("{id}", id), ("{upload}", "Upload")] {
+    for (segment, name) in [("{id}", id), ("{upload}", "Upload"), ("{entry}", "Entry")] {
         if path.contains(segment) {
             shared.push(parameters::parameter(name));
         }

@@ -36,7 +36,7 @@ pub use client::{Client, problem, request_id};
 pub use provider::{Provider, Says};
 pub use raw::{Raw, RawAnswer};
 pub use rig::Rig;
-pub use service::{ServiceOptions, Strongroom, copy_folder, signal_hangup, with_cores};
+pub use service::{PolicyChange, ServiceOptions, Strongroom, copy_folder, signal_hangup, with_cores};
 pub use store::{Bucket, Store};
 
 use crate::parts::Parts;

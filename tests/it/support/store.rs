@@ -129,24 +129,9 @@ fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The Python that has the store, installed once.
+/// The Python that has the store; tests that begin at the same time install it once.
 fn python() -> PathBuf {
     static PYTHON: OnceLock<PathBuf> = OnceLock::new();
-    let install = || {
-        let folder = project().join(".strongroom/tools/s3");
-        let (python, marker) = (folder.join("bin/python"), folder.join("installed"));
-        if !marker.exists() {
-            let run = |program: &Path, arguments: &[&str]| {
-                let output = Command::new(program).args(arguments).output().unwrap();
-                assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            };
-            run(Path::new("python3"), &["-m", "venv", "--clear", folder.to_str().unwrap()]);
-            let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"];
-            let packages = ["--only-binary=:all:", "moto[s3,iam]~=5.2.5", "flask~=3.1", "flask-cors~=6.0"];
-            run(&python, &[&pip[..], &packages].concat());
-            std::fs::write(marker, "moto").unwrap();
-        }
-        python
-    };
-    PYTHON.get_or_init(install).clone()
+    let packages = ["moto[s3,iam]~=5.2.5", "flask~=3.1", "flask-cors~=6.0"];
+    PYTHON.get_or_init(|| super::python::python_with("s3", &packages)).clone()
 }
