@@ -8,7 +8,10 @@ mod load;
 mod sections;
 mod witness;
 
-pub use audit::{AuditBucketConfig, AuditConfig, AuditExportConfig, AuditExportPlace, AuditReviewConfig, AuditWitnessConfig};
+pub use audit::{
+    AuditBucketConfig, AuditConfig, AuditExportConfig, AuditExportPlace, AuditReviewConfig,
+    AuditWitnessConfig,
+};
 pub use load::{ConfigError, load, load_witness, parse};
 pub use sections::{
     CacheConfig, Config, DatabaseConfig, DatabasesConfig, LimitsConfig, PolicyConfig, ServerConfig,

@@ -22,13 +22,12 @@ async fn an_auditor_filters_and_orders_the_log_of_its_own_tenant() {
     north.get("/api/v1/nothing/here").await;
 
     let events = async |query: &str| -> Value { auditor.read_events(query).await };
+    // What chains say of themselves comes when it comes.
+    let is_of_a_chain = |act: &String| act == "instance.attest" || act == "chain.flush";
     let acts = |page: &Value| -> Vec<String> {
-        page["entries"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|entry| entry["act"].as_str().unwrap().to_owned())
-            .collect()
+        let entries = page["entries"].as_array().unwrap().iter();
+        let acts = entries.map(|entry| entry["act"].as_str().unwrap().to_owned());
+        acts.filter(|act| !is_of_a_chain(act)).collect()
     };
     let oldest = events("?order=oldest").await;
     let story = [

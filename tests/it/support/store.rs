@@ -120,7 +120,10 @@ impl Drop for Store {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("the store's log:\n{}", std::fs::read_to_string(self.folder.path().join("log")).unwrap());
+            eprintln!(
+                "the store's log:\n{}",
+                std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+            );
         }
     }
 }
