@@ -97,7 +97,7 @@ async fn a_log_in_a_bucket_is_locked_and_holds() {
 
     let home = Folder::new("copy-of-bucket");
     let exported = copied(&store, &stand, &home, "strongroom/log").await;
-    assert_eq!(exported.verify()["entries"], stand.strongroom.entries().await.len());
+    assert_eq!(exported.verify()["entries"], stand.strongroom.all_entries().await.len());
     assert!(exported.size() > 512);
 
     // Every file is locked but `checkpoint`, and those that full ones took the place of for a short time only.

@@ -22,7 +22,7 @@ async fn what_the_service_writes_holds_and_has_every_entry() {
     let exported = Exported::of(&strongroom).await;
     exported.has_everything(&strongroom).await;
     let report = exported.verify();
-    let entries = strongroom.entries().await;
+    let entries = strongroom.all_entries().await;
     assert_eq!(report["entries"], entries.len());
 
     // One read's entry is proven to somebody who has the proof, the entry and the keys.
