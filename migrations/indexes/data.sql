@@ -17,3 +17,6 @@ CREATE INDEX CONCURRENTLY upload_expiry ON public.upload (expires_at);
 
 -- What still waits for its review, in all tenants.
 CREATE INDEX CONCURRENTLY break_glass_unreviewed ON public.break_glass (opened_at) WHERE reviewed_at IS NULL;
+
+-- Whose records somebody lists: of those whom their care teams look after.
+CREATE INDEX CONCURRENTLY subject_by_care_team ON public.subject USING gin (care_teams) WHERE care_teams IS NOT NULL;

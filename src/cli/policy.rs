@@ -9,6 +9,8 @@ use super::output;
 use crate::domain::actor::ClientKind;
 use crate::domain::relationship::Relationship;
 use crate::policy::{Change, Described, PolicySet, differences, explain, idle_permits, matrix, run_cases};
+use crate::service::check_clients;
+use crate::tls::Identities;
 
 #[derive(Subcommand)]
 pub(crate) enum PolicyCommand {
@@ -110,6 +112,8 @@ fn load_one_of(directory: &Path) -> Result<PolicySet> {
 
 fn check(directory: &Path) -> Result<()> {
     let set = load(directory)?;
+    let identities = Identities::load(&directory.join("identities.toml")).context("identities.toml")?;
+    check_clients(&set, &identities).context("identities.toml does not go with the policy")?;
     let report = run_cases(&set, directory).context("the policy's tests cannot be run")?;
     let idle = idle_permits(&set);
     for fault in report.failures.iter().chain(&idle) {

@@ -25,7 +25,7 @@ use crate::policy::{Authoriser, PolicySet};
 use crate::service::{FitnessCheck, Parts, Service};
 use crate::storage::{AuditReader, AuditStore, Database, KeyDatabase, RecordStore, SequenceStore};
 use crate::telemetry::metrics;
-use crate::tls::{Identities, IdentityError, LiveTls, TlsFiles};
+use crate::tls::{Identities, LiveTls, TlsFiles};
 
 /// How often changed files are looked for.
 const LOOK: Duration = Duration::from_secs(1);
@@ -150,7 +150,8 @@ fn spawn_workers(
     workers.spawn(jobs::revocation::keep(transit, CrlFiles::of(&config.server), every));
     workers.spawn(jobs::tls_reload::keep(Arc::clone(tls), Arc::clone(service), LOOK, hangup()?));
     let directory = config.policy.directory.clone();
-    workers.spawn(jobs::policy_reload::keep(Arc::clone(service), directory, LOOK, hangup()?));
+    let clients = Arc::clone(tls.admission());
+    workers.spawn(jobs::policy_reload::keep(Arc::clone(service), clients, directory, LOOK, hangup()?));
     let keeper = jobs::people::Keeper {
         people: Arc::clone(people),
         admission: Arc::clone(tls.admission()),
@@ -170,10 +171,7 @@ fn open_tls(config: &Config, service: &Arc<Service>, clock: SharedClock) -> Resu
     let files = TlsFiles::of(&config.server, &config.policy.directory);
     // Asked of the policy in force then: roles may be added together with the clients that have them.
     let service = Arc::clone(service);
-    let check = move |identities: &Identities| match identities.roles().find(|role| !service.has_role(role)) {
-        None => Ok(()),
-        Some(role) => Err(IdentityError::Role(role.to_owned())),
-    };
+    let check = move |identities: &Identities| service.check_clients(identities);
     LiveTls::open(files, clock, Box::new(check)).context("the door's files are not usable")
 }
 

@@ -36,12 +36,29 @@ impl BodyMac {
         operation: &'static str,
         collection: &CollectionName,
     ) -> Result<Self, SealError> {
+        let mut mac = Self::under(root, operation)?;
+        mac.put(collection.as_str().as_bytes());
+        Ok(mac)
+    }
+
+    fn under(root: &TenantKey, operation: &'static str) -> Result<Self, SealError> {
         let derived = derive_key(root.secret(), "strongroom/idempotency-body/v1", &[])?;
         let context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, derived.expose()));
         let mut mac = Self { root: root.id(), context };
         mac.put(operation.as_bytes());
-        mac.put(collection.as_str().as_bytes());
         Ok(mac)
+    }
+
+    /// HMAC of what a request asks for that creates no record: lp(operation) ‖ lp(word) for each word, in the order of the
+    /// program.
+    pub fn of_words(
+        root: &TenantKey,
+        operation: &'static str,
+        words: &[&[u8]],
+    ) -> Result<([u8; 32], KeyId), SealError> {
+        let mut mac = Self::under(root, operation)?;
+        words.iter().for_each(|word| mac.put(word));
+        Ok(mac.finish())
     }
 
     pub fn record(&mut self, subject: Option<SubjectId>, fields: &[PlainField]) {
@@ -116,6 +133,24 @@ mod tests {
         assert_eq!(all.iter().collect::<HashSet<_>>().len(), all.len());
         // The order in which fields were sent is no difference.
         assert_eq!(body(1, "create", &[&[(2, "b"), (1, "a")]]), all[0]);
+    }
+
+    #[test]
+    fn words_keep_their_places() {
+        let mac = |operation, words: &[&str]| {
+            let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+            BodyMac::of_words(&root(1), operation, &words).unwrap().0
+        };
+        assert_eq!(mac("open", &["a", "b"]), mac("open", &["a", "b"]));
+        let others = [
+            mac("open", &["a", "b"]),
+            mac("open", &["b", "a"]),
+            mac("open", &["ab"]),
+            mac("open", &["ab", ""]),
+            mac("opena", &["b"]),
+            body(1, "open", &[]),
+        ];
+        assert_eq!(others.iter().collect::<HashSet<_>>().len(), others.len());
     }
 
     #[test]

@@ -66,7 +66,7 @@ pub async fn create(
     let records: Vec<_> = created.records.iter().map(Written::to_json).collect();
     let mut response = (StatusCode::CREATED, Json(json!({ "records": records }))).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    mark_repeated(&mut response, &created);
+    mark_repeated(&mut response, created.is_repeated);
     Ok(response)
 }
 
@@ -80,7 +80,7 @@ pub async fn read(
 ) -> Result<Response, Problem> {
     let path = path.map(|Path(name)| (name, String::new()));
     let place = Place::find(&app, caller, Operation::ReadMany, path).await?;
-    let permit = app.service.authorise_read_many(&place.context, &place.collection).await?;
+    let prospect = app.service.authorise_read_many(&place.context, &place.collection).await?;
     let bytes = body::read_json(&headers, body, app.batch_body_bytes, &["application/json"]).await?;
     let parsed: ReadManyBody = body::parse(&bytes)?;
     let refused = || Problem::of(ProblemKind::BodyShape);
@@ -94,7 +94,8 @@ pub async fn read(
     }
     let records = parsed.ids.iter().map(|id| RecordId::parse(id).filter(RecordId::is_ours)).collect();
     let request = ReadRequest { fields, view, version: None };
-    let answer = app.service.read_many(&place.context, &permit, records, request).await?;
+    let answer =
+        app.service.read_many(&place.context, (&place.collection, prospect), records, request).await?;
     let mut response = Body::from(answer.into_body()).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

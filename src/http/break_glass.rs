@@ -13,9 +13,11 @@ use serde::Deserialize;
 use super::App;
 use super::body;
 use super::caller::Caller;
+use super::idempotency::idempotency_key;
 use super::operation::Operation;
 use super::problem::Problem;
 use super::problem_kind::ProblemKind;
+use super::records::mark_repeated;
 use crate::domain::action::Action;
 use crate::domain::break_glass::{BreakGlassReason, Reference, Verdict};
 use crate::domain::id::{BreakGlassId, SubjectId};
@@ -47,10 +49,13 @@ pub async fn open(
 ) -> Result<Response, Problem> {
     let context = caller.operation(Operation::OpenBreakGlass.route());
     let permit = app.service.authorise_break_glass(&context, Action::OpenBreakGlass).await?;
+    let key = idempotency_key(&headers)?;
     let bytes = body::read_json(&headers, body, app.body_bytes, &["application/json"]).await?;
     let request = request(body::parse(&bytes)?).ok_or(Problem::of(ProblemKind::BodyShape))?;
-    let opened = app.service.open_break_glass(&context, &permit, request).await?;
-    Ok(answer(StatusCode::CREATED, opened))
+    let opened = app.service.open_break_glass(&context, &permit, request, key.as_ref()).await?;
+    let mut response = answer(StatusCode::CREATED, opened.answer);
+    mark_repeated(&mut response, opened.is_repeated);
+    Ok(response)
 }
 
 /// `GET /api/v1/break-glass`: what waits for its review.

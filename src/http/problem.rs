@@ -121,6 +121,7 @@ impl Problem {
                 DenialCode::PurposeRequired => ProblemKind::PurposeRequired,
                 DenialCode::PurposeNotAllowed => ProblemKind::PurposeNotAllowed,
                 DenialCode::ActionNotAllowed => ProblemKind::ActionNotAllowed,
+                DenialCode::RolesConflict => ProblemKind::RolesConflict,
                 DenialCode::PersonRequired => ProblemKind::PersonRequired,
                 DenialCode::SecondFactorRequired => ProblemKind::SecondFactorRequired,
                 DenialCode::RelationshipRequired => ProblemKind::RelationshipRequired,

@@ -78,8 +78,10 @@ kinds! {
     PurposeRequired = FORBIDDEN, "purpose_required",
         "send X-Purpose-Of-Use with an HL7 v3 PurposeOfUse code that your role may use";
     RelationshipRequired = FORBIDDEN, "relationship_required",
-        "policy allows this to your person for one record at a time, and only where they have to do with whose it is";
+        "policy allows this to your person only where they have to do with whose it is, and they have to do with nobody like that";
     ReviewOwn = FORBIDDEN, "review_own", "what you opened is somebody else's to review";
+    RolesConflict = FORBIDDEN, "roles_conflict",
+        "your roles, with those of the person you act for, may not be together; act for them through another client";
     SecondFactorRequired = FORBIDDEN, "second_factor_required",
         "policy demands a second factor: a token that tells of one, or a certificate whose key is in hardware";
     SourceNotAllowed = FORBIDDEN, "source_not_allowed",

@@ -20,7 +20,7 @@ use super::problem_kind::ProblemKind;
 use crate::domain::action::Action;
 use crate::domain::id::{FieldName, RecordVersion, SubjectId};
 use crate::policy::Collection;
-use crate::service::{Created, ReadRequest, RecordAnswer, RequestedView, Written};
+use crate::service::{ReadRequest, RecordAnswer, RequestedView, Written};
 
 /// `?fields=a,b&view=plain|masked&version=3`.
 #[derive(Deserialize)]
@@ -51,7 +51,7 @@ pub async fn create(
     let written = created.records.first().ok_or(Problem::of(ProblemKind::Internal))?;
     let location = format!("/api/v1/{}/{}", place.collection.name().as_str(), written.record.as_str());
     let mut response = answer_written(StatusCode::CREATED, written);
-    mark_repeated(&mut response, &created);
+    mark_repeated(&mut response, created.is_repeated);
     if let Ok(value) = HeaderValue::from_str(&location) {
         response.headers_mut().insert(header::LOCATION, value);
     }
@@ -107,8 +107,8 @@ pub async fn delete(
 }
 
 /// Tells that the answer is that of an earlier request under the same `Idempotency-Key`.
-pub(super) fn mark_repeated(response: &mut Response, created: &Created) {
-    if created.is_repeated {
+pub(super) fn mark_repeated(response: &mut Response, is_repeated: bool) {
+    if is_repeated {
         response.headers_mut().insert(&IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
     }
 }

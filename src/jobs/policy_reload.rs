@@ -7,13 +7,22 @@ use std::time::{Duration, SystemTime};
 use tokio::signal::unix::Signal;
 
 use crate::audit::Act;
-use crate::policy::{Authoriser, PolicySet};
-use crate::service::Service;
+use crate::policy::{Authoriser, PolicyError, PolicySet};
+use crate::service::{Service, check_clients};
+use crate::tls::{Admission, Identities, IdentityError};
 
 /// Looks at the files every `interval`, and loads them at every `hangup` even if they look unchanged; a change that does
-/// not load is logged and audited once, and the policy in force stays.
-pub async fn keep(service: Arc<Service>, directory: PathBuf, interval: Duration, mut hangup: Signal) {
-    let mut seen = fingerprint(directory.clone()).await;
+/// not load is logged and audited once, and the policy in force stays. One that does not go with the clients in force is
+/// tried again when there are others.
+pub async fn keep(
+    service: Arc<Service>,
+    clients: Arc<Admission>,
+    directory: PathBuf,
+    interval: Duration,
+    mut hangup: Signal,
+) {
+    let look = async || (fingerprint(directory.clone()).await, clients.identities().hash());
+    let mut seen = look().await;
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -21,19 +30,32 @@ pub async fn keep(service: Arc<Service>, directory: PathBuf, interval: Duration,
             _ = ticks.tick() => false,
             _ = hangup.recv() => true,
         };
-        let now = fingerprint(directory.clone()).await;
+        let now = look().await;
         if now == seen && !is_told {
             continue;
         }
         seen = now;
-        take_up(&service, &directory).await;
+        take_up(&service, clients.identities(), &directory).await;
     }
 }
 
-async fn take_up(service: &Service, directory: &Path) {
+/// Why files are not taken up.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    #[error("it does not go with identities.toml: {0}")]
+    Clients(#[from] IdentityError),
+}
+
+async fn take_up(service: &Service, clients: Arc<Identities>, directory: &Path) {
     let directory = directory.to_owned();
-    let loaded = tokio::task::spawn_blocking(move || PolicySet::load(&directory)).await;
-    match loaded {
+    let load = move || {
+        let policy = PolicySet::load(&directory)?;
+        check_clients(&policy, &clients)?;
+        Ok::<_, Refused>(policy)
+    };
+    match tokio::task::spawn_blocking(load).await {
         Ok(Ok(policy)) => {
             let authoriser = Arc::new(Authoriser::new(Arc::new(policy)));
             if service.policy_hash() == authoriser.policy_set().hash() {

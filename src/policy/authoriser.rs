@@ -99,6 +99,18 @@ impl Authoriser {
         Ok(permit(ctx, action, own, table))
     }
 
+    /// The same of everybody to whom that person can stand in any way: for each way that permits it, what it permits.
+    pub fn permits(
+        &self,
+        ctx: &OperationContext,
+        collection: &Arc<Collection>,
+        action: Action,
+    ) -> Vec<(Relationship, Permit)> {
+        let most = Relationship::most_possible_of(ctx.actor.person().map(AsRef::as_ref), ctx.purpose);
+        let each = most.at_most();
+        each.filter_map(|one| Some((one, self.permit(ctx, collection, action, one).ok()?))).collect()
+    }
+
     /// Decides whether the caller of `ctx` may read its tenant's audit log.
     pub fn permit_audit(&self, ctx: &OperationContext) -> Result<AuditPermit, Denial> {
         let table = self.table(ctx, None, Action::ReadAudit, Relationship::NONE)?;

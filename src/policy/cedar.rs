@@ -13,6 +13,7 @@ use cedar_policy::{EntityUid, RestrictedExpression};
 use super::bands::Bands;
 use super::circumstances::Circumstances;
 use super::collection::{Collection, Field};
+use super::conflict::KnownConflicts;
 use super::isolation::keep_values_from_keepers;
 use super::permit::{DenialCode, View};
 use super::review::Sought;
@@ -22,6 +23,7 @@ use super::rule_files::{
 use super::schema_file::read_schema;
 use super::words::{Kind, Names, RuleAction};
 use crate::domain::actor::Identity;
+use crate::domain::class::DataClass;
 use crate::domain::id::CollectionName;
 use crate::domain::purpose::Purpose;
 
@@ -58,6 +60,9 @@ pub(super) struct Rules {
     codes: HashMap<Arc<str>, DenialCode>,
     roles: Vec<Arc<str>>,
     bands: Bands,
+    /// Collections that have to do with what is kept apart; none where there is no cardholder data.
+    with_cards_or_health: Vec<Arc<Collection>>,
+    conflicts: KnownConflicts,
 }
 
 /// A client before the rules: its entity among all others, and the policies that can hold for it.
@@ -115,7 +120,29 @@ impl Rules {
         let permits = policies.policies().filter(|policy| policy.effect() == cedar::Effect::Permit);
         let permits = cedar::PolicySet::from_policies(permits.cloned())
             .map_err(|error| ("*.cedar".to_owned(), error.to_string()))?;
-        Ok(Self { schema, policies, permits, entities, names, ids, codes, roles, bands })
+        let with_cards_or_health = with_cards_or_health(collections);
+        let conflicts = KnownConflicts::default();
+        Ok(Self {
+            schema,
+            policies,
+            permits,
+            entities,
+            names,
+            ids,
+            codes,
+            roles,
+            bands,
+            with_cards_or_health,
+            conflicts,
+        })
+    }
+
+    pub(super) fn with_cards_or_health(&self) -> impl Iterator<Item = &Collection> {
+        self.with_cards_or_health.iter().map(AsRef::as_ref)
+    }
+
+    pub(super) const fn conflicts(&self) -> &KnownConflicts {
+        &self.conflicts
     }
 
     pub(super) fn roles(&self) -> &[Arc<str>] {
@@ -302,6 +329,17 @@ impl Rules {
         let masked = self.decide(caller, setting, RuleAction::ReadMasked, resource);
         (if masked.allowed { View::Masked } else { View::Absent }, masked.policies)
     }
+}
+
+fn with_cards_or_health(collections: &BTreeMap<String, Arc<Collection>>) -> Vec<Arc<Collection>> {
+    let has = |collection: &&Arc<Collection>, classes: &[DataClass]| {
+        collection.fields().iter().any(|field| classes.contains(&field.class))
+    };
+    if !collections.values().any(|collection| has(&collection, &[DataClass::Chd])) {
+        return Vec::new();
+    }
+    let concerned = collections.values().filter(|one| has(one, &[DataClass::Chd, DataClass::Phi]));
+    concerned.cloned().collect()
 }
 
 /// The name of a field's entity.

@@ -20,6 +20,8 @@ pub struct Explanation {
     /// The code of the denial; `None` where something is permitted.
     code: Option<&'static str>,
     policies: Vec<String>,
+    /// What is wrong with the roles together, where that is why.
+    conflict: Option<String>,
     fields: Vec<ExplainedField>,
     /// What gives more, each on its own: `purpose TREAT`, `second_factor`, `without person`, `hour day`.
     more_with: Vec<String>,
@@ -46,17 +48,12 @@ pub fn explain(set: &PolicySet, described: &Described) -> Result<Explanation, St
         each.collect()
     };
     let more_with = more_with(&resolved, decision.as_deref().ok());
-    Ok(match &decision {
-        Ok(table) => {
-            Explanation { code: None, policies: words(table.policies()), fields: explained(table), more_with }
-        }
-        Err(denial) => Explanation {
-            code: Some(denial.code.as_str()),
-            policies: words(&denial.policies),
-            fields: Vec::new(),
-            more_with,
-        },
-    })
+    let conflict = set.rules().conflict(&resolved.identity).map(|conflict| conflict.to_string());
+    let (code, policies, fields) = match &decision {
+        Ok(table) => (None, words(table.policies()), explained(table)),
+        Err(denial) => (Some(denial.code.as_str()), words(&denial.policies), Vec::new()),
+    };
+    Ok(Explanation { code, policies, conflict, fields, more_with })
 }
 
 fn words(policies: &[Arc<str>]) -> Vec<String> {
@@ -131,6 +128,7 @@ impl Explanation {
             format!("  {:<18} {:<6} {}", field.name, field.view.as_str(), by(&field.policies))
         };
         let mut lines: Vec<String> = std::iter::once(head).chain(self.fields.iter().map(field)).collect();
+        lines.extend(self.conflict.clone());
         if !self.more_with.is_empty() {
             lines.push(format!("more would be given with: {}", self.more_with.join("; ")));
         }

@@ -1,7 +1,7 @@
-//! What no policy folder may say, whoever reviewed it: it is refused when it is loaded.
+//! What no policy folder may say, whoever reviewed it, and which roles nobody has together: refused when it is loaded.
 //!
 //! Some of it is read off the policies as they are written, since a `forbid` without a condition outweighs whatever else the
-//! files say, of this role and of every other beside it. The rest is asked of the engine, role by role.
+//! files say, of this role and of every other beside it. The rest is asked of the engine, for one role or for several.
 
 use std::collections::BTreeSet;
 
@@ -11,13 +11,15 @@ use cedar_policy::ResourceConstraint;
 use super::cases::identity;
 use super::cedar::{Fault, Rules};
 use super::collection::{CardPart, Collection, Field};
+use super::conflict::{RoleConflict, Rule};
 use super::matrix::kind_of;
 use super::permit::View;
-use super::reach::reached;
+use super::reach::reached_by;
 use super::rule_files::{names_action, role_of};
 use super::table::{Asking, decide};
 use super::words::RuleAction;
 use crate::domain::action::Action;
+use crate::domain::actor::Identity;
 use crate::domain::class::DataClass;
 use crate::domain::purpose::Purpose;
 
@@ -35,7 +37,7 @@ const ON_VALUES: [RuleAction; 8] = [
     RuleAction::ReadMany,
 ];
 /// What a permit says with `@allows` whose role may read both.
-const BOTH_CLASSES: &str = "cardholder data beside health information";
+pub(super) const BOTH_CLASSES: &str = "cardholder data beside health information";
 
 /// Keepers, and whoever may read the log, can never be given a value.
 pub(super) fn keep_values_from_keepers(
@@ -79,60 +81,54 @@ fn has_no_condition(policy: &cedar::Policy) -> bool {
     conditions.is_some_and(Vec::is_empty)
 }
 
-/// A role that reads cardholder data reads no health information, unless a permit of its own says so in as many words; and
-/// none reads a card's number, if only a part of it, beside its fingerprint (PCI DSS 3.5.1).
-pub(super) fn keep_classes_apart<'c>(
-    rules: &Rules,
-    collections: &(impl Iterator<Item = &'c Collection> + Clone),
-) -> Result<(), Fault> {
-    let fields = || {
-        collections
-            .clone()
-            .flat_map(|collection| collection.fields().iter().map(move |field| (collection, field)))
-    };
-    if !fields().any(|(_, field)| field.class == DataClass::Chd) {
-        return Ok(());
-    }
+/// Each role on its own.
+pub(super) fn keep_classes_apart(rules: &Rules) -> Result<(), Fault> {
     for role in rules.roles() {
-        let read = |wanted: &dyn Fn(&Field) -> bool| {
-            let concerned = collections.clone().filter(|collection| collection.fields().iter().any(wanted));
-            reads(rules, role, concerned, wanted)
-        };
-        let fault = |why: String| Err(("*.cedar".to_owned(), why));
-        if read(&|field| field.card == Some(CardPart::Number))
-            && read(&|field| field.card == Some(CardPart::Fingerprint))
-        {
-            return fault(format!(
-                "{role} reads card numbers and fingerprints: give them to different roles"
-            ));
-        }
-        if !rules.allows(role, BOTH_CLASSES)
-            && read(&|field| field.class == DataClass::Chd)
-            && read(&|field| field.class == DataClass::Phi)
-        {
-            return fault(format!(
-                "{role} reads cardholder data and health information: give them to different roles, or say @allows(\"{BOTH_CLASSES}\") on a permit of the role"
-            ));
+        let identity = identity(kind_of(role), &[role.to_string()]);
+        if let Some(rule) = broken_by(rules, &identity) {
+            return Err(("*.cedar".to_owned(), RoleConflict::new(&identity.roles, rule).to_string()));
         }
     }
     Ok(())
 }
 
-/// Whether a role sees anything of such a field, masked or not, in any circumstances and for any purpose.
-fn reads<'c>(
-    rules: &Rules,
-    role: &str,
-    mut collections: impl Iterator<Item = &'c Collection>,
-    wanted: &dyn Fn(&Field) -> bool,
-) -> bool {
-    let identity = identity(kind_of(role), &[role.to_owned()]);
-    let Some(caller) = rules.caller(&identity) else { return false };
-    let all = reached(rules, role, RuleAction::of(Action::Read));
+/// What a caller with these roles would be given that nobody is given together.
+pub(super) fn broken_by(rules: &Rules, identity: &Identity) -> Option<Rule> {
+    let roles = &identity.roles;
+    let keeps = |role: &str| KEEPERS.contains(&role) || rules.may_permit(role, &[RuleAction::ReadAudit]);
+    // Of one role it is read off the policies as they are written.
+    let is_given_values = |role: &str| !keeps(role) && rules.may_permit(role, &ON_VALUES);
+    if roles.iter().any(|role| keeps(role)) && roles.iter().any(|role| is_given_values(role)) {
+        return Some(Rule::KeeperWithValues);
+    }
+    let read = |wanted: &dyn Fn(&Field) -> bool| reads(rules, identity, wanted);
+    if read(&|field| field.card == Some(CardPart::Number))
+        && read(&|field| field.card == Some(CardPart::Fingerprint))
+    {
+        return Some(Rule::NumberWithFingerprint);
+    }
+    let is_meant = || roles.iter().any(|role| rules.allows(role, BOTH_CLASSES));
+    let both = read(&|field| field.class == DataClass::Chd) && read(&|field| field.class == DataClass::Phi);
+    (both && !is_meant()).then_some(Rule::BothClasses)
+}
+
+/// Whether a caller sees anything of such a field, masked or not, in any circumstances and for any purpose.
+fn reads(rules: &Rules, identity: &Identity, wanted: &dyn Fn(&Field) -> bool) -> bool {
+    let has_some = |collection: &&Collection| collection.fields().iter().any(wanted);
+    let mut collections = rules.with_cards_or_health().filter(has_some).peekable();
+    if collections.peek().is_none() {
+        return false;
+    }
+    let Some(caller) = rules.caller(identity) else { return false };
+    let actions = RuleAction::of(Action::Read);
+    let seen: BTreeSet<String> =
+        identity.roles.iter().flat_map(|role| rules.attributes_of(role, actions)).collect();
+    let all = reached_by(rules, &seen);
     collections.any(|collection| {
         all.iter().any(|reached| {
             let circumstances = reached.circumstances;
             let (collection, action) = (Some(collection), Action::Read);
-            let asking = Asking { rules, identity: &identity, collection, action, circumstances };
+            let asking = Asking { rules, identity, collection, action, circumstances };
             let mut purposes = std::iter::once(None).chain(Purpose::ALL.map(Some));
             purposes.any(|purpose| {
                 decide(&asking, &caller, purpose).is_some_and(|table| {

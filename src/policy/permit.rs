@@ -143,6 +143,8 @@ pub enum DenialCode {
     PurposeNotAllowed,
     /// No purpose would change it.
     ActionNotAllowed,
+    /// The caller's roles are such that nobody has them together.
+    RolesConflict,
     /// A guard asks for the person behind the client.
     PersonRequired,
     /// A guard asks for a second factor.
@@ -161,6 +163,7 @@ impl DenialCode {
             Self::PurposeRequired => "purpose_required",
             Self::PurposeNotAllowed => "purpose_not_allowed",
             Self::ActionNotAllowed => "action_not_allowed",
+            Self::RolesConflict => "roles_conflict",
             Self::PersonRequired => "person_required",
             Self::SecondFactorRequired => "second_factor_required",
             Self::RelationshipRequired => "relationship_required",

@@ -9,8 +9,10 @@ use super::bands::Bands;
 use super::cedar::Rules;
 use super::collection::Collection;
 use super::collection_file::read_collection;
+use super::conflict::RoleConflict;
 use super::isolation::keep_classes_apart;
 use super::limits::Limits;
+use crate::domain::actor::Identity;
 
 const MAX_FILE_BYTES: u64 = 1 << 20;
 const SCHEMA_FILE: &str = "schema.cedarschema";
@@ -58,8 +60,7 @@ impl PolicySet {
             .map_err(|why| PolicyError::File { file: BANDS_FILE.to_owned(), why })?;
         let rules = Rules::load((SCHEMA_FILE, &schema), &rule_files, &collections, bands)
             .map_err(|(file, why)| PolicyError::File { file, why })?;
-        keep_classes_apart(&rules, &collections.values().map(AsRef::as_ref))
-            .map_err(|(file, why)| PolicyError::File { file, why })?;
+        keep_classes_apart(&rules).map_err(|(file, why)| PolicyError::File { file, why })?;
         let limits_text = text(directory, LIMITS_FILE)?;
         let limits = Limits::parse(&limits_text, rules.roles())
             .map_err(|why| PolicyError::File { file: LIMITS_FILE.to_owned(), why })?;
@@ -87,6 +88,11 @@ impl PolicySet {
 
     pub fn has_role(&self, role: &str) -> bool {
         self.roles().iter().any(|known| &**known == role)
+    }
+
+    /// Why a client may not have all the roles that it has and that people bring to it.
+    pub fn client_conflict(&self, identity: &Identity) -> Option<RoleConflict> {
+        self.rules.client_conflict(identity)
     }
 
     /// How much callers may ask for.

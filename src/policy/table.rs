@@ -58,6 +58,9 @@ pub(super) struct Asking<'a> {
 /// Decides a whole request.
 pub(super) fn compile(asking: &Asking<'_>, purpose: Option<Purpose>) -> Result<Arc<Table>, Denial> {
     let denied = |code, policies: Vec<Arc<str>>| Err(Denial { code, policies: policies.into() });
+    if let Some(conflict) = asking.rules.conflict(asking.identity) {
+        return denied(DenialCode::RolesConflict, vec![conflict.rule_id().into()]);
+    }
     let Some(caller) = asking.rules.caller(asking.identity) else {
         return denied(DenialCode::ActionNotAllowed, Vec::new());
     };

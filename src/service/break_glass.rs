@@ -5,18 +5,31 @@ use serde_json::json;
 
 use super::{Error, Part, Service};
 use crate::audit::{Act, EntryDraft, OutboxEntry, Outcome, Withheld};
+use crate::crypto::TenantKey;
 use crate::crypto::digest::sha256_of_parts;
+use crate::crypto::keyed_hash::tags_equal;
+use crate::crypto::request::BodyMac;
 use crate::domain::action::Action;
 use crate::domain::break_glass::{BreakGlassReason, Reference, Verdict};
+use crate::domain::clock::Timestamp;
 use crate::domain::context::OperationContext;
 use crate::domain::id::{BreakGlassId, SubjectId, uuid_v7};
+use crate::domain::idempotency::IdempotencyKey;
 use crate::domain::person::Person;
 use crate::policy::SubjectPermit;
-use crate::storage::{FoundBreakGlass, NewBreakGlass, StorageError};
+use crate::storage::{Claim, FoundBreakGlass, NewBreakGlass, StorageError};
 use crate::telemetry::metrics;
 
 /// Those that a list shows.
 const MOST_LISTED: i64 = 500;
+
+/// What was opened.
+pub struct Opened {
+    /// `{"id","ends_at"}`.
+    pub answer: serde_json::Value,
+    /// Answered from an earlier request under the same idempotency key.
+    pub is_repeated: bool,
+}
 
 /// What somebody asks for.
 pub struct BreakGlassRequest {
@@ -36,13 +49,15 @@ impl Service {
         self.authorise_subject(context, action, None).await
     }
 
-    /// Opens it for the person behind the caller and nobody else: `{"id","ends_at"}`. Durable on return, on every instance.
+    /// Opens it for the person behind the caller and nobody else. Durable on return, on every instance; under a key that was
+    /// used before, the answer is that of the first time, and nothing is opened.
     pub async fn open_break_glass(
         &self,
         context: &OperationContext,
         permit: &SubjectPermit,
         request: BreakGlassRequest,
-    ) -> Result<serde_json::Value, Error> {
+        key: Option<&IdempotencyKey>,
+    ) -> Result<Opened, Error> {
         let BreakGlassRequest { reason, reference, minutes, mut subjects } = request;
         subjects.sort_unstable();
         subjects.dedup();
@@ -58,24 +73,78 @@ impl Service {
         let client = context.actor.identity.client.to_string();
         let new =
             NewBreakGlass { id, client, person_sha256: digest(person), reason, reference, minutes, subjects };
-        let entries = self.opening_entries(context, permit, &new)?;
+        let claim = match key {
+            Some(key) => Some(self.claim_glass(context, permit, key, &new).await?),
+            None => None,
+        };
+        if let Some(claim) = &claim
+            && let Some(opened) = self.opened_before(context, permit, claim, minutes).await?
+        {
+            return Ok(opened);
+        }
+        let (entries, now) = (self.opening_entries(context, permit, &new)?, self.clock.now());
         let stored = OutboxEntry::commit_all_with(entries, async |bytes| {
-            self.records.open_break_glass(permit.tenant(), &new, bytes).await
+            self.records.open_break_glass(permit.tenant(), &new, claim.as_ref(), bytes, now).await
         });
-        match stored.await {
-            Ok((ends_at, _)) => {
+        match (stored.await, &claim) {
+            (Ok((ends_at, _)), _) => {
                 metrics::break_glass_opened();
                 let (tenant, reason) = (permit.tenant(), reason.as_str());
                 tracing::warn!(%tenant, %id, reason, minutes, subjects = new.subjects.len(), "break_glass.opened");
-                Ok(json!({ "id": id.to_string(), "ends_at": ends_at.to_rfc3339() }))
+                Ok(Opened { answer: opened(id, ends_at), is_repeated: false })
             }
-            Err(StorageError::Stale) => {
+            // The same request was faster.
+            (Err(StorageError::Claimed), Some(claim)) => {
+                let opened = self.opened_before(context, permit, claim, minutes).await?;
+                opened.ok_or(Error::Internal("a request was done and is not known"))
+            }
+            (Err(StorageError::Stale), _) => {
                 let draft = entry(context, permit, Act::BreakGlassOpen, Outcome::failed("subject_unknown"));
                 self.put_on_record(draft).await?;
                 Err(Error::SubjectUnknown)
             }
-            Err(error) => Err(error.into()),
+            (Err(error), _) => Err(error.into()),
         }
+    }
+
+    async fn claim_glass(
+        &self,
+        context: &OperationContext,
+        permit: &SubjectPermit,
+        key: &IdempotencyKey,
+        new: &NewBreakGlass,
+    ) -> Result<Claim, Error> {
+        let minutes = new.minutes.to_be_bytes();
+        let mut words: Vec<&[u8]> =
+            vec![new.reason.as_str().as_bytes(), new.reference.as_str().as_bytes(), &minutes];
+        words.extend(new.subjects.iter().map(|subject| subject.as_uuid().as_bytes().as_slice()));
+        let digest = |root: &TenantKey| BodyMac::of_words(root, "open_break_glass", &words);
+        self.claim_of(context, permit.tenant(), key, digest).await
+    }
+
+    /// The answer of the first time, if the request is that of the first time. That it was told again is on record.
+    async fn opened_before(
+        &self,
+        context: &OperationContext,
+        permit: &SubjectPermit,
+        claim: &Claim,
+        minutes: u32,
+    ) -> Result<Option<Opened>, Error> {
+        let done = self.records.claimed(permit.tenant(), &claim.key_mac, self.clock.now()).await?;
+        let Some(done) = done else { return Ok(None) };
+        let draft = |outcome| entry(context, permit, Act::BreakGlassOpen, outcome);
+        if !tags_equal(&claim.body_mac, &done.body_mac) {
+            self.put_on_record(draft(Outcome::failed("idempotency_key_reused"))).await?;
+            return Err(Error::KeyReused);
+        }
+        let lost = || Error::Internal("what was opened under a key is not there");
+        let id = done.records.first().and_then(|id| BreakGlassId::parse(id.as_str())).ok_or_else(lost)?;
+        let found = self.records.break_glass(permit.tenant(), id).await?.ok_or_else(lost)?;
+        // As it was told then: a review may have ended it since.
+        let ends_at = found.opened_at.plus_seconds(i64::from(minutes) * 60);
+        let answer = Withheld::new(opened(id, ends_at));
+        let receipt = self.commit(draft(Outcome::success_as("repeated")).break_glass(id)).await?;
+        Ok(Some(Opened { answer: answer.release(&receipt), is_repeated: true }))
     }
 
     fn opening_entries(
@@ -167,6 +236,11 @@ impl Service {
 pub(super) fn note_break_glass(context: &OperationContext, id: BreakGlassId) {
     // It is the same for all that one request does.
     let _ = context.break_glass.set(id);
+    announce_break_glass(context, id);
+}
+
+/// Of a request about many records, whose entries say so each for itself.
+pub(super) fn announce_break_glass(context: &OperationContext, id: BreakGlassId) {
     metrics::break_glass_used();
     let tenant = context.actor.identity.tenant;
     tracing::warn!(%tenant, %id, request = %context.request.id, "break_glass.used");
@@ -190,6 +264,10 @@ fn is_by(context: &OperationContext, found: &FoundBreakGlass) -> bool {
 
 fn entry(context: &OperationContext, permit: &SubjectPermit, act: Act, outcome: Outcome) -> EntryDraft {
     EntryDraft::of_request(context, act, outcome).policies(permit.policies())
+}
+
+fn opened(id: BreakGlassId, ends_at: Timestamp) -> serde_json::Value {
+    json!({ "id": id.to_string(), "ends_at": ends_at.to_rfc3339() })
 }
 
 fn render(found: &FoundBreakGlass) -> serde_json::Value {

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::create_many::Together;
+use super::judge::NewPermits;
 use super::open::key_owner;
 use super::seal::classes_of;
 use super::{Created, Error, Service, Written};
@@ -39,13 +40,14 @@ impl Service {
         fields: &RawValue,
         key: Option<&IdempotencyKey>,
     ) -> Result<Created, Error> {
-        let permit = &self.permit_for(context, collection, prospect, subject).await?;
+        let permits = NewPermits::alike(self.permit_for(context, collection, prospect, subject).await?, 1);
+        let permit = permits.any()?;
         let parsed = permit.collection().parse_fields(fields, ParseMode::Create).map_err(Error::Invalid)?;
         self.check_writable(context, permit, None, &parsed).await?;
         let draft = Draft::of(permit.collection(), subject, parsed)?;
         let stored = match key {
             None => self.store_new(context, permit, draft).await.map(Created::now),
-            Some(_) => self.store_together(context, permit, vec![draft], key, Together::One).await,
+            Some(_) => self.store_together(context, &permits, vec![draft], key, Together::One).await,
         };
         match stored {
             // The answer says something about a person, so it is on record.

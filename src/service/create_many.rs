@@ -7,13 +7,14 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::authorise::act_of;
+use super::claim::a_day_after;
 use super::create::Draft;
+use super::judge::NewPermits;
 use super::{Created, Error, Part, Service, Written};
 use crate::audit::{Act, EntryDraft, OutboxEntry, Outcome, RecordObject};
 use crate::crypto::keyed_hash::tags_equal;
-use crate::crypto::request::{BodyMac, key_mac};
-use crate::crypto::{SealError, SealedRecord};
-use crate::domain::clock::Timestamp;
+use crate::crypto::request::BodyMac;
+use crate::crypto::{SealedRecord, TenantKey};
 use crate::domain::context::OperationContext;
 use crate::domain::id::{RecordId, SubjectId, uuid_v7};
 use crate::domain::idempotency::IdempotencyKey;
@@ -22,8 +23,6 @@ use crate::storage::{Claim, Claimed, StorageError, SubjectRow};
 
 /// Records of one request at most.
 const MOST_RECORDS: usize = 500;
-/// How long a repeated request is known.
-const KEY_LIFE_MICROS: i64 = 24 * 3_600 * 1_000_000;
 /// Records of one request whose keys are looked up or made at the same time: as many as there are connections.
 const KEYS_AT_ONCE: usize = 16;
 
@@ -58,13 +57,8 @@ impl Service {
         MOST_RECORDS.min(self.audit.largest_request().saturating_sub(1))
     }
 
-    /// Removes idempotency keys that have expired; answers how many.
-    pub async fn remove_expired_keys(&self) -> Result<u64, Error> {
-        Ok(self.records.remove_expired_claims(self.clock.now()).await?)
-    }
-
-    /// Stores records, all or none; what is answered is as for [`Self::create`], in the order of `items`. They may be about
-    /// many people, so no relationship to one counts.
+    /// Stores records, all or none; what is answered is as for [`Self::create`], in the order of `items`. Where policy asks
+    /// for a relationship, it must be there to each of those that they are about.
     pub async fn create_many(
         &self,
         context: &OperationContext,
@@ -72,14 +66,15 @@ impl Service {
         items: &[NewItem<'_>],
         key: Option<&IdempotencyKey>,
     ) -> Result<Created, Error> {
-        let permit = &self.permit_for(context, collection, prospect, None).await?;
         if !(1..=self.most_records()).contains(&items.len()) {
             return Err(Error::BatchSize);
         }
-        let drafts = self.drafts(context, permit, items).await?;
-        match self.store_together(context, permit, drafts, key, Together::Batch).await {
+        let subjects: Vec<Option<SubjectId>> = items.iter().map(|item| item.subject).collect();
+        let permits = &self.judge_new(context, collection, prospect, &subjects).await?;
+        let drafts = self.drafts(context, permits, items).await?;
+        match self.store_together(context, permits, drafts, key, Together::Batch).await {
             Err(Error::SubjectUnknown) => {
-                let code = "subject_unknown";
+                let (code, permit) = ("subject_unknown", permits.any()?);
                 Err(self.note_failure(context, permit, None, code, Error::SubjectUnknown).await)
             }
             other => other,
@@ -90,10 +85,10 @@ impl Service {
     async fn drafts(
         &self,
         context: &OperationContext,
-        permit: &Permit,
+        permits: &NewPermits,
         items: &[NewItem<'_>],
     ) -> Result<Vec<Draft>, Error> {
-        let collection = permit.collection();
+        let collection = permits.any()?.collection();
         let (mut parsed, mut faults) = (Vec::with_capacity(items.len()), Vec::new());
         for (place, item) in items.iter().enumerate() {
             match collection.parse_fields(item.fields, ParseMode::Create) {
@@ -105,8 +100,8 @@ impl Service {
             return Err(Error::InvalidRecords(faults));
         }
         let mut drafts = Vec::with_capacity(parsed.len());
-        for (subject, fields) in parsed {
-            self.check_writable(context, permit, None, &fields).await?;
+        for (place, (subject, fields)) in parsed.into_iter().enumerate() {
+            self.check_writable(context, permits.of(place)?, None, &fields).await?;
             drafts.push(Draft::of(collection, subject, fields)?);
         }
         Ok(drafts)
@@ -116,11 +111,12 @@ impl Service {
     pub(super) async fn store_together(
         &self,
         context: &OperationContext,
-        permit: &Permit,
+        permits: &NewPermits,
         drafts: Vec<Draft>,
         key: Option<&IdempotencyKey>,
         together: Together,
     ) -> Result<Created, Error> {
+        let permit = permits.any()?;
         let claim = match key {
             Some(key) => Some(self.claim(context, permit, key, &drafts, together).await?),
             None => None,
@@ -135,7 +131,7 @@ impl Service {
         let sealed = self.seal_all(permit, row, &drafts).await?;
         let at = self.clock.now();
         let claim = claim.map(|claim| Claim { expires_at: a_day_after(at), ..claim });
-        let entries = self.entries(context, permit, &sealed, &drafts, together)?;
+        let entries = self.entries(context, permits, &sealed, &drafts, together)?;
         let stored = OutboxEntry::commit_all_with(entries, async |bytes| {
             self.records.insert_together(&sealed, row, claim.as_ref(), bytes, at).await
         });
@@ -164,18 +160,14 @@ impl Service {
         drafts: &[Draft],
         together: Together,
     ) -> Result<Claim, Error> {
-        self.gate.pass_to_keys()?;
-        let root = self.keys.request_root(permit.tenant()).await?;
-        let refused = |_: SealError| Error::Internal("the digest of a request failed");
-        let mut sender = vec![&*context.actor.identity.client];
-        sender.extend(context.actor.person().into_iter().flat_map(|person| [&*person.issuer, &*person.id]));
-        let key_mac = key_mac(&root, &sender, key.as_str()).map_err(refused)?;
-        let mut body = BodyMac::begin(&root, together.word(), permit.collection().name()).map_err(refused)?;
-        for draft in drafts {
-            body.record(draft.subject, &draft.fields);
-        }
-        let (body_mac, root) = body.finish();
-        Ok(Claim { key_mac, body_mac, root, expires_at: a_day_after(self.clock.now()) })
+        let digest = |root: &TenantKey| {
+            let mut body = BodyMac::begin(root, together.word(), permit.collection().name())?;
+            for draft in drafts {
+                body.record(draft.subject, &draft.fields);
+            }
+            Ok(body.finish())
+        };
+        self.claim_of(context, permit.tenant(), key, digest).await
     }
 
     /// The answer of the first time, if the body is that of the first time. The caller was authorised again, and that it
@@ -245,14 +237,17 @@ impl Service {
     fn entries(
         &self,
         context: &OperationContext,
-        permit: &Permit,
+        permits: &NewPermits,
         sealed: &[SealedRecord],
         drafts: &[Draft],
         together: Together,
     ) -> Result<Vec<OutboxEntry>, Error> {
-        let each = sealed.iter().zip(drafts);
+        let permit = permits.any()?;
+        let each = sealed.iter().zip(drafts).enumerate();
         let mut entries = each
-            .map(|(sealed, draft)| self.outbox_entry(context, permit, sealed, draft.written.clone()))
+            .map(|(place, (sealed, draft))| {
+                self.outbox_entry(context, permits.of(place)?, sealed, draft.written.clone())
+            })
             .collect::<Result<Vec<_>, _>>()?;
         if together == Together::Batch {
             let draft = EntryDraft::of_request(context, Act::RecordBatch, Outcome::SUCCESS)
@@ -264,10 +259,6 @@ impl Service {
         }
         Ok(entries)
     }
-}
-
-fn a_day_after(at: Timestamp) -> Timestamp {
-    Timestamp::from_micros(at.as_micros().saturating_add(KEY_LIFE_MICROS))
 }
 
 pub(super) fn count(records: usize) -> u32 {

@@ -64,7 +64,7 @@ impl Service {
             Ok(selection) => selection,
             Err(refused) => return Err(self.refuse_fields(context, &permit, Some(&record), refused).await),
         };
-        let charge = self.charge_records(context, &permit, Some(&record), 1).await?;
+        let charge = self.charge_records(context, (collection, Action::Read), Some(&record), 1).await?;
         let revealed = self.reveal(context, &permit, record, request, (&selection, &charge)).await;
         charge.settle(revealed)
     }

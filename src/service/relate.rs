@@ -13,7 +13,8 @@ use crate::domain::context::OperationContext;
 use crate::domain::id::{RecordId, SubjectId};
 use crate::domain::purpose::Purpose;
 use crate::domain::relationship::Relationship;
-use crate::policy::{Collection, Denial, DenialCode, Dependent, Permit, Prospect};
+use crate::policy::{Collection, DenialCode, Dependent, Permit, Prospect};
+use crate::storage::Concerned;
 
 impl Service {
     /// Decides about a record by whose it is. About no single record nobody has a relationship that counts.
@@ -26,20 +27,16 @@ impl Service {
     ) -> Result<Permit, Error> {
         let Some(record) = record else { return self.permit_unrelated(context, collection, action).await };
         let tenant = context.actor.identity.tenant;
-        // Broken glass is looked for where policy was told that it might be there.
-        let glass = context.actor.person().filter(|_| context.purpose == Some(Purpose::Btg));
-        let person = glass.map(|person| digest(person));
-        let concerned = self.records.concerned(tenant, collection.name(), record, person.as_ref()).await?;
-        let Some(concerned) = concerned else {
+        let person = who_broke_glass(context);
+        let mut found = self.records.concerned(tenant, collection.name(), &[record], person.as_ref()).await?;
+        let Some(concerned) = found.remove(record) else {
             let draft = EntryDraft::of_request(context, act_of(action), Outcome::failed("record_not_found"))
                 .policies(dependent.policies())
                 .record(object(collection, Some(record)));
             self.put_on_record(draft).await?;
             return Err(Error::NotFound);
         };
-        let relationship = concerned.subject.map(|subject| relationship(context, subject, &concerned.teams));
-        let related = relationship.unwrap_or(Relationship::NONE);
-        let relationship = Relationship { break_glass: concerned.break_glass.is_some(), ..related };
+        let relationship = relationship_to(context, &concerned);
         let decision = self.policy.load().permit(context, collection, action, relationship);
         match decision {
             Ok(permit) => {
@@ -49,7 +46,8 @@ impl Service {
                 Ok(permit)
             }
             Err(denial) => {
-                let draft = refused(context, action, &denial).record(object(collection, Some(record)));
+                let draft =
+                    refused(context, action, &denial.policies).record(object(collection, Some(record)));
                 self.put_on_record(concerned.subject.into_iter().fold(draft, EntryDraft::subject)).await?;
                 Err(Error::NotFound)
             }
@@ -79,7 +77,7 @@ impl Service {
                 let decision = self.policy.load().permit(context, collection, action, relationship);
                 match decision {
                     Ok(permit) => return Ok(permit),
-                    Err(denial) => refused(context, action, &denial).subject(subject),
+                    Err(denial) => refused(context, action, &denial.policies).subject(subject),
                 }
             }
         };
@@ -87,7 +85,7 @@ impl Service {
         Err(Error::SubjectUnknown)
     }
 
-    async fn permit_unrelated(
+    pub(super) async fn permit_unrelated(
         &self,
         context: &OperationContext,
         collection: &Arc<Collection>,
@@ -101,14 +99,30 @@ impl Service {
     }
 }
 
-fn relationship(context: &OperationContext, subject: SubjectId, teams: &CareTeams) -> Relationship {
+/// By whose name broken glass is looked for: only where policy was told that it might be there.
+pub(super) fn who_broke_glass(context: &OperationContext) -> Option<[u8; 32]> {
+    let person = context.actor.person().filter(|_| context.purpose == Some(Purpose::Btg));
+    person.map(|person| digest(person))
+}
+
+/// To whom a record is about.
+pub(super) fn relationship_to(context: &OperationContext, concerned: &Concerned) -> Relationship {
+    let related = concerned.subject.map(|subject| relationship(context, subject, &concerned.teams));
+    Relationship { break_glass: concerned.break_glass.is_some(), ..related.unwrap_or(Relationship::NONE) }
+}
+
+pub(super) fn relationship(
+    context: &OperationContext,
+    subject: SubjectId,
+    teams: &CareTeams,
+) -> Relationship {
     let teams = teams.names().iter().map(String::as_str);
     let person = context.actor.person();
     person.map_or(Relationship::NONE, |person| Relationship::of(person, subject, teams))
 }
 
 /// Another relationship would do, whatever the rules are that say so.
-fn refused(context: &OperationContext, action: Action, denial: &Denial) -> EntryDraft {
+pub(super) fn refused(context: &OperationContext, action: Action, policies: &[Arc<str>]) -> EntryDraft {
     let outcome = Outcome::refused(DenialCode::RelationshipRequired.as_str());
-    EntryDraft::of_request(context, act_of(action), outcome).policies(&denial.policies)
+    EntryDraft::of_request(context, act_of(action), outcome).policies(policies)
 }

@@ -24,7 +24,8 @@ pub use pool::{Database, StorageError};
 pub use reconcile::{RecordKey, Stretch};
 pub use records::{
     Claim, Claimed, Concerned, ExpiredUpload, FoundBreakGlass, FoundCareTeam, FoundRecord, FoundUpload,
-    FoundVersion, ListedRecord, NewBreakGlass, PendingDestruction, RecordStore, SubjectRow, Successor,
+    FoundVersion, ListedFor, ListedRecord, NewBreakGlass, PendingDestruction, RecordStore, SubjectRow,
+    Successor,
 };
 pub use sequence::{Lead, SequenceStore, StoredHead, Taken};
 pub use watch::{ReviewPart, Reviewed};

@@ -26,6 +26,9 @@ pub enum IdentityError {
     Role(String),
     #[error("client {0}: {1}")]
     Client(String, &'static str),
+    /// The policy refuses what it would be.
+    #[error("client {0}: {1}")]
+    Refused(String, String),
 }
 
 /// Everyone who may come in, by certificate name. Immutable; a changed file makes a new one.
@@ -99,6 +102,12 @@ impl Identities {
     /// Every listed client, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Arc<Identity>)> {
         self.by_san.iter().map(|(san, identity)| (&**san, identity))
+    }
+
+    /// As an error names a client: `{tenant}/{name}`.
+    pub fn label(&self, identity: &Identity) -> String {
+        let tenant = self.tenants.iter().find(|(_, id)| **id == identity.tenant);
+        format!("{}/{}", tenant.map_or("", |(name, _)| name), identity.client)
     }
 
     /// SHA-256 of the file's bytes, lower-case hexadecimal.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::clinic::{Clinic, send, whole};
 use crate::support::people::claims;
 use crate::support::samples::NOBODY;
-use crate::support::{Client, eventually, problem, request_id};
+use crate::support::{Client, Databases, ServiceOptions, Strongroom, eventually, problem, request_id};
 
 const PATH: &str = "/api/v1/break-glass";
 
@@ -34,6 +34,11 @@ impl Night {
 
     async fn post(&self, body: &Value) -> Response {
         self.desk.request(Method::POST, PATH).bearer_auth(&self.token).json(body).send().await.unwrap()
+    }
+
+    async fn post_under(&self, key: &str, body: &Value) -> Response {
+        let request = self.desk.request(Method::POST, PATH).bearer_auth(&self.token);
+        request.header("idempotency-key", key).json(body).send().await.unwrap()
     }
 
     async fn opened(&self, subjects: &[&str]) -> String {
@@ -258,4 +263,146 @@ async fn what_nobody_reviews_in_time_shows_and_every_instance_agrees() {
     assert!(metrics.contains("strongroom_break_glass_overdue_reviews 1"));
     assert_eq!(night.review(&night.privacy, None, &id).await.status(), 204);
     eventually("it is not overdue any more", async || ready().await.get("overdue_reviews").is_none()).await;
+}
+
+#[tokio::test]
+async fn a_repeated_opening_is_answered_and_opens_nothing_more() {
+    let night = Night::begin().await;
+    let (alice, bob) = (&night.clinic.alice, &night.clinic.bob);
+    let body =
+        json!({ "reason": "emergency", "reference": "ED-117", "minutes": 15, "subjects": [alice, bob] });
+    let first = night.post_under("night-1", &body).await;
+    assert_eq!((first.status().as_u16(), first.headers().get("idempotency-replayed")), (201, None));
+    let first: Value = first.json().await.unwrap();
+    // In another order it is the same.
+    let mut respelled = body.clone();
+    respelled["subjects"] = json!([bob, alice, bob]);
+    let again = night.post_under("\"night-1\"", &respelled).await;
+    let request = request_id(&again);
+    assert_eq!(again.status(), 201);
+    assert_eq!(again.headers()["idempotency-replayed"], "true");
+    assert_eq!(again.json::<Value>().await.unwrap(), first);
+    let entry = night.clinic.strongroom.entry_of(&request).await;
+    assert_eq!((&entry["act"], &entry["bg"]), (&json!("breakglass.open"), &first["id"]));
+    assert_eq!(entry["out"], json!({ "status": "success", "code": "repeated" }));
+    assert_eq!(night.unreviewed().await.len(), 1);
+    // Anything else under the key is another request.
+    for (member, other) in [
+        ("reason", json!("team_wrong")),
+        ("reference", json!("ED-118")),
+        ("minutes", json!(16)),
+        ("subjects", json!([alice])),
+    ] {
+        let mut changed = body.clone();
+        changed[member] = other;
+        let refused = night.post_under("night-1", &changed).await;
+        let request = request_id(&refused);
+        assert_eq!(problem(refused).await, (422, "idempotency_key_reused".into()), "{member}");
+        let entry = night.clinic.strongroom.entry_of(&request).await;
+        assert_eq!(entry["out"], json!({ "status": "failed", "code": "idempotency_key_reused" }));
+    }
+    // Another person's key is another key; what is no key is refused; what was refused leaves its key free.
+    let other =
+        night.clinic.signer.sign(&claims(&json!({ "sub": "p-2", "roles": ["doctor"], "teams": ["ward-7"] })));
+    let request = night.desk.request(Method::POST, PATH).bearer_auth(&other);
+    let theirs = request.header("idempotency-key", "night-1").json(&body).send().await.unwrap();
+    assert_ne!(theirs.json::<Value>().await.unwrap()["id"], first["id"]);
+    let refused = night.post_under("two words", &body).await;
+    assert_eq!(problem(refused).await, (400, "idempotency_key_invalid".into()));
+    let mut unknown = body.clone();
+    unknown["subjects"] = json!([NOBODY]);
+    let refused = night.post_under("night-2", &unknown).await;
+    assert_eq!(problem(refused).await, (422, "subject_unknown".into()));
+    assert_eq!(night.post_under("night-2", &body).await.headers().get("idempotency-replayed"), None);
+    // After its review it is answered as it was then, and is not open again.
+    let id = first["id"].as_str().unwrap();
+    assert_eq!(night.review(&night.privacy, None, id).await.status(), 204);
+    let later: Value = night.post_under("night-1", &body).await.json().await.unwrap();
+    assert_eq!(later, first);
+    let reviewed = night.review(&night.privacy, None, id).await;
+    assert_eq!(problem(reviewed).await, (409, "reviewed_already".into()));
+    // It is authorised anew each time.
+    let treatment = night.clinic.desk.request(Method::POST, PATH).bearer_auth(&night.token);
+    let refused = treatment.header("idempotency-key", "night-1").json(&body).send().await.unwrap();
+    assert_eq!(problem(refused).await, (403, "purpose_not_allowed".into()));
+}
+
+#[tokio::test]
+async fn of_the_same_opening_many_times_at_once_one_is_done() {
+    let night = Night::begin().await;
+    let body = json!({ "reason": "emergency", "reference": "ED-117", "minutes": 15, "subjects": [night.clinic.alice] });
+    let asked = (0..8).map(|_| night.post_under("night-1", &body));
+    let answers = futures_util::future::join_all(asked).await;
+    assert!(answers.iter().all(|answer| answer.status() == 201));
+    let is_repeated = |answer: &&Response| answer.headers().contains_key("idempotency-replayed");
+    assert_eq!(answers.iter().filter(is_repeated).count(), 7);
+    assert_eq!(night.unreviewed().await.len(), 1);
+    assert_eq!(
+        night.clinic.strongroom.entries_of("breakglass.open").await.len(),
+        8,
+        "one opened, seven told again"
+    );
+}
+
+/// Opened on one of two instances that run on the same databases, used, reviewed and ended on the other; both say what is
+/// overdue.
+#[tokio::test]
+async fn two_instances_agree_at_every_moment() {
+    let night = Night::begin().await;
+    let (clinic, alice) = (&night.clinic, &night.clinic.alice);
+    let held = &clinic.strongroom.databases;
+    let databases = Databases { data: held.data.clone(), keys: held.keys.clone() };
+    let options = Clinic::options(&clinic.signer, |_| {});
+    let second = Strongroom::start_with(ServiceOptions { databases: Some(databases), ..options }).await;
+    let desk = second.client("clinician-desk").await.with_purpose("BTG");
+    let privacy = second.client("privacy-desk").await.with_purpose("HCOMPL");
+    let path = format!("/api/v1/patients/{alice}");
+    let elsewhere = async || send(&desk, Method::GET, &path, &night.token, None).await;
+    assert_eq!(elsewhere().await.status(), 404);
+    let body = json!({ "reason": "emergency", "reference": "ED-117", "minutes": 15, "subjects": [alice] });
+    let first = night.post_under("night-1", &body).await;
+    let first: Value = first.json().await.unwrap();
+    let id = first["id"].as_str().unwrap();
+    // Open on both at once, marked and announced where it is used, and a repeat on the other opens nothing.
+    let answer = elsewhere().await;
+    let request = request_id(&answer);
+    assert_eq!(answer.status(), 200);
+    assert_eq!(second.entry_of(&request).await["bg"], json!(id));
+    second.logs("that it was used", |line| line.contains("break_glass.used") && line.contains(id)).await;
+    assert!(!clinic.strongroom.log().iter().any(|line| line.contains("break_glass.used")));
+    let request = desk.request(Method::POST, PATH).bearer_auth(&night.token);
+    let again = request.header("idempotency-key", "night-1").json(&body).send().await.unwrap();
+    assert_eq!((again.status().as_u16(), again.headers().contains_key("idempotency-replayed")), (201, true));
+    assert_eq!(again.json::<Value>().await.unwrap(), first);
+    // Overdue on both.
+    let overdue = async |client: &Client| {
+        client.get("/readyz").await.json::<Value>().await.unwrap().get("overdue_reviews").cloned()
+    };
+    assert_eq!((overdue(&night.privacy).await, overdue(&privacy).await), (None, None));
+    clinic
+        .strongroom
+        .data()
+        .await
+        .batch_execute(
+            "ALTER TABLE break_glass DISABLE TRIGGER break_glass_only_ends; \
+         UPDATE break_glass SET opened_at = opened_at - interval '24 hours'; \
+         ALTER TABLE break_glass ENABLE ALWAYS TRIGGER break_glass_only_ends",
+        )
+        .await
+        .unwrap();
+    for client in [&night.privacy, &privacy] {
+        eventually("it is overdue here", async || overdue(client).await == Some(json!(1))).await;
+    }
+    assert_eq!(elsewhere().await.status(), 200, "a review that is late ends nothing");
+    // Reviewed there: it is over here, for both, at once.
+    let waiting = privacy.get(PATH).await.json::<Value>().await.unwrap();
+    assert_eq!(waiting["unreviewed"][0]["id"], json!(id));
+    assert_eq!(night.review(&privacy, None, id).await.status(), 204);
+    assert_eq!((elsewhere().await.status().as_u16(), night.read(alice).await.status().as_u16()), (404, 404));
+    let reviewed = night.review(&night.privacy, None, id).await;
+    assert_eq!(problem(reviewed).await, (409, "reviewed_already".into()));
+    assert!(night.unreviewed().await.is_empty());
+    for client in [&night.privacy, &privacy] {
+        eventually("it is overdue no more", async || overdue(client).await.is_none()).await;
+    }
 }

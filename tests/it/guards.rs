@@ -83,3 +83,36 @@ async fn an_application_that_says_it_is_a_patient_is_asked_for_the_person() {
     .await;
     assert_eq!(problem(answer.unwrap()).await, (403, "person_required".into()));
 }
+
+/// As shipped a custodian may do nothing yet; whatever it is given is for two factors and from inside.
+#[tokio::test]
+async fn custodians_need_a_second_factor_and_a_place_inside() {
+    let scene = Scene { strongroom: Strongroom::start().await };
+    let custodian = scene.strongroom.client("custodian-alice").await.with_purpose("SYSADMIN");
+    let path = format!("/api/v1/subjects/{}/care-team", crate::support::samples::NOBODY);
+    assert_eq!(problem(custodian.get(&path).await).await, (403, "action_not_allowed".into()));
+    let rule = "@id(\"extra\") permit (principal in Role::\"custodian\", action == Action::\"read_care_team\", resource);\n";
+    std::fs::write(scene.file("extra.cedar"), rule).unwrap();
+    eventually("it is given", async || custodian.get(&path).await.status() == 404).await;
+    let bands = std::fs::read_to_string(scene.file("bands.toml")).unwrap();
+    scene.edit("bands.toml", |text| text.replace("\"127.0.0.0/8\", ", ""));
+    scene.comes_to_refuse(&custodian, &path, ("source_not_allowed", "guard-custodian-inside")).await;
+    replace_file(&scene.file("bands.toml"), &bands);
+    eventually("it is given again", async || custodian.get(&path).await.status() == 404).await;
+    scene.edit("identities.toml", |text| text.replace("key = \"hardware\"", "key = \"file\""));
+    let expected = ("second_factor_required", "guard-custodian-second-factor");
+    scene.comes_to_refuse(&custodian, &path, expected).await;
+}
+
+#[tokio::test]
+async fn a_privacy_officer_reviews_with_a_second_factor() {
+    let scene = Scene { strongroom: Strongroom::start().await };
+    let officer = scene.strongroom.client("privacy-desk").await.with_purpose("HCOMPL");
+    assert_eq!(officer.get("/api/v1/break-glass").await.status(), 200);
+    scene.edit("identities.toml", |text| text.replace("key = \"hardware\"", "key = \"file\""));
+    let expected = ("second_factor_required", "guard-break-glass-second-factor");
+    scene.comes_to_refuse(&officer, "/api/v1/break-glass", expected).await;
+    // Who looks after whom is told without.
+    let path = format!("/api/v1/subjects/{}/care-team", crate::support::samples::NOBODY);
+    assert_eq!(officer.get(&path).await.status(), 404);
+}

@@ -72,6 +72,14 @@ fn check_refuses_permits_that_give_nothing() {
     let (code, said) = check(impossible.path());
     assert_eq!(code, Some(1));
     assert!(said.contains("extra: no request is what it asks for"), "{said}");
+    // A list of clients that does not go with it.
+    let together = Changed::new("identities.toml", |text| {
+        text.replace("roles = [\"auditor\"]", "roles = [\"auditor\", \"portal\"]")
+    });
+    assert_eq!(check(together.path()).0, Some(1));
+    let unknown =
+        Changed::new("identities.toml", |text| text.replace("roles = [\"mobile\"]", "roles = [\"pager\"]"));
+    assert_eq!(check(unknown.path()).0, Some(1));
     // A case that does not hold.
     let failing = Changed::new("tests/billing.toml", |text| {
         text.replacen("denied = \"purpose_not_allowed\"", "others = \"plain\"", 1)
@@ -79,6 +87,21 @@ fn check_refuses_permits_that_give_nothing() {
     let (code, said) = check(failing.path());
     assert_eq!(code, Some(1));
     assert!(said.contains("tests/billing.toml: treatment is not billing's purpose"), "{said}");
+}
+
+/// Roles that nobody has together are explained by what they would join.
+#[test]
+fn explain_says_what_roles_would_join() {
+    let asked =
+        ["explain", "--directory", &shipped(), "--role", "auditor", "--role", "portal", "--kind", "auditor"];
+    let read = ["--action", "read", "--collection", "patients", "--purpose", "TREAT", "--second-factor"];
+    let (code, said) = policy(&[&asked[..], &read[..]].concat());
+    assert_eq!(code, Some(0));
+    assert_eq!(
+        said,
+        "refused, roles_conflict: isolation:keepers\n\
+         auditor and portal together keep the service or its log and are given values: give them to different clients\n"
+    );
 }
 
 #[test]

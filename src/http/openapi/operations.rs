@@ -85,13 +85,12 @@ fn own_parameters(operation: Operation, collection: Option<&Collection>) -> Vec<
         | Operation::ReadMany
         | Operation::ReadCheckpoint
         | Operation::ReadProof
-        | Operation::OpenBreakGlass
         | Operation::ListBreakGlass
         | Operation::ReviewBreakGlass
         | Operation::ReadCareTeam => Vec::new(),
         Operation::List => all(&["RecordCursor", "Limit"]),
         Operation::History => all(&["VersionCursor", "Limit"]),
-        Operation::Create | Operation::CreateMany => all(&["IdempotencyKey"]),
+        Operation::Create | Operation::CreateMany | Operation::OpenBreakGlass => all(&["IdempotencyKey"]),
         Operation::Read => {
             let fields = collection.map(parameters::fields);
             fields.into_iter().chain(["View", "Version"].map(parameter)).collect()
@@ -153,7 +152,10 @@ fn successes(operation: Operation, collection: Option<&Collection>) -> Vec<(&'st
         Operation::UpdateCareTeam => {
             vec![("200", json_answer("They are set.", &[("ETag", "ETag")], &shared("CareTeam")))]
         }
-        Operation::OpenBreakGlass => vec![("201", json_answer("It is open.", &[], &shared("BreakGlass")))],
+        Operation::OpenBreakGlass => {
+            let headers = [("Idempotency-Replayed", "Replayed")];
+            vec![("201", json_answer("It is open.", &headers, &shared("BreakGlass")))]
+        }
         Operation::ListBreakGlass => vec![("200", json_answer("These do.", &[], &shared("Unreviewed")))],
         Operation::ReviewBreakGlass => vec![("204", answer("It is reviewed.", &[]))],
         Operation::OpenApi => vec![

@@ -103,11 +103,13 @@ fn applies(kind: ProblemKind, operation: Operation) -> bool {
         | ProblemKind::PurposeNotAllowed
         | ProblemKind::PurposeRequired
         | ProblemKind::RelationshipRequired
+        | ProblemKind::RolesConflict
         | ProblemKind::SecondFactorRequired
         | ProblemKind::SourceNotAllowed => !is_open(operation),
         ProblemKind::CollectionUnknown => is_of_a_collection(operation),
         ProblemKind::RecordNotFound => names_something(operation),
-        ProblemKind::KeysUnavailable => uses_keys(operation),
+        // The digest of a request under a key is made with one.
+        ProblemKind::KeysUnavailable => uses_keys(operation) || operation == OpenBreakGlass,
         ProblemKind::DeadlineExceeded => operation != AppendUpload,
         ProblemKind::BodyIncomplete
         | ProblemKind::EncodingUnsupported
@@ -117,9 +119,10 @@ fn applies(kind: ProblemKind, operation: Operation) -> bool {
         | ProblemKind::BodyShape
         | ProblemKind::BodyTooLarge => takes_json(operation),
         ProblemKind::BatchSize => is_one_of(&[CreateMany, ReadMany]),
-        ProblemKind::IdempotencyKeyInvalid | ProblemKind::IdempotencyKeyReused | ProblemKind::SubjectRule => {
-            is_one_of(&[Create, CreateMany])
+        ProblemKind::IdempotencyKeyInvalid | ProblemKind::IdempotencyKeyReused => {
+            is_one_of(&[Create, CreateMany, OpenBreakGlass])
         }
+        ProblemKind::SubjectRule => is_one_of(&[Create, CreateMany]),
         ProblemKind::SubjectUnknown => is_one_of(&[Create, CreateMany, OpenBreakGlass]),
         ProblemKind::BreakGlassBounds => operation == OpenBreakGlass,
         ProblemKind::ReviewOwn | ProblemKind::ReviewedAlready => operation == ReviewBreakGlass,

@@ -111,8 +111,9 @@ impl Service {
         if version.is_some() {
             self.authorise(context, named.collection, Action::History, Some(&named.record)).await?;
         }
+        let place = (named.collection.as_ref(), Action::Read);
         let permitted = self.permit_document(context, named, Action::Read).await?;
-        let charge = self.charge_records(context, &permitted.permit, Some(&permitted.record), 1).await?;
+        let charge = self.charge_records(context, place, Some(&permitted.record), 1).await?;
         let revealed = self.reveal_document(context, &permitted, version, &charge).await;
         charge.settle(revealed)
     }

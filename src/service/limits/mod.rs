@@ -14,10 +14,11 @@ use std::time::Duration;
 use super::authorise::act_of;
 use super::{Error, Service};
 use crate::audit::{Act, EntryDraft, Outcome, RecordObject};
+use crate::domain::action::Action;
 use crate::domain::actor::CertificateFacts;
 use crate::domain::context::OperationContext;
 use crate::domain::id::RecordId;
-use crate::policy::Permit;
+use crate::policy::Collection;
 use crate::telemetry::metrics;
 use refusals::Noted;
 pub use uses::Limit;
@@ -85,7 +86,7 @@ impl Service {
     pub(super) async fn charge_records(
         &self,
         context: &OperationContext,
-        permit: &Permit,
+        (collection, action): (&Collection, Action),
         record: Option<&RecordId>,
         amount: usize,
     ) -> Result<Charge, Error> {
@@ -107,10 +108,10 @@ impl Service {
             Ok(charge) => Ok(charge),
             Err((owner, wait)) => {
                 let draft = || {
-                    let object = RecordObject::new(permit.collection().name().clone());
+                    let object = RecordObject::new(collection.name().clone());
                     let object = record.into_iter().fold(object, |object, record| object.id(record.clone()));
                     let outcome = Outcome::refused(limit.code());
-                    EntryDraft::of_request(context, act_of(permit.action()), outcome).record(object)
+                    EntryDraft::of_request(context, act_of(action), outcome).record(object)
                 };
                 Err(self.refuse(&owner, limit, wait, draft).await)
             }

@@ -4,7 +4,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::{RecordStore, StorageError, column, one_row, time};
+use super::{Claim, RecordStore, StorageError, column, idempotency, instant, one_row, time};
 use crate::audit::OutboxBytes;
 use crate::domain::break_glass::{BreakGlassReason, Reference, Verdict};
 use crate::domain::clock::Timestamp;
@@ -43,13 +43,16 @@ const FOUND: &str = "SELECT b.break_glass_id, b.client, b.person_sha256, b.reaso
      WHERE b.tenant_id = $1";
 
 impl RecordStore {
-    /// Stores it with the entries, one for each subject: all or nothing, durable on return. When it ends.
-    /// [`StorageError::Stale`] when a subject is not there or not active.
+    /// Stores it with the entries, one for each subject, and the key that it was sent under: all or nothing, durable on
+    /// return. When it ends. [`StorageError::Stale`] when a subject is not there or not active, [`StorageError::Claimed`]
+    /// when something was done under the key before.
     pub async fn open_break_glass(
         &self,
         tenant: TenantId,
         new: &NewBreakGlass,
+        claim: Option<&Claim>,
         entries: &[OutboxBytes],
+        now: Timestamp,
     ) -> Result<Timestamp, StorageError> {
         const SQL: &str = "/* storage::records::open_break_glass */ \
             WITH active AS ( \
@@ -70,30 +73,34 @@ impl RecordStore {
             SELECT ends_at FROM opened";
         let subjects: Vec<Uuid> = new.subjects.iter().map(|id| *id.as_uuid()).collect();
         let ids: Vec<Uuid> = entries.iter().map(|entry| *entry.entry_id().as_uuid()).collect();
-        let bytes: Vec<&[u8]> = entries.iter().map(OutboxBytes::bytes).collect();
+        let bytes: Vec<Vec<u8>> = entries.iter().map(|entry| entry.bytes().to_vec()).collect();
         let minutes = i32::try_from(new.minutes).map_err(|_| StorageError::Malformed("minutes"))?;
-        let (digest, reason) = (new.person_sha256.as_slice(), new.reason.as_str());
-        let reference = new.reference.as_str();
-        let parameters: [&(dyn ToSql + Sync); 10] = [
-            tenant.as_uuid(),
-            new.id.as_uuid(),
-            &new.client,
-            &digest,
-            &reason,
-            &reference,
-            &minutes,
-            &subjects,
-            &ids,
-            &bytes,
-        ];
-        let row = self
-            .database
-            .run("records::open_break_glass", async |client| {
-                let statement = client.prepare_cached(SQL).await?;
-                Ok(client.query_opt(&statement, &parameters).await?)
+        let now = instant(now)?;
+        // Owned, since a closure that borrows cannot be shown to be `Send` here.
+        let (new, claim) = (new.clone(), claim.cloned());
+        self.database
+            .transaction("records::open_break_glass", async move |transaction| {
+                if let Some(claim) = &claim {
+                    idempotency::take(transaction, tenant, claim, &[new.id.to_string()], now).await?;
+                }
+                let (digest, reason) = (new.person_sha256.as_slice(), new.reason.as_str());
+                let reference = new.reference.as_str();
+                let parameters: [&(dyn ToSql + Sync); 10] = [
+                    tenant.as_uuid(),
+                    new.id.as_uuid(),
+                    &new.client,
+                    &digest,
+                    &reason,
+                    &reference,
+                    &minutes,
+                    &subjects,
+                    &ids,
+                    &bytes,
+                ];
+                let row = transaction.query_opt(SQL, &parameters).await?;
+                row.map_or(Err(StorageError::Stale), |row| time(&row, 0))
             })
-            .await?;
-        row.map_or(Err(StorageError::Stale), |row| time(&row, 0))
+            .await
     }
 
     /// One of the tenant's, reviewed or not.

@@ -1,5 +1,7 @@
 //! Care teams of subjects, and whose record a record is. Decides nothing: `service` compares with the person who asks.
 
+use std::collections::HashMap;
+
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -25,17 +27,17 @@ pub struct FoundCareTeam {
 }
 
 impl RecordStore {
-    /// Whom a record is about, under the conditions of [`Self::find`]; and, where `person_sha256` is given, whether that
-    /// person broke the glass for them.
+    /// Whom records are about, those that there are under the conditions of [`Self::find`]; and, where `person_sha256` is
+    /// given, whether that person broke the glass for them. One statement, however many they are.
     pub async fn concerned(
         &self,
         tenant: TenantId,
         collection: &CollectionName,
-        record: &RecordId,
+        records: &[&RecordId],
         person_sha256: Option<&[u8; 32]>,
-    ) -> Result<Option<Concerned>, StorageError> {
+    ) -> Result<HashMap<RecordId, Concerned>, StorageError> {
         const SQL: &str = "/* storage::records::concerned */ \
-            SELECT r.subject_id, s.care_teams, \
+            SELECT r.record_id, r.subject_id, s.care_teams, \
                    (SELECT b.break_glass_id FROM break_glass_subject g \
                     JOIN break_glass b ON b.tenant_id = g.tenant_id AND b.break_glass_id = g.break_glass_id \
                     WHERE g.tenant_id = r.tenant_id AND g.subject_id = r.subject_id AND b.person_sha256 = $4 \
@@ -43,27 +45,52 @@ impl RecordStore {
                     ORDER BY b.ends_at DESC LIMIT 1) \
             FROM record r \
             LEFT JOIN subject s ON s.tenant_id = r.tenant_id AND s.subject_id = r.subject_id \
-            WHERE r.tenant_id = $1 AND r.collection = $2 AND r.record_id = $3 AND NOT r.deleted \
+            WHERE r.tenant_id = $1 AND r.collection = $2 AND r.record_id = ANY ($3) AND NOT r.deleted \
               AND (r.expires_at IS NULL OR r.expires_at > now()) \
               AND (r.subject_id IS NULL OR s.state = 'active')";
         let person = person_sha256.map(<[u8; 32]>::as_slice);
-        let parameters: [&(dyn ToSql + Sync); 4] =
-            [tenant.as_uuid(), &collection.as_str(), &record.as_str(), &person];
-        let row = self
+        let ids: Vec<&str> = records.iter().map(|record| record.as_str()).collect();
+        let parameters: [&(dyn ToSql + Sync); 4] = [tenant.as_uuid(), &collection.as_str(), &ids, &person];
+        let rows = self
             .database
             .run("records::concerned", async |client| {
                 let statement = client.prepare_cached(SQL).await?;
-                Ok(client.query_opt(&statement, &parameters).await?)
+                Ok(client.query(&statement, &parameters).await?)
             })
             .await?;
-        let Some(row) = row else { return Ok(None) };
-        let subject: Option<Uuid> = column(&row, 0, "subject")?;
-        let break_glass: Option<Uuid> = column(&row, 2, "break-glass id")?;
-        Ok(Some(Concerned {
-            subject: subject.map(SubjectId::from_uuid),
-            teams: teams(&row, 1)?,
-            break_glass: break_glass.map(BreakGlassId::from_uuid),
-        }))
+        let read = |row: &Row| {
+            let record = RecordId::parse(column(row, 0, "record id")?);
+            let subject: Option<Uuid> = column(row, 1, "subject")?;
+            let break_glass: Option<Uuid> = column(row, 3, "break-glass id")?;
+            let concerned = Concerned {
+                subject: subject.map(SubjectId::from_uuid),
+                teams: teams(row, 2)?,
+                break_glass: break_glass.map(BreakGlassId::from_uuid),
+            };
+            Ok((record.ok_or(StorageError::Malformed("record id"))?, concerned))
+        };
+        rows.iter().map(read).collect()
+    }
+
+    /// Who looks after each of the subjects that are there and active; one statement.
+    pub async fn care_teams(
+        &self,
+        tenant: TenantId,
+        subjects: &[SubjectId],
+    ) -> Result<HashMap<SubjectId, CareTeams>, StorageError> {
+        const SQL: &str = "/* storage::records::care_teams */ \
+            SELECT subject_id, care_teams FROM subject \
+            WHERE tenant_id = $1 AND subject_id = ANY ($2) AND state = 'active'";
+        let ids: Vec<Uuid> = subjects.iter().map(|id| *id.as_uuid()).collect();
+        let rows = self
+            .database
+            .run("records::care_teams", async |client| {
+                let statement = client.prepare_cached(SQL).await?;
+                Ok(client.query(&statement, &[tenant.as_uuid(), &ids]).await?)
+            })
+            .await?;
+        let read = |row: &Row| Ok((SubjectId::from_uuid(column(row, 0, "subject")?), teams(row, 1)?));
+        rows.iter().map(read).collect()
     }
 
     /// Who looks after an active subject; `None` when there is no such subject.

@@ -17,7 +17,7 @@ pub use files::{ExpiredUpload, FoundUpload};
 pub use history::FoundVersion;
 pub use idempotency::{Claim, Claimed};
 pub use key_destruction::PendingDestruction;
-pub use list::ListedRecord;
+pub use list::{ListedFor, ListedRecord};
 
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;

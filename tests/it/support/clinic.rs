@@ -1,5 +1,7 @@
 //! A clinic of people: two patients, a doctor, and the applications that they use.
 
+use std::path::Path;
+
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
@@ -21,26 +23,47 @@ pub struct Clinic {
 
 impl Clinic {
     pub async fn open() -> Self {
+        Self::open_with(|_| {}).await
+    }
+
+    /// With its policy changed.
+    pub async fn open_with(change: impl FnOnce(&Path) + Send + 'static) -> Self {
         let signer = Signer::new("ES256", "first");
-        let lines = "jwks_file = \"keys.json\"\ncare_teams_claim = \"teams\"\nsubject_claim = \"patient_id\"";
-        let people = format!(
-            "{}doctor = \"clinician\"\nofficer = \"privacy_officer\"\nmember = \"patient\"\n",
-            issuer(lines).trim_end().to_owned() + "\n"
-        );
-        let people = people.replace("porter = \"visitor\"\n", "");
-        let keys = key_set(&[&signer]);
-        let change = move |folder: &std::path::Path| {
-            std::fs::write(folder.join("keys.json"), keys).unwrap();
-            std::fs::write(folder.join("people.toml"), people).unwrap();
-        };
-        let options = ServiceOptions { policy: Some(Box::new(change)), ..Default::default() };
-        let strongroom = Strongroom::start_with(options).await;
+        let strongroom = Strongroom::start_with(Self::options(&signer, change)).await;
         let portal = strongroom.client("portal").await.with_purpose("PATRQT");
         let desk = strongroom.client("clinician-desk").await.with_purpose("TREAT");
         let coordination = strongroom.client("coordination").await.with_purpose("COC");
         let alice = portal.create_patient(small_patient()).await;
         let bob = portal.create_patient(small_patient()).await;
         Self { strongroom, signer, portal, desk, coordination, alice, bob }
+    }
+
+    /// Of a service that believes this signer.
+    pub fn options(signer: &Signer, change: impl FnOnce(&Path) + Send + 'static) -> ServiceOptions {
+        let lines = "jwks_file = \"keys.json\"\ncare_teams_claim = \"teams\"\nsubject_claim = \"patient_id\"";
+        let people = format!(
+            "{}doctor = \"clinician\"\nofficer = \"privacy_officer\"\nmember = \"patient\"\n",
+            issuer(lines).trim_end().to_owned() + "\n"
+        );
+        let people = people.replace("porter = \"visitor\"\n", "");
+        let keys = key_set(&[signer]);
+        let change = move |folder: &Path| {
+            std::fs::write(folder.join("keys.json"), keys).unwrap();
+            std::fs::write(folder.join("people.toml"), people).unwrap();
+            change(folder);
+        };
+        ServiceOptions { policy: Some(Box::new(change)), ..Default::default() }
+    }
+
+    /// How often the service asked for relationships to records.
+    pub async fn looked_up(&self) -> u64 {
+        let operator = self.strongroom.client("operator").await;
+        let metrics = operator.get("/metrics").await.text().await.unwrap();
+        let count = metrics.lines().find(|line| {
+            line.starts_with("strongroom_storage_duration_seconds_count")
+                && line.contains("records::concerned")
+        });
+        count.map_or(0, |line| line.rsplit_once(' ').unwrap().1.parse().unwrap())
     }
 
     pub fn doctor(&self, teams: &[&str]) -> String {

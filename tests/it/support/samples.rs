@@ -62,3 +62,10 @@ pub fn note(subject: &str) -> Value {
         "themes": ["sleep", "family"]
     }})
 }
+
+/// A visit without what a clinician does not write.
+pub fn visit(subject: &str) -> Value {
+    let mut visit = encounter(subject);
+    visit["fields"].as_object_mut().unwrap().remove("charge_usd");
+    visit
+}
