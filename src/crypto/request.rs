@@ -57,7 +57,9 @@ impl BodyMac {
         words: &[&[u8]],
     ) -> Result<([u8; 32], KeyId), SealError> {
         let mut mac = Self::under(root, operation)?;
-        words.iter().for_each(|word| mac.put(word));
+        for word in words {
+            mac.put(word);
+        }
         Ok(mac.finish())
     }
 

@@ -68,7 +68,10 @@ impl Display for RoleConflict {
 
 /// What was found out about sets of roles.
 #[derive(Default)]
-pub(super) struct KnownConflicts(RwLock<HashMap<(ClientKind, Arc<[Arc<str>]>), Option<Rule>>>);
+pub(super) struct KnownConflicts(RwLock<HashMap<Together, Option<Rule>>>);
+
+/// The kind of a client, and roles.
+type Together = (ClientKind, Arc<[Arc<str>]>);
 
 impl Rules {
     /// What is wrong with a caller that has these roles together. Each role alone was looked at when it was loaded.

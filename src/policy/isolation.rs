@@ -95,10 +95,10 @@ pub(super) fn keep_classes_apart(rules: &Rules) -> Result<(), Fault> {
 /// What a caller with these roles would be given that nobody is given together.
 pub(super) fn broken_by(rules: &Rules, identity: &Identity) -> Option<Rule> {
     let roles = &identity.roles;
-    let keeps = |role: &str| KEEPERS.contains(&role) || rules.may_permit(role, &[RuleAction::ReadAudit]);
+    let is_keeper = |role: &str| KEEPERS.contains(&role) || rules.may_permit(role, &[RuleAction::ReadAudit]);
     // Of one role it is read off the policies as they are written.
-    let is_given_values = |role: &str| !keeps(role) && rules.may_permit(role, &ON_VALUES);
-    if roles.iter().any(|role| keeps(role)) && roles.iter().any(|role| is_given_values(role)) {
+    let is_given_values = |role: &str| !is_keeper(role) && rules.may_permit(role, &ON_VALUES);
+    if roles.iter().any(|role| is_keeper(role)) && roles.iter().any(|role| is_given_values(role)) {
         return Some(Rule::KeeperWithValues);
     }
     let read = |wanted: &dyn Fn(&Field) -> bool| reads(rules, identity, wanted);

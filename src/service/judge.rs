@@ -88,7 +88,9 @@ impl Judged {
         let shown = records.iter().zip(each).filter(|(_, each)| matches!(each, Each::Shown(..)));
         let used: BTreeSet<BreakGlassId> =
             shown.filter_map(|(record, _)| self.break_glass_of(record.as_ref())).collect();
-        used.into_iter().for_each(|id| announce_break_glass(context, id));
+        for id in used {
+            announce_break_glass(context, id);
+        }
     }
 }
 
@@ -215,16 +217,14 @@ fn judge(
 /// What was decided of each relationship that was met: there are eight at most.
 struct Kinds {
     permits: Vec<Permit>,
-    known: HashMap<Relationship, Result<usize, Arc<[Arc<str>]>>>,
+    known: HashMap<Relationship, Judgement>,
 }
 
+/// The place of the permit, or the policies that forbid it.
+type Judgement = Result<usize, Arc<[Arc<str>]>>;
+
 impl Kinds {
-    /// The place of the permit, or the policies that forbid it.
-    fn judge(
-        &mut self,
-        kind: Relationship,
-        decide: impl FnOnce() -> Result<Permit, Denial>,
-    ) -> Result<usize, Arc<[Arc<str>]>> {
+    fn judge(&mut self, kind: Relationship, decide: impl FnOnce() -> Result<Permit, Denial>) -> Judgement {
         let permits = &mut self.permits;
         let verdict = self.known.entry(kind).or_insert_with(|| {
             let permit = decide().map_err(|denial| denial.policies)?;

@@ -28,7 +28,7 @@ pub struct ListedFor {
 }
 
 /// A relationship as `theirs` below computes it.
-fn kind_of(relationship: &Relationship) -> i32 {
+fn kind_of(relationship: Relationship) -> i32 {
     i32::from(relationship.is_self) + 2 * i32::from(relationship.in_care_team)
 }
 
@@ -101,7 +101,7 @@ impl RecordStore {
         let after = after.map_or("", RecordId::as_str);
         let subject: Option<Uuid> = listed_for.subject.map(|id| *id.as_uuid());
         let teams: Vec<&str> = listed_for.care_teams.iter().map(AsRef::as_ref).collect();
-        let kinds: Vec<i32> = listed_for.relationships.iter().map(kind_of).collect();
+        let kinds: Vec<i32> = listed_for.relationships.iter().copied().map(kind_of).collect();
         let sql =
             if listed_for.relationships.contains(&Relationship::NONE) { OF_OTHERS_TOO } else { OF_THEIRS };
         let name = collection.as_str();
