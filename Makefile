@@ -42,6 +42,7 @@ scan: $(TOOLS)/scan/bin/sslyze ## a TLS scanner on the running service; fails on
 bench: ## the benchmarks, in release mode
 	$(CARGO) bench --bench verify
 	$(CARGO) bench --bench policy
+	$(CARGO) bench --bench log
 	$(CARGO) bench --bench load -- $(ARGS)
 
 chaos: ## faults of every part under load, by seed (ROUNDS=100 SEED=1)

@@ -5,12 +5,6 @@
 -- Everything about one person: key versions still needed, erasure, export.
 CREATE INDEX CONCURRENTLY record_by_subject ON public.record (tenant_id, subject_id) WHERE subject_id IS NOT NULL;
 
--- The log by tenant and time, by time, and by commit (for whoever follows it: never "id greater than the last one seen").
-CREATE INDEX CONCURRENTLY audit_entry_tenant ON public.audit_entry (tenant_id, entry_id);
-CREATE INDEX CONCURRENTLY audit_entry_xid ON public.audit_entry (xid);
-CREATE INDEX CONCURRENTLY audit_outbox_entry_id ON public.audit_outbox (entry_id);
-CREATE INDEX CONCURRENTLY audit_outbox_xid ON public.audit_outbox (xid);
-
 -- For the jobs that remove what has expired.
 CREATE INDEX CONCURRENTLY idempotency_key_expiry ON public.idempotency_key (expires_at);
 CREATE INDEX CONCURRENTLY upload_expiry ON public.upload (expires_at);

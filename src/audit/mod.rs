@@ -17,6 +17,7 @@ pub mod export;
 pub(crate) mod fixtures;
 pub mod instance;
 mod label;
+mod marks;
 mod query;
 mod receipt;
 pub mod render;
@@ -32,6 +33,7 @@ pub use committer::{
     SinkFailure,
 };
 pub use event::{EntryDraft, KeyLevel, KeyObject, RecordObject};
+pub use marks::{Kind, Marks, Sought};
 pub use query::{AuditQuery, Cursor, Filter, Order, Page, PageSize, Scope};
 pub use receipt::{OutboxBytes, OutboxEntry, Receipt, Withheld};
 pub use scribe::Scribe;

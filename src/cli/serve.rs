@@ -147,6 +147,7 @@ fn spawn_workers(
     workers.spawn(sequencer.context("the log cannot be kept as configured")?.keep());
     workers.spawn(jobs::drift::watch(Arc::clone(service)));
     workers.spawn(jobs::chains::watch(Arc::clone(service)));
+    workers.spawn(jobs::months::keep(Arc::clone(service)));
     workers.spawn(jobs::revocation::keep(transit, CrlFiles::of(&config.server), every));
     workers.spawn(jobs::tls_reload::keep(Arc::clone(tls), Arc::clone(service), LOOK, hangup()?));
     let directory = config.policy.directory.clone();

@@ -33,6 +33,8 @@ pub enum Alarm {
     ChainsBroken,
     /// What is stored is not read again, or not in time.
     LogNotReviewed,
+    /// The log has no place for entries of this month or the next: they are kept where they cannot be dropped by the month.
+    LogMonthMissing,
     /// Roles, triggers, functions or settings of the data database are not what they were at the start.
     DatabaseChanged,
 }
@@ -49,6 +51,7 @@ impl Alarm {
         Self::RecordsChanged,
         Self::ChainsBroken,
         Self::LogNotReviewed,
+        Self::LogMonthMissing,
         Self::DatabaseChanged,
     ];
 
@@ -65,6 +68,7 @@ impl Alarm {
             Self::RecordsChanged => "records_changed",
             Self::ChainsBroken => "chains_broken",
             Self::LogNotReviewed => "log_not_reviewed",
+            Self::LogMonthMissing => "log_month_missing",
             Self::DatabaseChanged => "database_changed",
         }
     }

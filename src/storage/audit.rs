@@ -4,14 +4,17 @@
 //! here: the entry's form and the chain (`audit`), and the outbox INSERT, which is part of the statement that stores
 //! the data ([`OUTBOX_INSERT`] gives `storage::records` the words).
 
+use std::collections::HashMap;
+
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::fitness::Weakness;
 use super::pool::{Database, StorageError};
+use super::search;
 use crate::audit::{
-    AuditQuery, Batch, ChainedEntry, Cursor, EntrySink, Order, Page, Scope, Settled, SinkFailure,
+    AuditQuery, Batch, ChainedEntry, Cursor, EntrySink, Filter, Order, Page, Scope, Settled, SinkFailure,
 };
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{EntryId, TenantId};
@@ -20,7 +23,7 @@ use crate::domain::id::{EntryId, TenantId};
 /// three values are `OutboxBytes::tenant_id`, `entry_id` and `bytes`; no RETURNING, which the role may not use.
 pub const OUTBOX_INSERT: &str = "INSERT INTO audit_outbox (tenant_id, entry_id, entry)";
 
-/// How many entries one page of a filtered search looks at.
+/// How many entries one page of a filtered scan looks at.
 const SCANNED_ENTRIES: i64 = 10_000;
 
 /// The group committer's sink. Give it a pool of its own (two connections are enough, one is used at a time), so that
@@ -42,7 +45,7 @@ const APPEND: &str = "/* storage::audit::append */
 const SETTLE: &str = "/* storage::audit::settle */
     INSERT INTO audit_entry (src, seq, entry_id, tenant_id, entry, sha256)
     SELECT $1, * FROM unnest($2::bigint[], $3::uuid[], $4::uuid[], $5::bytea[], $6::bytea[])
-    ON CONFLICT (src, seq) DO NOTHING";
+    ON CONFLICT DO NOTHING";
 
 const STORED: &str = "/* storage::audit::settle */
     SELECT seq, sha256 FROM audit_entry WHERE src = $1 AND seq = ANY($2) ORDER BY seq";
@@ -63,7 +66,8 @@ impl EntrySink for AuditStore {
         }
     }
 
-    /// One transaction: if any place holds other bytes, none of this batch stays.
+    /// One transaction: if any place holds other bytes, none of this batch stays. A place is looked for in every month: what
+    /// repeats an entry has its id and comes into its month, whatever else holds its place may be in another.
     async fn settle(&self, batch: &Batch) -> Result<Settled, SinkFailure> {
         // Owned, since a closure that borrows cannot be shown to be `Send` here; this path is rare.
         let batch = batch.clone();
@@ -71,12 +75,9 @@ impl EntrySink for AuditStore {
             .database
             .transaction("audit::settle", async move |transaction| {
                 let columns = Columns::of(&batch);
-                let inserted = transaction.execute(SETTLE, &columns.parameters()).await?;
-                if usize::try_from(inserted) == Ok(batch.entries.len()) {
-                    return Ok(());
-                }
+                transaction.execute(SETTLE, &columns.parameters()).await?;
                 let rows = transaction.query(STORED, &[&batch.src, &columns.seqs]).await?;
-                if holds(&rows, &batch.entries) { Ok(()) } else { Err(StorageError::Stale) }
+                settled(&rows, &batch.entries)
             })
             .await;
         match settled {
@@ -87,12 +88,18 @@ impl EntrySink for AuditStore {
     }
 }
 
-fn holds(rows: &[Row], entries: &[ChainedEntry]) -> bool {
-    let same = |(row, entry): (&Row, &ChainedEntry)| {
-        row.try_get::<_, i64>(0).is_ok_and(|seq| seq == entry.seq)
-            && row.try_get::<_, &[u8]>(1).is_ok_and(|sha256| sha256 == entry.sha256)
-    };
-    rows.len() == entries.len() && rows.iter().zip(entries).all(same)
+/// Whether each place holds the entry that belongs there, and nothing else. `Stale`: something else does. `Conflict`: a place is
+/// free, since another one has the id of the entry.
+fn settled(rows: &[Row], entries: &[ChainedEntry]) -> Result<(), StorageError> {
+    let mut free: HashMap<i64, &[u8]> =
+        entries.iter().map(|entry| (entry.seq, entry.sha256.as_slice())).collect();
+    for row in rows {
+        // A place that stands twice is free no more the second time.
+        if free.remove(&row.try_get(0)?) != Some(row.try_get::<_, &[u8]>(1)?) {
+            return Err(StorageError::Stale);
+        }
+    }
+    if free.is_empty() { Ok(()) } else { Err(StorageError::Conflict) }
 }
 
 /// A batch, column by column.
@@ -155,6 +162,16 @@ impl AuditReader {
 
     /// One page, over reads and writes together, in the order of entry ids.
     pub async fn page(&self, query: &AuditQuery) -> Result<Page, StorageError> {
+        if query.filter != Filter::default()
+            && let Some(page) = search::page(&self.database, query).await?
+        {
+            return Ok(page);
+        }
+        self.scan(query).await
+    }
+
+    /// Reads on through the log as it is stored: what is not searched, or cannot be yet.
+    async fn scan(&self, query: &AuditQuery) -> Result<Page, StorageError> {
         let filter = query.filter.to_containment().map(|document| document.to_string());
         let (low, high) = query.id_bounds();
         // One more than the page, to know whether there is another.
@@ -249,7 +266,7 @@ fn page_statement(scope: Scope, order: Order, filtered: bool) -> String {
         .collect();
     let number = if tenant_of(scope).is_some() { 6 } else { 5 };
     let matches = if filtered {
-        format!("convert_from(entry, 'UTF8')::jsonb @> ${number}::text::jsonb")
+        format!("audit_contains(entry, ${number}::text::jsonb)")
     } else {
         String::from("true")
     };

@@ -30,7 +30,7 @@ impl std::error::Error for Weakness {}
 struct Rule(&'static str, bool, &'static str, &'static str);
 
 /// Each is true where something is wrong. They read settings and the catalogue only, which every role may.
-const RULES: [Rule; 14] = [
+const RULES: [Rule; 15] = [
     Rule(
         "current_setting('server_version_num')::int < 150000",
         true,
@@ -78,7 +78,7 @@ const RULES: [Rule; 14] = [
     ),
     Rule(
         "EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-                 WHERE n.nspname = 'public' AND pg_get_userbyid(c.relowner) = current_user)",
+                 WHERE n.nspname IN ('public', 'strongroom_log') AND pg_get_userbyid(c.relowner) = current_user)",
         true,
         "the service's role owns tables",
         "give them back to the owner that `strongroom migrate` makes",
@@ -86,11 +86,29 @@ const RULES: [Rule; 14] = [
     Rule(
         "EXISTS (SELECT FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid \
                  JOIN pg_namespace n ON n.oid = c.relnamespace \
-                 WHERE n.nspname = 'public' AND NOT t.tgisinternal AND t.tgenabled <> 'A') \
+                 WHERE n.nspname IN ('public', 'strongroom_log') AND NOT t.tgisinternal AND t.tgenabled <> 'A') \
          OR EXISTS (SELECT FROM pg_event_trigger WHERE evtname LIKE 'audit_refuse_%' AND evtenabled <> 'A')",
         true,
         "a trigger that keeps rows from being changed is disabled",
         "find out who did it, then ALTER TABLE … ENABLE ALWAYS TRIGGER",
+    ),
+    // Months come and go while the service runs: not what they were, but what they must be.
+    Rule(
+        "EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+                 WHERE n.nspname = 'strongroom_log' AND c.relkind NOT IN ('i', 'I', 't') AND NOT (c.relkind = 'r' \
+                 AND c.relispartition AND c.relowner::regrole::text = 'strongroom_owner' AND NOT c.relrowsecurity \
+                 AND NOT c.relhasrules \
+                 AND NOT EXISTS (SELECT FROM aclexplode(c.relacl) g WHERE g.grantee <> c.relowner) \
+                 AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attacl IS NOT NULL) \
+                 AND (SELECT count(*) = 2 AND bool_and(t.tgname IN ('audit_refuse_statement', 'audit_refuse_row') \
+                             AND t.tgfoid = to_regproc('public.audit_refuse_change')) \
+                      FROM pg_trigger t WHERE t.tgrelid = c.oid))) \
+         OR EXISTS (SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
+                 WHERE i.inhparent = ANY (ARRAY[to_regclass('public.audit_entry'), to_regclass('public.audit_outbox'), \
+                 to_regclass('public.audit_index')]) AND c.relnamespace IS DISTINCT FROM to_regnamespace('strongroom_log'))",
+        true,
+        "a month of the audit log is not guarded as the others are",
+        "find out who did it; every partition has both triggers, the owner, and no grants",
     ),
     Rule(
         "abs(extract(epoch FROM clock_timestamp()) - $1 / 1000000.0) > 2",
@@ -121,8 +139,9 @@ const RULES: [Rule; 14] = [
 /// Who may do what, and what stands in the way of whom, as one digest. No value of anybody is in it, and no password.
 const FINGERPRINT: &str = "/* storage::fitness::fingerprint */
     SELECT md5(string_agg(line, E'\\n' ORDER BY line)) FROM (
-        SELECT 'trigger ' || tgrelid::regclass || ' ' || tgenabled::text || ' ' || pg_get_triggerdef(oid) AS line
-            FROM pg_trigger WHERE NOT tgisinternal
+        SELECT 'trigger ' || tgrelid::regclass || ' ' || tgenabled::text || ' ' || pg_get_triggerdef(pg_trigger.oid) AS line
+            FROM pg_trigger JOIN pg_class c ON c.oid = tgrelid
+            WHERE NOT tgisinternal AND c.relnamespace IS DISTINCT FROM to_regnamespace('strongroom_log')
         UNION ALL SELECT 'event trigger ' || evtname || ' ' || evtenabled::text || ' ' || evtfoid::regprocedure
             FROM pg_event_trigger
         UNION ALL SELECT 'function ' || p.oid::regprocedure || ' ' || p.proowner::regrole || ' ' || md5(p.prosrc)

@@ -8,11 +8,14 @@ mod fitness;
 pub mod key_store;
 mod lanes;
 pub mod migrate;
+mod months;
+mod numbering;
 pub mod pool;
 mod reconcile;
 pub mod records;
 mod schema;
 pub mod sealed_columns;
+mod search;
 pub mod sequence;
 mod watch;
 

@@ -70,8 +70,10 @@ impl From<deadpool_postgres::PoolError> for StorageError {
 // planned once, and not to read whole tables.
 const REQUEST_SESSION: &str = "/* storage::pool */ SET synchronous_commit = on; SET plan_cache_mode = force_generic_plan; \
      SET enable_seqscan = off; SET jit = off";
-// A commit that is acknowledged is durable, whatever the server's default says.
-const SEARCH_SESSION: &str = "/* storage::pool */ SET synchronous_commit = on";
+// A commit that is acknowledged is durable, whatever the server's default says. No search reads a whole table, nor is it worth
+// compiling.
+const SEARCH_SESSION: &str =
+    "/* storage::pool */ SET synchronous_commit = on; SET enable_seqscan = off; SET jit = off";
 
 /// A pool of connections to one database.
 #[derive(Clone)]

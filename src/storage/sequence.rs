@@ -1,26 +1,26 @@
 //! The log in its order: which entry has which number, and the head of the tree over them.
 //!
 //! One session at a time has the lead: PostgreSQL keeps an advisory lock with it, and every transaction asks for the epoch
-//! that it began besides. Needs the role `strongroom_sequencer`. Not here: signing, files (`jobs::sequencer`).
-
-use std::collections::HashSet;
+//! that it began besides. Needs the role `strongroom_sequencer`. Not here: what a step of it
+//! is (`numbering`), signing, files (`jobs::sequencer`).
 
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Transaction};
-use uuid::Uuid;
 
 use super::fitness::Weakness;
+use super::numbering::Numbering;
 use super::pool::{Database, Session, StorageError};
-use crate::audit::tiles::{Edge, Tile, TileId};
+use crate::audit::tiles::Edge;
 use crate::audit::tree::TreeHash;
 use crate::domain::clock::Timestamp;
 
 /// "sequen" in the key space of PostgreSQL's advisory locks.
 const LOCK: i64 = 0x7365_7175_656e;
 
-/// Each entry that may be new is looked for in the index by its id: hashing the whole index for a few would be slow. And a
-/// leader that stands still, or whose host is gone, loses its session and with it the lead.
+/// Each entry that may be new is looked for in the index by its id: hashing the whole index for a few would be slow, on
+/// several cores as well. And a leader that stands still, or whose host is gone, loses its session and with it the lead.
 const LEADER_SESSION: &str = "/* storage::sequence */ SET enable_hashjoin = off; SET enable_mergejoin = off; \
+     SET max_parallel_workers_per_gather = 0; \
      SET idle_session_timeout = '10s'; SET idle_in_transaction_session_timeout = '10s'; \
      SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3";
 
@@ -56,9 +56,10 @@ pub struct Taken {
 pub struct Lead {
     session: Session,
     head: StoredHead,
+    numbering: Numbering,
 }
 
-const HEAD: &str = "SELECT epoch, size, edge, checkpoint, published_at, scan_from::text, seen::text, cluster FROM audit_head";
+pub(super) const HEAD: &str = "SELECT epoch, size, edge, checkpoint, published_at, scan_from::text, seen::text, cluster FROM audit_head";
 
 impl SequenceStore {
     pub const fn new(database: Database) -> Self {
@@ -114,7 +115,8 @@ impl SequenceStore {
                 into_head(&transaction.query_one(&sql, &[]).await?)
             })
             .await?;
-        Ok(Some(Lead { session, head }))
+        let numbering = Numbering::of(&session).await?;
+        Ok(Some(Lead { session, head, numbering }))
     }
 
     /// The head as it is now, whoever has the lead.
@@ -175,11 +177,14 @@ impl Lead {
     /// lead is to be dropped; whatever was committed is found by the next.
     pub async fn take(&mut self, most: usize) -> Result<Taken, StorageError> {
         // Owned, since a closure that borrows cannot be shown to be `Send` here.
-        let known = self.head.clone();
-        let work = async move |transaction: &Transaction<'_>| take(transaction, &known, most).await;
-        let (head, taken) = self.session.transaction("sequence::take", work).await?;
-        self.head = head;
-        Ok(taken)
+        let (known, numbering) = (self.head.clone(), self.numbering.clone());
+        let work = async move |transaction: &Transaction<'_>| {
+            numbering.clone().step(transaction, &known, most).await
+        };
+        let mut step = self.session.transaction("sequence::take", work).await?;
+        self.numbering.learn(&mut step);
+        self.head = step.head;
+        Ok(step.taken)
     }
 
     /// Keeps the session while nothing is to be stored.
@@ -219,144 +224,7 @@ const LEAVES: &str = "/* storage::sequence::leaves */
 const PUBLISH: &str = "/* storage::sequence::publish */
     UPDATE audit_head SET checkpoint = $1, published_at = $2 WHERE epoch = $3";
 
-/// What this snapshot sees, and the lowest transaction id that it may not see; whether ids were counted anew since `seen`,
-/// and in which cluster they are counted. In a database that was loaded from a dump every entry has to be looked at once more.
-const SNAPSHOT: &str = "/* storage::sequence::take */
-    SELECT s::text, pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s) < pg_snapshot_xmax($1::text::pg_snapshot),
-        (SELECT system_identifier::text FROM pg_control_system())
-    FROM pg_current_snapshot() AS s";
-
-/// What was visible in `seen` has a number, and so has what has a lower id than `scan_from`; the index has the last word.
-/// What has an id ahead of all that were given came with a dump and was looked at then, or is forged (`reconcile`).
-/// Each table gives its first ones by its own index and need not be sorted whole, however much waits. Of an entry only its leaf comes
-/// (RFC 9162 section 2.1.1): who writes the files computes it from the bytes and compares.
-const NEW: &str = "/* storage::sequence::take */
-    SELECT e.entry_id, sha256('\\x00'::bytea || e.entry), e.xid::text, e.is_write FROM (
-        (SELECT xid, seq, entry_id, entry, false AS is_write FROM audit_entry
-         WHERE xid >= $1::text::xid8 AND xid < $4::text::xid8
-           AND NOT pg_visible_in_snapshot(xid, $2::text::pg_snapshot)
-           AND NOT EXISTS (SELECT FROM audit_index i WHERE i.entry_id = audit_entry.entry_id)
-         ORDER BY xid, seq, entry_id LIMIT $3)
-        UNION ALL
-        (SELECT xid, 0, entry_id, entry, true FROM audit_outbox
-         WHERE xid >= $1::text::xid8 AND xid < $4::text::xid8
-           AND NOT pg_visible_in_snapshot(xid, $2::text::pg_snapshot)
-           AND NOT EXISTS (SELECT FROM audit_index i WHERE i.entry_id = audit_outbox.entry_id)
-         ORDER BY xid, entry_id LIMIT $3)
-    ) AS e
-    ORDER BY e.xid, e.seq, e.entry_id LIMIT $3";
-
-const NUMBER: &str = "/* storage::sequence::take */
-    INSERT INTO audit_index (idx, entry_id, leaf)
-    SELECT $1 + place - 1, id, leaf FROM unnest($2::uuid[], $3::bytea[]) WITH ORDINALITY AS new (id, leaf, place)";
-
-const TILE: &str =
-    "/* storage::sequence::take */ INSERT INTO audit_tile (level, idx, hashes) VALUES ($1, $2, $3)";
-
-const ADVANCE: &str = "/* storage::sequence::take */
-    UPDATE audit_head SET size = $1, edge = $2, scan_from = $3::text::xid8, seen = $4::text::pg_snapshot, cluster = $7
-    WHERE epoch = $5 AND size = $6";
-
-/// The start of time, for [`NEW`]: nothing is below it, and nothing visible in it.
-const NOTHING_SEEN: (&str, &str) = ("0", "3:3:");
-/// No transaction has it.
-const NO_LIMIT: &str = "18446744073709551615";
-
-async fn take(
-    transaction: &Transaction<'_>,
-    known: &StoredHead,
-    most: usize,
-) -> Result<(StoredHead, Taken), StorageError> {
-    let sql = format!("/* storage::sequence::take */ {HEAD} FOR UPDATE");
-    let row = transaction.query_one(&sql, &[]).await?;
-    let head = into_head(&row)?;
-    if (head.epoch, &head.edge) != (known.epoch, &known.edge) {
-        return Err(StorageError::Stale);
-    }
-    let (mut scan_from, mut seen): (String, String) = (row.try_get(5)?, row.try_get(6)?);
-    let known_cluster: String = row.try_get(7)?;
-    // Before the entries are looked for, so that whatever it sees they see.
-    let row = transaction.query_one(SNAPSHOT, &[&seen]).await?;
-    let (snapshot, lowest): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-    let cluster: String = row.try_get(3)?;
-    if row.try_get(2)? || cluster != known_cluster {
-        (scan_from, seen) = (NOTHING_SEEN.0.to_owned(), NOTHING_SEEN.1.to_owned());
-    }
-    // Until a whole round has ended.
-    let is_all_new = seen == NOTHING_SEEN.1;
-    let below = if is_all_new { NO_LIMIT } else { highest(&snapshot) };
-    let limit = i64::try_from(most).unwrap_or(i64::MAX);
-    let rows = transaction.query(NEW, &[&scan_from, &seen, &limit, &below]).await?;
-    let fresh = Fresh::of(&rows)?;
-    let taken =
-        Taken { entries: fresh.ids.len(), is_all: rows.len() < most, twice: rows.len() - fresh.ids.len() };
-    if rows.is_empty() && !is_all_new {
-        return Ok((head, taken));
-    }
-    let mut edge = head.edge.clone();
-    let first = number(edge.size())?;
-    let filled: Vec<(TileId, Tile)> =
-        fresh.leaves.iter().flat_map(|leaf| edge.append(*leaf)).filter(|(id, _)| id.level() > 0).collect();
-    let hashes: Vec<&[u8]> = fresh.leaves.iter().map(|leaf| leaf.as_bytes().as_slice()).collect();
-    let numbered = transaction.execute(NUMBER, &[&first, &fresh.ids, &hashes]).await?;
-    if usize::try_from(numbered) != Ok(fresh.ids.len()) {
-        return Err(StorageError::Malformed("the index took another number of entries"));
-    }
-    for (id, tile) in filled {
-        let (level, index, hashes) = (i16::from(id.level()), number(id.index())?, tile.to_bytes());
-        one(transaction.execute(TILE, &[&level, &index, &hashes]).await?)?;
-    }
-    match rows.last().filter(|_| !taken.is_all) {
-        Some(last) => scan_from = lower(&lowest, last.try_get(2)?)?,
-        None => (scan_from, seen) = (lowest, snapshot),
-    }
-    let (size, bytes) = (number(edge.size())?, edge.to_bytes());
-    let parameters: [&(dyn ToSql + Sync); 7] =
-        [&size, &bytes, &scan_from, &seen, &head.epoch, &first, &cluster];
-    one(transaction.execute(ADVANCE, &parameters).await?)?;
-    Ok((StoredHead { edge, ..head }, taken))
-}
-
-/// What gets a number. Where an id stands in both tables, the one of a chain does; the other never gets one, and
-/// `reconcile` finds it for as long as it is there.
-struct Fresh {
-    ids: Vec<Uuid>,
-    leaves: Vec<TreeHash>,
-}
-
-impl Fresh {
-    fn of(rows: &[Row]) -> Result<Self, StorageError> {
-        let mut chained = HashSet::new();
-        for row in rows {
-            if !row.try_get::<_, bool>(3)? {
-                chained.insert(row.try_get::<_, Uuid>(0)?);
-            }
-        }
-        let (mut ids, mut leaves, mut met) = (Vec::new(), Vec::new(), HashSet::new());
-        for row in rows {
-            let id: Uuid = row.try_get(0)?;
-            let is_other = row.try_get(3)? && chained.contains(&id);
-            if !is_other && met.insert(id) {
-                ids.push(id);
-                leaves.push(leaf(row.try_get(1)?)?);
-            }
-        }
-        Ok(Self { ids, leaves })
-    }
-}
-
-/// The first transaction id that was not given when a snapshot (`xmin:xmax:…`) was taken.
-fn highest(snapshot: &str) -> &str {
-    snapshot.split(':').nth(1).unwrap_or(NO_LIMIT)
-}
-
-/// The lower of two transaction ids. Below both everything has ended and was taken.
-fn lower(one: &str, other: &str) -> Result<String, StorageError> {
-    let parse = |id: &str| id.parse::<u64>().map_err(|_| StorageError::Malformed("a transaction id"));
-    Ok(parse(one)?.min(parse(other)?).to_string())
-}
-
-fn into_head(row: &Row) -> Result<StoredHead, StorageError> {
+pub(super) fn into_head(row: &Row) -> Result<StoredHead, StorageError> {
     let size = u64::try_from(row.try_get::<_, i64>(1)?).unwrap_or(0);
     let edge = Edge::from_bytes(size, row.try_get(2)?).ok_or(StorageError::Malformed("the log's head"))?;
     let published_at: jiff::Timestamp = row.try_get(4)?;
@@ -388,10 +256,10 @@ fn leaf(bytes: &[u8]) -> Result<TreeHash, StorageError> {
     bytes.try_into().map(TreeHash::from_bytes).map_err(|_| StorageError::Malformed("a leaf of the log"))
 }
 
-fn number(count: u64) -> Result<i64, StorageError> {
+pub(super) fn number(count: u64) -> Result<i64, StorageError> {
     i64::try_from(count).map_err(|_| StorageError::Malformed("a number of the log"))
 }
 
-fn one(rows: u64) -> Result<(), StorageError> {
+pub(super) fn one(rows: u64) -> Result<(), StorageError> {
     if rows == 1 { Ok(()) } else { Err(StorageError::Stale) }
 }

@@ -88,7 +88,7 @@ async fn the_service_inserts_and_sees_next_to_nothing() {
             "TRUNCATE audit_outbox",
             "INSERT INTO audit_entry (src, seq, entry_id, tenant_id, entry, sha256)
              SELECT src, seq, gen_random_uuid(), src, '{}', sha256 FROM audit_entry
-             ON CONFLICT (src, seq) DO UPDATE SET entry = excluded.entry",
+             ON CONFLICT (entry_id) DO UPDATE SET entry = excluded.entry",
             "DROP TABLE audit_entry",
             "ALTER TABLE audit_entry DISABLE TRIGGER ALL",
             "SET ROLE strongroom_owner",

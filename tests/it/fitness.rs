@@ -68,6 +68,25 @@ const UNSAFE: &[Unsafe] = &[
         found: "trigger",
     },
     Unsafe {
+        place: "data",
+        wrong: "SET strongroom.audit_migration = 'yes'; \
+                ALTER TABLE strongroom_log.audit_entry_rest DISABLE TRIGGER audit_refuse_row",
+        right: "ALTER TABLE strongroom_log.audit_entry_rest ENABLE ALWAYS TRIGGER audit_refuse_row",
+        found: "trigger",
+    },
+    Unsafe {
+        place: "data",
+        wrong: "GRANT SELECT ON strongroom_log.audit_entry_rest TO strongroom_app",
+        right: "REVOKE ALL ON strongroom_log.audit_entry_rest FROM strongroom_app",
+        found: "not guarded as the others",
+    },
+    Unsafe {
+        place: "data",
+        wrong: "CREATE TABLE strongroom_log.aside (id int)",
+        right: "DROP TABLE strongroom_log.aside; RESET strongroom.audit_migration",
+        found: "not guarded as the others",
+    },
+    Unsafe {
         place: "keys",
         wrong: "ALTER TABLE tombstone ENABLE TRIGGER tombstone_is_append_only",
         right: "ALTER TABLE tombstone ENABLE ALWAYS TRIGGER tombstone_is_append_only",

@@ -6,6 +6,7 @@ pub mod contract;
 pub mod dice;
 pub mod disk;
 pub mod export;
+pub mod large_log;
 pub mod line;
 pub mod log;
 pub mod people;

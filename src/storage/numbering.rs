@@ -1,0 +1,317 @@
+//! One step of the log's order: entries that have no number get theirs, with what they are looked for by, and the head goes
+//! on with them.
+//!
+//! Not here: who has the lead (`sequence`), and asking for what is found so (`search`).
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, Statement, Transaction};
+use uuid::Uuid;
+
+use super::pool::{Session, StorageError};
+use super::sequence::{HEAD, StoredHead, Taken, into_head, number, one};
+use crate::audit::tiles::{Edge, Tile, TileId};
+use crate::audit::tree::TreeHash;
+use crate::audit::{Kind, Marks};
+
+/// What a lead keeps from one step to the next. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Numbering {
+    // Planned once: with a partition for each month a plan costs as much as some hundred entries.
+    new: Statement,
+    insert: Statement,
+    kinds: Arc<Kinds>,
+}
+
+/// Numbers of the combinations that are known, by tenant.
+type Kinds = HashMap<(Uuid, Kind), i32>;
+
+/// What one step did.
+pub(super) struct Step {
+    pub head: StoredHead,
+    pub taken: Taken,
+    kinds: Vec<((Uuid, Kind), i32)>,
+}
+
+/// What this snapshot sees, and the lowest transaction id that it may not see; whether ids were counted anew since `seen`,
+/// and in which cluster they are counted. In a database that was loaded from a dump every entry has to be looked at once more.
+const SNAPSHOT: &str = "/* storage::sequence::take */
+    SELECT s::text, pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s) < pg_snapshot_xmax($1::text::pg_snapshot),
+        (SELECT system_identifier::text FROM pg_control_system())
+    FROM pg_current_snapshot() AS s";
+
+/// What was visible in `seen` has a number: what was not are transactions that were open then ($1) and all from its end on
+/// ($2). Said so and not by `pg_visible_in_snapshot`, each is a range of an index, and no entry is looked at twice however much
+/// waits and however long a transaction stays open. The index has the last word. What has an id ahead of all that were given ($4)
+/// came with a dump and was looked at then, or is forged (`reconcile`).
+/// Each part gives its first ones in its index's order and need not be sorted whole.
+const NEW: &str = "/* storage::sequence::take */
+    SELECT e.entry_id, e.tenant_id, e.entry, e.xid::text, e.is_write FROM (
+        (SELECT xid, seq, entry_id, tenant_id, entry, false AS is_write FROM audit_entry WHERE xid = ANY ($1::text[]::xid8[])
+           AND (SELECT i.idx FROM audit_index i WHERE i.entry_id = audit_entry.entry_id) IS NULL
+         ORDER BY xid, seq, entry_id LIMIT $3)
+        UNION ALL
+        (SELECT xid, seq, entry_id, tenant_id, entry, false FROM audit_entry WHERE xid >= $2::text::xid8 AND xid < $4::text::xid8
+           AND (SELECT i.idx FROM audit_index i WHERE i.entry_id = audit_entry.entry_id) IS NULL
+         ORDER BY xid, seq, entry_id LIMIT $3)
+        UNION ALL
+        (SELECT xid, 0, entry_id, tenant_id, entry, true FROM audit_outbox WHERE xid = ANY ($1::text[]::xid8[])
+           AND (SELECT i.idx FROM audit_index i WHERE i.entry_id = audit_outbox.entry_id) IS NULL
+         ORDER BY xid, entry_id LIMIT $3)
+        UNION ALL
+        (SELECT xid, 0, entry_id, tenant_id, entry, true FROM audit_outbox WHERE xid >= $2::text::xid8 AND xid < $4::text::xid8
+           AND (SELECT i.idx FROM audit_index i WHERE i.entry_id = audit_outbox.entry_id) IS NULL
+         ORDER BY xid, entry_id LIMIT $3)
+    ) AS e
+    ORDER BY e.xid, e.seq, e.entry_id LIMIT $3";
+
+const INSERT: &str = "/* storage::sequence::take */
+    INSERT INTO audit_index (idx, entry_id, leaf, kind, subject, record, person)
+    SELECT $1 + place - 1, id, leaf, kind, subject, record, person
+    FROM unnest($2::uuid[], $3::bytea[], $4::integer[], $5::bigint[], $6::bigint[], $7::bigint[])
+        WITH ORDINALITY AS new (id, leaf, kind, subject, record, person, place)";
+
+const KINDS: &str = "/* storage::sequence::lead */
+    SELECT tenant_id, act, status, actor, collection, purpose, kind FROM audit_kind";
+
+const INSERT_KIND: &str = "/* storage::sequence::take */
+    INSERT INTO audit_kind (tenant_id, act, status, actor, collection, purpose, kind)
+    VALUES ($1, $2, $3, $4, $5, $6, $7)";
+
+const TILE: &str =
+    "/* storage::sequence::take */ INSERT INTO audit_tile (level, idx, hashes) VALUES ($1, $2, $3)";
+
+const ADVANCE: &str = "/* storage::sequence::take */
+    UPDATE audit_head SET size = $1, edge = $2, scan_from = $3::text::xid8, seen = $4::text::pg_snapshot, cluster = $7
+    WHERE epoch = $5 AND size = $6";
+
+/// The start of time: nothing is below it, and nothing visible in it.
+const NOTHING_SEEN: &str = "3:3:";
+/// No transaction has it.
+const NO_LIMIT: &str = "18446744073709551615";
+
+impl Numbering {
+    /// For a session that has just got the lead: nobody else adds kinds any more.
+    pub async fn of(session: &Session) -> Result<Self, StorageError> {
+        session
+            .run("sequence::lead", async |client| {
+                let mut kinds = Kinds::new();
+                for row in client.query(KINDS, &[]).await? {
+                    kinds.insert((row.try_get(0)?, kind_of(&row)?), row.try_get(6)?);
+                }
+                let (new, insert) = (client.prepare_cached(NEW).await?, client.prepare_cached(INSERT).await?);
+                Ok(Self { new, insert, kinds: Arc::new(kinds) })
+            })
+            .await
+    }
+
+    /// Remembers what a committed step added.
+    pub fn learn(&mut self, step: &mut Step) {
+        if !step.kinds.is_empty() {
+            Arc::make_mut(&mut self.kinds).extend(step.kinds.drain(..));
+        }
+    }
+
+    /// Numbers up to `most` entries, if the head is `known`.
+    pub async fn step(
+        self,
+        transaction: &Transaction<'_>,
+        known: &StoredHead,
+        most: usize,
+    ) -> Result<Step, StorageError> {
+        let sql = format!("/* storage::sequence::take */ {HEAD} FOR UPDATE");
+        let row = transaction.query_one(&sql, &[]).await?;
+        let head = into_head(&row)?;
+        if (head.epoch, &head.edge) != (known.epoch, &known.edge) {
+            return Err(StorageError::Stale);
+        }
+        let (mut scan_from, mut seen): (String, String) = (row.try_get(5)?, row.try_get(6)?);
+        let known_cluster: String = row.try_get(7)?;
+        // Before the entries are looked for, so that whatever it sees they see.
+        let row = transaction.query_one(SNAPSHOT, &[&seen]).await?;
+        let (snapshot, lowest): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        let cluster: String = row.try_get(3)?;
+        if row.try_get(2)? || cluster != known_cluster {
+            (scan_from, seen) = ("0".to_owned(), NOTHING_SEEN.to_owned());
+        }
+        let scan_from = id(&scan_from)?;
+        let (open, end) = parts(&seen)?;
+        // Until a whole round has ended.
+        let is_all_new = seen == NOTHING_SEEN;
+        let end = if is_all_new { scan_from } else { end };
+        let below = if is_all_new { NO_LIMIT.to_owned() } else { parts(&snapshot)?.1.to_string() };
+        let open: Vec<String> = open.iter().map(u64::to_string).collect();
+        let limit = i64::try_from(most).unwrap_or(i64::MAX);
+        let rows = transaction.query(&self.new, &[&open, &end.to_string(), &limit, &below]).await?;
+        let batch = Batch::of(&rows, &self.kinds)?;
+        let taken = Taken {
+            entries: batch.ids.len(),
+            is_all: rows.len() < most,
+            twice: rows.len() - batch.ids.len(),
+        };
+        if rows.is_empty() && !is_all_new {
+            return Ok(Step { head, taken, kinds: Vec::new() });
+        }
+        let lowest = id(&lowest)?;
+        let (seen, scan_from) = match rows.last().filter(|_| !taken.is_all) {
+            None => (snapshot, lowest),
+            Some(last) => match id(last.try_get(3)?)? {
+                last if is_all_new => (seen, last.min(lowest)),
+                // Only of what was committed late: all that was looked at before stays so.
+                last if last < end => (seen, scan_from),
+                last => (cut(&snapshot, last)?, last.min(lowest)),
+            },
+        };
+        let mut edge = head.edge.clone();
+        let first = number(edge.size())?;
+        let tiles = batch.append_to(&mut edge);
+        self.insert(transaction, first, &batch, tiles).await?;
+        let (size, bytes) = (number(edge.size())?, edge.to_bytes());
+        let parameters: [&(dyn ToSql + Sync); 7] =
+            [&size, &bytes, &scan_from.to_string(), &seen, &head.epoch, &first, &cluster];
+        one(transaction.execute(ADVANCE, &parameters).await?)?;
+        Ok(Step { head: StoredHead { edge, ..head }, taken, kinds: batch.new_kinds })
+    }
+
+    async fn insert(
+        &self,
+        transaction: &Transaction<'_>,
+        first: i64,
+        batch: &Batch,
+        filled: Vec<(TileId, Tile)>,
+    ) -> Result<(), StorageError> {
+        for ((tenant, kind), number) in &batch.new_kinds {
+            let Kind { act, status, actor, collection, purpose } = kind;
+            let parameters: [&(dyn ToSql + Sync); 7] =
+                [tenant, act, status, actor, collection, purpose, number];
+            one(transaction.execute(INSERT_KIND, &parameters).await?)?;
+        }
+        let leaves: Vec<&[u8]> = batch.leaves.iter().map(|leaf| leaf.as_bytes().as_slice()).collect();
+        let Batch { ids, kinds, subjects, records, persons, .. } = batch;
+        let parameters: [&(dyn ToSql + Sync); 7] = [&first, ids, &leaves, kinds, subjects, records, persons];
+        let numbered = transaction.execute(&self.insert, &parameters).await?;
+        if usize::try_from(numbered) != Ok(ids.len()) {
+            return Err(StorageError::Malformed("the index took another number of entries"));
+        }
+        for (id, tile) in filled {
+            let (level, index, hashes) = (i16::from(id.level()), number(id.index())?, tile.to_bytes());
+            one(transaction.execute(TILE, &[&level, &index, &hashes]).await?)?;
+        }
+        Ok(())
+    }
+}
+
+/// What gets a number, column by column. Where an id stands in both tables, the one of a chain does; the other never gets one,
+/// and `reconcile` finds it for as long as it is there.
+#[derive(Default)]
+struct Batch {
+    ids: Vec<Uuid>,
+    /// RFC 9162 section 2.1.1, of the bytes as they are stored now.
+    leaves: Vec<TreeHash>,
+    kinds: Vec<i32>,
+    subjects: Vec<Option<i64>>,
+    records: Vec<Option<i64>>,
+    persons: Vec<Option<i64>>,
+    new_kinds: Vec<((Uuid, Kind), i32)>,
+}
+
+impl Batch {
+    fn of(rows: &[Row], known: &Kinds) -> Result<Self, StorageError> {
+        let mut batch = Self::default();
+        let mut new = Kinds::new();
+        let mut next = known.values().copied().max().unwrap_or(0);
+        let mut chained = HashSet::new();
+        for row in rows {
+            if !row.try_get::<_, bool>(4)? {
+                chained.insert(row.try_get::<_, Uuid>(0)?);
+            }
+        }
+        let mut met = HashSet::new();
+        for row in rows {
+            let id: Uuid = row.try_get(0)?;
+            if (row.try_get(4)? && chained.contains(&id)) || !met.insert(id) {
+                continue;
+            }
+            let entry: &[u8] = row.try_get(2)?;
+            let Marks { kind, subject, record, person } = Marks::of(entry);
+            let key = (row.try_get(1)?, kind);
+            let kind = match known.get(&key).or_else(|| new.get(&key)) {
+                Some(kind) => *kind,
+                None => {
+                    next += 1;
+                    new.insert(key, next);
+                    next
+                }
+            };
+            batch.ids.push(id);
+            batch.leaves.push(TreeHash::of_leaf(entry));
+            batch.kinds.push(kind);
+            batch.subjects.push(subject);
+            batch.records.push(record);
+            batch.persons.push(person);
+        }
+        batch.new_kinds = new.into_iter().collect();
+        Ok(batch)
+    }
+
+    /// The full tiles above the leaves that the tree gets with it.
+    fn append_to(&self, edge: &mut Edge) -> Vec<(TileId, Tile)> {
+        let filled = self.leaves.iter().flat_map(|leaf| edge.append(*leaf));
+        filled.filter(|(id, _)| id.level() > 0).collect()
+    }
+}
+
+fn kind_of(row: &Row) -> Result<Kind, StorageError> {
+    Ok(Kind {
+        act: row.try_get(1)?,
+        status: row.try_get(2)?,
+        actor: row.try_get(3)?,
+        collection: row.try_get(4)?,
+        purpose: row.try_get(5)?,
+    })
+}
+
+/// The transactions that were open in a snapshot, and the first that had not begun: `xmin:xmax:xip,xip…`.
+fn parts(snapshot: &str) -> Result<(Vec<u64>, u64), StorageError> {
+    let malformed = || StorageError::Malformed("a snapshot");
+    let mut parts = snapshot.splitn(3, ':').skip(1);
+    let end = id(parts.next().ok_or_else(malformed)?)?;
+    let open = parts.next().ok_or_else(malformed)?;
+    let open = open.split(',').filter(|open| !open.is_empty()).map(id).collect::<Result<_, _>>()?;
+    Ok((open, end))
+}
+
+/// The snapshot, as if transaction `end` and all after it had not begun: what is below has been taken.
+fn cut(snapshot: &str, end: u64) -> Result<String, StorageError> {
+    let (open, xmax) = parts(snapshot)?;
+    let xmax = end.min(xmax);
+    let open: Vec<u64> = open.into_iter().filter(|open| *open < xmax).collect();
+    let xmin = open.first().copied().unwrap_or(xmax);
+    let open: Vec<String> = open.iter().map(u64::to_string).collect();
+    Ok(format!("{xmin}:{xmax}:{}", open.join(",")))
+}
+
+fn id(text: &str) -> Result<u64, StorageError> {
+    text.parse().map_err(|_| StorageError::Malformed("a transaction id"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_is_cut_where_a_step_ended() {
+        assert_eq!(parts("10:20:10,14").unwrap(), (vec![10, 14], 20));
+        assert_eq!(parts("3:3:").unwrap(), (vec![], 3));
+        for (end, cut_at) in
+            [(12, "10:12:10"), (14, "10:14:10"), (15, "10:15:10,14"), (30, "10:20:10,14"), (8, "8:8:")]
+        {
+            assert_eq!(cut("10:20:10,14", end).unwrap(), cut_at);
+        }
+        for bad in ["", "3", "3:3", "3:x:", "3:4:x"] {
+            assert!(parts(bad).is_err(), "{bad}");
+        }
+    }
+}
