@@ -40,7 +40,7 @@ pub enum Alarm {
 }
 
 impl Alarm {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::LogNotPublished,
         Self::LogNotExported,
         Self::LogChanged,
