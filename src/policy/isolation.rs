@@ -94,11 +94,11 @@ pub(super) fn keep_classes_apart(rules: &Rules) -> Result<(), Fault> {
 
 /// What a caller with these roles would be given that nobody is given together.
 pub(super) fn broken_by(rules: &Rules, identity: &Identity) -> Option<Rule> {
-    let roles = &identity.roles;
+    let held = &identity.roles;
     let is_keeper = |role: &str| KEEPERS.contains(&role) || rules.may_permit(role, &[RuleAction::ReadAudit]);
     // Of one role it is read off the policies as they are written.
     let is_given_values = |role: &str| !is_keeper(role) && rules.may_permit(role, &ON_VALUES);
-    if roles.iter().any(|role| is_keeper(role)) && roles.iter().any(|role| is_given_values(role)) {
+    if held.iter().any(|role| is_keeper(role)) && held.iter().any(|role| is_given_values(role)) {
         return Some(Rule::KeeperWithValues);
     }
     let read = |wanted: &dyn Fn(&Field) -> bool| reads(rules, identity, wanted);
@@ -107,7 +107,7 @@ pub(super) fn broken_by(rules: &Rules, identity: &Identity) -> Option<Rule> {
     {
         return Some(Rule::NumberWithFingerprint);
     }
-    let is_meant = || roles.iter().any(|role| rules.allows(role, BOTH_CLASSES));
+    let is_meant = || held.iter().any(|role| rules.allows(role, BOTH_CLASSES));
     let both = read(&|field| field.class == DataClass::Chd) && read(&|field| field.class == DataClass::Phi);
     (both && !is_meant()).then_some(Rule::BothClasses)
 }
