@@ -249,10 +249,10 @@ async fn bucket_of_log(findings: &mut Findings, bucket: &AuditBucketConfig) {
     match looked {
         Ok(Ok(true)) => findings.good("audit log", &"in its bucket, and locked"),
         Ok(Ok(false)) => {
-            findings.good("audit log", &"its bucket can be read; whether it locks is seen at the first file")
+            findings.good("audit log", &"its bucket can be read; whether it locks is seen at the first file");
         }
         Ok(Err(error)) => {
-            findings.bad("audit log", &error, "see [audit.export.bucket] in infra/strongroom.sample.toml")
+            findings.bad("audit log", &error, "see [audit.export.bucket] in infra/strongroom.sample.toml");
         }
         Err(error) => findings.bad("audit log", &error, "try again"),
     }

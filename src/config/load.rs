@@ -157,6 +157,29 @@ mod tests {
         assert!(stated.vault.roots_file.is_some() && silent.vault.roots_file.is_none());
     }
 
+    /// The log's bucket, which stands in the sample in place of the directory, as comments set in by two more.
+    #[test]
+    fn the_samples_bucket_is_valid_and_shows_every_default() {
+        let (before, rest) = SAMPLE.split_once("directory = \"log\"\n").unwrap();
+        let (bucket, after) = rest.split_once("# Witnesses").unwrap();
+        let of_bucket = |is_stated: bool| {
+            let lines = bucket.lines().filter_map(|line| line.strip_prefix("#   "));
+            let stated =
+                |line: &&str| is_stated || !line.starts_with("retention") && !line.starts_with("timeout");
+            let lines: Vec<&str> = lines.filter(stated).collect();
+            let text = format!("{before}{}\n# Witnesses{after}", lines.join("\n"));
+            parse(&text, std::iter::empty(), Path::new("/etc/strongroom"))
+        };
+        let stated = of_bucket(true).unwrap();
+        assert_eq!(format!("{:?}", stated.audit), format!("{:?}", of_bucket(false).unwrap().audit));
+        assert!(stated.audit.export.is_some_and(|export| export.directory().is_none()));
+        let name = "STRONGROOM__AUDIT__EXPORT__DIRECTORY".to_owned();
+        let both = [(name, "log".to_owned())];
+        let text = format!("{before}{}# Witnesses{after}", bucket.replace("#   ", ""));
+        let refusal = parse(&text, both.into_iter(), Path::new("/etc/strongroom")).unwrap_err().to_string();
+        assert!(refusal.contains("name a directory or a bucket"), "{refusal}");
+    }
+
     #[test]
     fn the_sample_of_a_witness_is_valid_and_strict() {
         let sample = include_str!("../../infra/witness.sample.toml");

@@ -153,7 +153,14 @@ async fn an_entry_that_was_deleted_is_noticed() {
 #[tokio::test]
 async fn a_table_that_was_truncated_is_noticed() {
     let stand = Stand::start().await;
-    stand.around_the_guards("TRUNCATE audit_entry").await;
+    // Each month has a guard of its own against it.
+    let sql = "SELECT 'strongroom_log.' || relname FROM pg_class
+        WHERE relnamespace = 'strongroom_log'::regnamespace AND relkind = 'r' AND relname LIKE 'audit\\_entry\\_%'";
+    let months = stand.superuser.query(sql, &[]).await.unwrap();
+    let months = months.iter().map(|row| row.get::<_, String>(0));
+    let tables: Vec<String> = months.chain(["audit_entry".to_owned()]).collect();
+    let tables: Vec<&str> = tables.iter().map(String::as_str).collect();
+    stand.around_the_guards_of(&tables, "TRUNCATE audit_entry").await;
     stand.notices("entries_changed").await;
     stand.exported.verify();
 }

@@ -163,8 +163,13 @@ async fn every_operation_refuses_a_token_that_does_not_count() {
     let expired = signer.sign(&claims(&json!({ "iat": now() - 120, "exp": now() - 60 })));
     let import = scene.strongroom.client("records-import").await;
     let place = |route: &str| {
-        let names =
-            [("{collection}", "patients"), ("{id}", NOBODY), ("{field}", "content"), ("{upload}", NOBODY)];
+        let names = [
+            ("{collection}", "patients"),
+            ("{field}", "content"),
+            ("{id}", NOBODY),
+            ("{upload}", NOBODY),
+            ("{entry}", NOBODY),
+        ];
         names.iter().fold(route.to_owned(), |path, (name, value)| path.replace(name, value))
     };
     for operation in Operation::ALL {

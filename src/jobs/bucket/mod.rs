@@ -123,7 +123,7 @@ impl LogBucket {
         let url = self.connection.url(&self.key(path));
         let answer =
             self.connection.ask(Method::HEAD, &url).await.map_err(|error| failed_http(path, &error))?;
-        if !answer.headers().get("x-amz-object-lock-mode").is_some_and(|mode| mode == "COMPLIANCE") {
+        if answer.headers().get("x-amz-object-lock-mode").is_none_or(|mode| mode != "COMPLIANCE") {
             return Err(ExportError::Unlocked { path: path.to_owned() });
         }
         self.is_locked.set(true);
