@@ -2,10 +2,10 @@
 //! where it ended, and refused where the store does not lock.
 
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use strongroom::audit::checkpoint::SignedCheckpoint;
+use strongroom::domain::clock::{Clock, SystemClock};
 
 use crate::parts::Folder;
 use crate::support::export::Exported;
@@ -81,7 +81,7 @@ async fn copied(store: &Store, stand: &Stand, home: &Folder, folder: &str) -> Ex
 }
 
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+    SystemClock.now().as_unix_millis() / 1_000
 }
 
 #[tokio::test]

@@ -33,7 +33,7 @@ async fn as_role(databases: &Databases, role: &str) -> Client {
 
 async fn is_refused(client: &Client, sql: &str) {
     let error = client.batch_execute(sql).await.expect_err(sql);
-    assert_eq!(error.code().map(|code| code.code()), Some("42501"), "{sql}");
+    assert_eq!(error.code().map(tokio_postgres::error::SqlState::code), Some("42501"), "{sql}");
 }
 
 fn entry(src: u128, seq: i64, id: Uuid, filler: u8) -> Batch {
