@@ -68,6 +68,9 @@ pub struct AuditExportConfig {
     pub interval_seconds: u64,
 }
 
+/// What else than one of the two is told; it quotes nothing.
+pub(super) const ONE_PLACE: &str = "audit.export: name a directory or a bucket, one of the two";
+
 /// Where they are.
 #[derive(Clone, Debug)]
 pub enum AuditExportPlace {
@@ -92,7 +95,7 @@ impl TryFrom<AuditExportKeys> for AuditExportConfig {
         let place = match (keys.directory, keys.bucket) {
             (Some(directory), None) => AuditExportPlace::Directory(directory),
             (None, Some(bucket)) => AuditExportPlace::Bucket(bucket),
-            _ => return Err("name a directory or a bucket, one of the two"),
+            _ => return Err(ONE_PLACE),
         };
         Ok(Self { place, interval_seconds: keys.interval_seconds })
     }

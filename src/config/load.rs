@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
+use super::audit::ONE_PLACE;
 use super::sections::Config;
 use super::witness::WitnessConfig;
 
@@ -81,7 +82,7 @@ fn syntax(text: &str, error: &toml::de::Error) -> ConfigError {
 fn shape(error: &toml::de::Error) -> ConfigError {
     let message = error.message();
     let names_keys = ["unknown field", "missing field", "duplicate field"];
-    if names_keys.iter().any(|words| message.starts_with(words)) {
+    if names_keys.iter().any(|words| message.starts_with(words)) || message == ONE_PLACE {
         return ConfigError::Syntax(message.to_owned());
     }
     let text = error.to_string();
