@@ -212,7 +212,8 @@ impl Service {
 
     /// Commits one entry that nothing is withheld for.
     pub(super) async fn put_on_record(&self, draft: EntryDraft) -> Result<(), Error> {
-        self.commit(draft).await.map(drop)
+        // Boxed: few requests come here, and all make room for it.
+        Box::pin(self.commit(draft)).await.map(drop)
     }
 
     /// Commits one entry through the group committer.

@@ -87,6 +87,9 @@ const ADVANCE: &str = "/* storage::sequence::take */
     UPDATE audit_head SET size = $1, edge = $2, scan_from = $3::text::xid8, seen = $4::text::pg_snapshot, cluster = $7
     WHERE epoch = $5 AND size = $6";
 
+/// Entries that are read before others have their turn: requests wait for whoever works beside them.
+const AT_ONCE: usize = 16;
+
 /// The start of time: nothing is below it, and nothing visible in it.
 const NOTHING_SEEN: &str = "3:3:";
 /// No transaction has it.
@@ -145,7 +148,7 @@ impl Numbering {
         let open: Vec<String> = open.iter().map(u64::to_string).collect();
         let limit = i64::try_from(most).unwrap_or(i64::MAX);
         let rows = transaction.query(&self.new, &[&open, &end.to_string(), &limit, &below]).await?;
-        let batch = Batch::of(&rows, &self.kinds)?;
+        let batch = Batch::of(&rows, &self.kinds).await?;
         let taken = Taken {
             entries: batch.ids.len(),
             is_all: rows.len() < most,
@@ -218,7 +221,7 @@ struct Batch {
 }
 
 impl Batch {
-    fn of(rows: &[Row], known: &Kinds) -> Result<Self, StorageError> {
+    async fn of(rows: &[Row], known: &Kinds) -> Result<Self, StorageError> {
         let mut batch = Self::default();
         let mut new = Kinds::new();
         let mut next = known.values().copied().max().unwrap_or(0);
@@ -229,7 +232,10 @@ impl Batch {
             }
         }
         let mut met = HashSet::new();
-        for row in rows {
+        for (place, row) in rows.iter().enumerate() {
+            if place % AT_ONCE == 0 {
+                tokio::task::yield_now().await;
+            }
             let id: Uuid = row.try_get(0)?;
             if (row.try_get(4)? && chained.contains(&id)) || !met.insert(id) {
                 continue;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use deadpool_postgres::{Hook, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{Hook, Manager, ManagerConfig, Object, Pool, QueueMode, RecyclingMethod, Runtime};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{NoTls, Transaction};
 use zeroize::Zeroizing;
@@ -117,6 +117,8 @@ impl Database {
         };
         let pool = Pool::builder(manager)
             .max_size(config.pool_connections)
+            // The one that was used last: what its process at the server holds is still in a processor's cache.
+            .queue_mode(QueueMode::Lifo)
             .runtime(Runtime::Tokio1)
             .timeouts(deadpool_postgres::Timeouts {
                 wait: Some(timeout),
@@ -208,7 +210,8 @@ impl Database {
 
     #[expect(clippy::disallowed_methods, reason = "the one place that takes a connection from the pool")]
     async fn checkout(&self, name: &'static str) -> Result<Object, StorageError> {
-        self.pool.get().await.map_err(StorageError::from).inspect_err(|error| note(name, error))
+        // Boxed: it would be two thirds of every future that may come to ask the database, copied whenever one of them moves.
+        Box::pin(self.pool.get()).await.map_err(StorageError::from).inspect_err(|error| note(name, error))
     }
 }
 

@@ -46,6 +46,28 @@ async fn what_the_service_writes_holds_and_has_every_entry() {
     assert!(head.get::<_, &str>(1).starts_with("strongroom.internal/log\n"));
 }
 
+/// A checkpoint and its partial files come in their turn; a bundle that is full does not wait for that.
+#[tokio::test]
+async fn full_bundles_and_tiles_are_written_as_they_fill() {
+    let settings = vec![("STRONGROOM__AUDIT__EXPORT__INTERVAL_SECONDS".to_owned(), "60".to_owned())];
+    let options = ServiceOptions { settings, ..ServiceOptions::default() };
+    let strongroom = Strongroom::start_with(options).await;
+    let exported = Exported::of(&strongroom).await;
+    eventually("the first checkpoint is there", async || exported.size() > 0).await;
+    let first = exported.size();
+    let portal = strongroom.client("portal").await.with_purpose("TREAT");
+    let patient = portal.create_patient(small_patient()).await;
+    for _ in 0..300 {
+        assert_eq!(portal.get(&format!("/api/v1/patients/{patient}")).await.status(), 200);
+    }
+    let tile = exported.log.join("tile");
+    let is_full = || tile.join("entries/000").exists() && tile.join("0/000").exists();
+    eventually("the full bundle and its tile are there", async || is_full()).await;
+    assert_eq!(exported.size(), first, "the next checkpoint is not due for a minute");
+    // What lies beyond the newest checkpoint is nobody's word yet, and does no harm.
+    assert_eq!(exported.verify()["entries"], first);
+}
+
 /// Killed again and again while it numbers, signs and writes, under load: nothing is left out, nothing stands twice.
 #[tokio::test]
 async fn killed_at_any_time_the_log_goes_on_without_a_gap() {

@@ -7,7 +7,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::compare::follow;
-use super::watch::Watch;
+use super::watch::{AT_ONCE, Watch};
 use super::{Fault, HEARTBEAT};
 use crate::audit::checkpoint::SignedCheckpoint;
 use crate::audit::export::{Directory, ExportError, LogFile, LogWriter, Target};
@@ -99,14 +99,20 @@ impl Exporter {
         published.map_or(0, |signed| signed.checkpoint().size())
     }
 
+    /// Whether there is something to write: a checkpoint, or a bundle that is full by what it covers.
+    pub fn has_work(&self, signed: &SignedCheckpoint) -> bool {
+        let written = self.writer.as_ref().map(|writer| writer.tail().size());
+        self.is_due(signed) || written.is_some_and(|written| written < whole(signed.checkpoint().size()))
+    }
+
     /// Whether this checkpoint should be written now: a larger one in its turn, another one of the same size each minute.
-    pub fn is_due(&self, signed: &SignedCheckpoint) -> bool {
+    fn is_due(&self, signed: &SignedCheckpoint) -> bool {
         let waited = |least: Duration| self.written_at.is_none_or(|at| at.elapsed() >= least);
         if signed.checkpoint().size() > self.entries() { waited(self.every) } else { waited(HEARTBEAT) }
     }
 
-    /// Writes the entries that a checkpoint covers, and then the checkpoint; where there are too many, it is called again.
-    /// Nothing is written of what a checkpoint does not vouch for: a file of a log is never put right afterwards.
+    /// Writes the entries that a checkpoint covers, and then the checkpoint; where there are too many, it is called again. Before
+    /// the checkpoint is due, only bundles that are full. Nothing is written of what a checkpoint does not vouch for: a file of a log is never put right afterwards.
     pub async fn write(
         &mut self,
         store: &SequenceStore,
@@ -114,9 +120,11 @@ impl Exporter {
         keys: Vec<LogFile>,
         watch: &mut Watch,
     ) -> Result<(), Fault> {
-        let mut writer = self.take_writer().await?;
         let size = signed.checkpoint().size();
-        if writer.tail().size() >= self.vouched {
+        let is_due = self.is_due(signed);
+        let wanted = if is_due { size } else { whole(size) };
+        let mut writer = self.take_writer().await?;
+        if writer.tail().size() >= whole(self.vouched) {
             let mut edge = writer.tail().edge().clone();
             follow(store, &mut edge, size).await?;
             if edge.root() != *signed.checkpoint().root() {
@@ -124,19 +132,20 @@ impl Exporter {
             }
             self.vouched = size;
         }
-        let end = self.vouched.min(writer.tail().size().saturating_add(MOST));
+        let vouched = if wanted <= self.vouched { wanted } else { whole(self.vouched) };
+        let end = vouched.min(writer.tail().size().saturating_add(MOST));
         while writer.tail().size() < end {
             let from = writer.tail().size();
             let most = (STEP - from % u64::from(FULL)).min(end - from);
-            let entries = as_numbered(from, most, store.entries(from, most).await?)?;
-            watch.hear(from, &entries);
+            let entries = as_numbered(from, most, store.entries(from, most).await?).await?;
+            watch.hear(from, &entries).await;
             let append = move || {
                 writer.append(entries.iter().map(Vec::as_slice))?;
                 Ok(writer)
             };
             writer = self.hand.work(append).await?;
         }
-        if end < size {
+        if end < size || !is_due {
             self.writer = Some(writer);
             return Ok(());
         }
@@ -162,6 +171,11 @@ impl Exporter {
     }
 }
 
+/// As many of so many entries as full bundles hold.
+const fn whole(size: u64) -> u64 {
+    size - size % FULL as u64
+}
+
 fn open(place: &AuditExportPlace, runtime: Handle) -> Result<Box<dyn Target>, ExportError> {
     Ok(match place {
         AuditExportPlace::Directory(directory) => Box::new(Directory::open(directory)?),
@@ -170,13 +184,16 @@ fn open(place: &AuditExportPlace, runtime: Handle) -> Result<Box<dyn Target>, Ex
 }
 
 /// Each entry, if it is the one that was numbered.
-fn as_numbered(
+async fn as_numbered(
     from: u64,
     most: u64,
     stored: Vec<(TreeHash, Option<Vec<u8>>)>,
 ) -> Result<Vec<Vec<u8>>, Fault> {
     let mut entries = Vec::with_capacity(stored.len());
     for (number, (leaf, entry)) in (from..).zip(stored) {
+        if number % AT_ONCE == 0 {
+            tokio::task::yield_now().await;
+        }
         match entry {
             Some(entry) if TreeHash::of_leaf(&entry) == leaf => entries.push(entry),
             _ => return Err(Fault::Changed { from: number }),

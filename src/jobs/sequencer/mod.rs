@@ -309,7 +309,7 @@ impl Sequencer {
     }
 
     async fn export(&mut self, signed: &SignedCheckpoint) -> Result<(), Fault> {
-        let exporter = self.exporter.as_mut().filter(|exporter| exporter.is_due(signed));
+        let exporter = self.exporter.as_mut().filter(|exporter| exporter.has_work(signed));
         let (Some(exporter), Some(lead)) = (exporter, self.lead.as_mut()) else { return Ok(()) };
         let mut keys = self.signer.key_files();
         keys.extend(self.witnesses.iter().flat_map(Witnesses::key_files));

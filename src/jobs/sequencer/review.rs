@@ -147,7 +147,7 @@ impl Review {
             service.raise(Alarm::EntriesChanged).await;
         }
         let entries: Vec<Vec<u8>> = stored.into_iter().map_while(|(_, entry)| entry).collect();
-        watch.hear(from, &entries);
+        watch.hear(from, &entries).await;
         Ok(())
     }
 
