@@ -86,7 +86,7 @@ fn person() -> Person {
         issuer: "staff".into(),
         id: "p-1".into(),
         roles: Arc::from([Arc::from("clinician")]),
-        department: None,
+        department: Some("cardiology".into()),
         care_teams: Arc::from([Arc::from("ward-3")]),
         subject: None,
         has_second_factor: false,

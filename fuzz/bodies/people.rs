@@ -9,7 +9,11 @@ use uuid::Uuid;
 pub fn people(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let tenant = |name: &str| (name == "clinic-north").then(|| TenantId::from_uuid(Uuid::from_u128(1)));
-    let known = Known { tenant: &tenant, has_role: &|role| role == "clinician" };
+    let known = Known {
+        tenant: &tenant,
+        has_role: &|role| role == "clinician",
+        has_department: &|name| name == "cardiology",
+    };
     if let Ok(issuers) = parse(text, Path::new("/nowhere"), &known) {
         for issuer in &issuers {
             assert!((1..=48).contains(&issuer.name.len()));

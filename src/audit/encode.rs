@@ -346,7 +346,13 @@ fn who(json: &mut Json, who: &Who) {
 
 fn on_behalf_of(json: &mut Json, acting: &Acting) {
     let person = acting.person();
-    json.raw(",\"on_behalf_of\":{\"issuer\":");
+    json.raw(",\"on_behalf_of\":{");
+    if let Some(department) = &person.department {
+        json.raw("\"department\":");
+        json.label(department);
+        json.raw(",");
+    }
+    json.raw("\"issuer\":");
     json.label(&person.issuer);
     json.raw(if person.has_second_factor { ",\"mfa\":true,\"roles\":" } else { ",\"mfa\":false,\"roles\":" });
     json.labels(acting.brought());

@@ -34,11 +34,14 @@ fn examples() -> Vec<(&'static str, String)> {
         .seals([0x44; 32]);
     let refused = EntryDraft::of_request(&context, Act::RecordRead, Outcome::refused("purpose_not_allowed"))
         .record(patient());
-    let clinician =
-        EntryDraft::of_request(&for_person(&context, "p-4711"), Act::RecordRead, Outcome::SUCCESS)
-            .subject(SubjectId::from_uuid(uuid(0xd)))
-            .policies(&[Arc::from("clinician-reads-patients")])
-            .record(patient().fields(names(&["birth_date"])).class(DataClass::Phi));
+    let clinician = EntryDraft::of_request(
+        &for_person(&context, "p-4711", Some("cardiology")),
+        Act::RecordRead,
+        Outcome::SUCCESS,
+    )
+    .subject(SubjectId::from_uuid(uuid(0xd)))
+    .policies(&[Arc::from("clinician-reads-patients")])
+    .record(patient().fields(names(&["birth_date"])).class(DataClass::Phi));
     let stranger = EntryDraft::of_stranger(
         context.actor.source,
         Some(&context.actor.certificate),
@@ -172,9 +175,10 @@ fn names_that_do_not_fit_are_digests_and_strangers_have_none() {
     context.request.trace = Some("not a trace".into());
     let text = text_of(&EntryDraft::of_request(&context, Act::AccessDenied, Outcome::refused("no_route")));
     assert!(!text.contains("Jane") && !text.contains("not a trace") && text.contains("\"uid\":\"sha256:"));
-    let person = for_person(&context, "jane@example.org");
+    let person = for_person(&context, "jane@example.org", None);
     let text = text_of(&EntryDraft::of_request(&person, Act::RecordList, Outcome::SUCCESS));
     assert!(!text.contains("jane") && text.contains("\"uid\":\"sha256:"), "{text}");
+    assert!(!text.contains("department"), "{text}");
     let stranger = EntryDraft::of_stranger(
         context.actor.source,
         Some(&context.actor.certificate),
@@ -184,12 +188,12 @@ fn names_that_do_not_fit_are_digests_and_strangers_have_none() {
 }
 
 /// The same request, for a person with a role that the client may act for and one that it may not.
-fn for_person(context: &OperationContext, id: &str) -> OperationContext {
+fn for_person(context: &OperationContext, id: &str, department: Option<&str>) -> OperationContext {
     let person = Person {
         issuer: "staff-login".into(),
         id: id.into(),
         roles: Arc::from([Arc::from("clinician"), Arc::from("owner")]),
-        department: Some("cardiology".into()),
+        department: department.map(Arc::from),
         care_teams: Arc::from([Arc::from("ward-3")]),
         subject: None,
         has_second_factor: true,
@@ -231,7 +235,7 @@ prop_compose! {
         count in proptest::option::of(any::<u32>()), seals in proptest::option::of(any::<[u8; 32]>()),
         loaded in proptest::option::of(any::<[u8; 32]>()), trace in proptest::option::of("[0-9a-f]{30,33}|.{0,9}"),
         key in proptest::option::of((1..i64::MAX, any::<u64>())), source in any::<std::net::SocketAddr>(),
-        person in proptest::option::of(".{0,20}"),
+        person in proptest::option::of((".{0,20}", proptest::option::of(".{0,20}"))),
     ) -> EntryDraft {
         let mut context = context();
         let mut identity = (*context.actor.identity).clone();
@@ -243,8 +247,8 @@ prop_compose! {
         context.actor.certificate = Arc::new(certificate);
         context.actor.source = source;
         context.request.trace = trace;
-        if let Some(id) = person {
-            context = for_person(&context, &id);
+        if let Some((id, department)) = person {
+            context = for_person(&context, &id, department.as_deref());
         }
         let mut draft = match kind {
             0 => EntryDraft::of_request(&context, act, Outcome::SUCCESS),

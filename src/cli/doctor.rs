@@ -203,7 +203,11 @@ fn lives(findings: &mut Findings, tls: &LiveTls, clock: &dyn Clock) {
 /// Whose people are believed, and whether their keys are to be had. Identities that are not valid are told with the door.
 async fn people(findings: &mut Findings, config: &Config, policy: &PolicySet) {
     let Ok(identities) = Identities::load(&config.policy.directory.join("identities.toml")) else { return };
-    let known = Known { tenant: &|name| identities.tenant(name), has_role: &|role| policy.has_role(role) };
+    let known = Known {
+        tenant: &|name| identities.tenant(name),
+        has_role: &|role| policy.has_role(role),
+        has_department: &|name| policy.has_department(name),
+    };
     let file = config.policy.directory.join(people::FILE);
     let people = match People::open(file, &known, SystemClock.now()) {
         Ok(people) => people,

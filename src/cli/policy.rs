@@ -80,6 +80,9 @@ pub(crate) struct ExplainArgs {
     /// The person broke the glass for whose record it is
     #[arg(long, requires = "person")]
     break_glass: bool,
+    /// The person's department, of those in the schema
+    #[arg(long, requires = "person")]
+    department: Option<String>,
     /// A band of bands.toml; without it the first
     #[arg(long)]
     hour: Option<String>,
@@ -158,6 +161,7 @@ fn explained(asked: ExplainArgs) -> Result<()> {
         person: asked.person,
         second_factor: asked.second_factor,
         relationship: Relationship { is_self, in_care_team, break_glass },
+        department: asked.department,
         hour: asked.hour,
         source: asked.source,
     };

@@ -184,9 +184,8 @@ fn open_people(
     clock: &SharedClock,
 ) -> Result<Arc<People>> {
     let file = config.policy.directory.join(people::FILE);
-    let has_role = |role: &str| service.has_role(role);
     let open = |known: &Known<'_>| People::open(file, known, clock.now());
-    let people = jobs::people::with_known(tls.admission(), &has_role, open);
+    let people = jobs::people::with_known(tls.admission(), service, open);
     people.map(Arc::new).context("the people file is not usable")
 }
 

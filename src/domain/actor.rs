@@ -139,6 +139,12 @@ impl Actor {
         self.acting.as_ref().map_or(&[], Acting::brought)
     }
 
+    /// The department of whom the client acts for. Like a second factor, it counts of somebody who brings a role: what anybody
+    /// else's token says must not change what the client is given.
+    pub fn department(&self) -> Option<&Arc<str>> {
+        self.acting.as_ref().filter(|acting| !acting.brought.is_empty())?.person.department.as_ref()
+    }
+
     pub const fn acting(&self) -> Option<&Acting> {
         self.acting.as_ref()
     }
@@ -189,7 +195,7 @@ mod tests {
             issuer: "staff".into(),
             id: "p-1".into(),
             roles: roles(names),
-            department: None,
+            department: Some("cardiology".into()),
             care_teams: Arc::from([]),
             subject: None,
             has_second_factor,
@@ -215,6 +221,16 @@ mod tests {
         }
         let alone = actor(&["portal"], &[], KeyKeeping::File).for_person(person(&["clinician"], true));
         assert_eq!(alone.roles(), &roles(&["portal"]));
+    }
+
+    #[test]
+    fn a_department_is_of_a_person_with_a_role() {
+        let client = || actor(&["portal"], &["clinician"], KeyKeeping::Hardware);
+        assert_eq!(client().department(), None);
+        let of =
+            |names: &[&str]| client().for_person(person(names, true)).department().map(ToString::to_string);
+        assert_eq!(of(&["clinician"]).as_deref(), Some("cardiology"));
+        assert_eq!((of(&["patient"]), of(&["portal"]), of(&[])), (None, None, None));
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub struct Person {
     pub id: Arc<str>,
     /// Roles of the policy that the token's claims map to. Sorted, without duplicates.
     pub roles: Arc<[Arc<str>]>,
+    /// The department of the policy that the token's claim maps to.
     pub department: Option<Arc<str>>,
     /// Names of the care teams that the person belongs to. Sorted, without duplicates.
     pub care_teams: Arc<[Arc<str>]>,

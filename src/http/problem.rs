@@ -125,6 +125,7 @@ impl Problem {
                 DenialCode::PersonRequired => ProblemKind::PersonRequired,
                 DenialCode::SecondFactorRequired => ProblemKind::SecondFactorRequired,
                 DenialCode::RelationshipRequired => ProblemKind::RelationshipRequired,
+                DenialCode::DepartmentNotAllowed => ProblemKind::DepartmentNotAllowed,
                 DenialCode::HourNotAllowed => ProblemKind::HourNotAllowed,
                 DenialCode::SourceNotAllowed => ProblemKind::SourceNotAllowed,
             }),

@@ -64,6 +64,8 @@ kinds! {
     ActionNotAllowed = FORBIDDEN, "action_not_allowed", "policy does not allow this to your role";
     CertificateExpired = FORBIDDEN, "certificate_expired", "the certificate has expired; ask for a new one";
     CertificateRevoked = FORBIDDEN, "certificate_revoked", "the certificate is revoked; ask for a new one";
+    DepartmentNotAllowed = FORBIDDEN, "department_not_allowed",
+        "policy allows this to people of other departments";
     FieldNotAllowed = FORBIDDEN, "field_not_allowed",
         "policy does not give these fields in the view asked for; ask for fewer or for view=masked";
     HourNotAllowed = FORBIDDEN, "hour_not_allowed", "policy does not allow this to your role at this hour";

@@ -25,14 +25,14 @@ pub struct Keeper {
     pub service: Arc<Service>,
 }
 
-/// Asks identities for the tenants, and the policy in force for the roles, that a table names.
-pub fn with_known<T>(
-    admission: &Admission,
-    has_role: &dyn Fn(&str) -> bool,
-    ask: impl FnOnce(&Known<'_>) -> T,
-) -> T {
+/// Asks identities for the tenants, and the policy in force for the roles and departments, that a table names.
+pub fn with_known<T>(admission: &Admission, service: &Service, ask: impl FnOnce(&Known<'_>) -> T) -> T {
     let identities = admission.identities();
-    ask(&Known { tenant: &|name| identities.tenant(name), has_role })
+    ask(&Known {
+        tenant: &|name| identities.tenant(name),
+        has_role: &|role| service.has_role(role),
+        has_department: &|name| service.has_department(name),
+    })
 }
 
 /// Looks at the file every `interval`, and reads it at every `hangup`; what is wrong with it is logged and on record once.
@@ -78,10 +78,8 @@ pub async fn keep(keeper: Keeper, interval: Duration, mut hangup: Signal) {
 impl Keeper {
     async fn reload(&self) -> Result<Option<[u8; 32]>, PeopleError> {
         let Self { people, admission, service } = self.clone();
-        let load = move || {
-            let has_role = |role: &str| service.has_role(role);
-            with_known(&admission, &has_role, |known| people.reload(known, service.clock().now()))
-        };
+        let load =
+            move || with_known(&admission, &service, |known| people.reload(known, service.clock().now()));
         // It fails only if that thread panicked; the next look is soon.
         tokio::task::spawn_blocking(load).await.unwrap_or(Ok(None))
     }

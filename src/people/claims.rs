@@ -97,7 +97,10 @@ fn person(claims: &Value, issuer: &Issuer, expires_at: Timestamp) -> Result<Pers
     };
     let roles: BTreeSet<&Arc<str>> = said.iter().filter_map(|value| issuer.roles.get(*value)).collect();
     let department = match names.department.as_ref().and_then(|name| name.find(claims)) {
-        Some(value) => Some(value.as_str().and_then(word).ok_or(TokenFault::Invalid)?),
+        Some(value) => {
+            let said = value.as_str().filter(|said| is_word(said)).ok_or(TokenFault::Invalid)?;
+            issuer.departments.get(said).cloned()
+        }
         None => None,
     };
     let subject = match names.subject.as_ref().and_then(|name| name.find(claims)) {
@@ -141,9 +144,8 @@ fn texts(claim: Option<&Value>) -> Result<Vec<&str>, TokenFault> {
     }
 }
 
-fn word(text: &str) -> Option<Arc<str>> {
-    let fits = (1..=LONGEST_WORD).contains(&text.len()) && !text.contains(char::is_control);
-    fits.then(|| text.into())
+fn is_word(text: &str) -> bool {
+    (1..=LONGEST_WORD).contains(&text.len()) && !text.contains(char::is_control)
 }
 
 /// A time of RFC 7519 section 2, in whole seconds.

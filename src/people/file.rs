@@ -1,7 +1,7 @@
 //! `policy/people.toml`: whose tokens are believed, for which tenant, and what their claims mean.
 //!
-//! Parsed strictly, whole or not at all. Whether tenants and roles exist is for identities and policy to say; they are
-//! asked through [`Known`].
+//! Parsed strictly, whole or not at all. Whether tenants, roles and departments exist is for identities and policy to
+//! say; they are asked through [`Known`].
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -26,6 +26,8 @@ pub enum PeopleError {
     Issuer(String, &'static str),
     #[error("issuer {0}: the policy has no role {1}; add it there first or correct the name")]
     Role(String, String),
+    #[error("issuer {0}: the policy has no department {1}; add it there first or correct the name")]
+    Department(String, String),
     #[error("issuer {0}: its keys: {1}")]
     Keys(String, super::FetchFault),
 }
@@ -67,6 +69,7 @@ pub enum Binding {
 pub struct Known<'a> {
     pub tenant: &'a dyn Fn(&str) -> Option<TenantId>,
     pub has_role: &'a dyn Fn(&str) -> bool,
+    pub has_department: &'a dyn Fn(&str) -> bool,
 }
 
 /// One identity provider.
@@ -95,6 +98,8 @@ pub struct Issuer {
     pub(super) claims: ClaimNames,
     /// What the claim says → a role of the policy.
     pub(super) roles: HashMap<Box<str>, Arc<str>>,
+    /// What its claim says → a department of the policy.
+    pub(super) departments: HashMap<Box<str>, Arc<str>>,
 }
 
 /// Where in a token's claims something stands.
@@ -182,6 +187,8 @@ struct Entry {
     care_teams_claim: Option<String>,
     subject_claim: Option<String>,
     roles: BTreeMap<String, String>,
+    #[serde(default)]
+    departments: BTreeMap<String, String>,
 }
 
 impl Entry {
@@ -191,10 +198,11 @@ impl Entry {
         let tenant =
             (known.tenant)(&self.tenant).ok_or_else(|| refuse("name a tenant of identities.toml"))?;
         let keys = self.key_place(folder).map_err(refuse)?;
-        for role in self.roles.values() {
-            if !(known.has_role)(role) {
-                return Err(PeopleError::Role(self.name.clone(), role.clone()));
-            }
+        if let Some(role) = self.roles.values().find(|role| !(known.has_role)(role)) {
+            return Err(PeopleError::Role(self.name.clone(), role.clone()));
+        }
+        if let Some(other) = self.departments.values().find(|name| !(known.has_department)(name)) {
+            return Err(PeopleError::Department(self.name.clone(), other.clone()));
         }
         let optional = |claim: Option<&String>| claim.map(|name| claim_name(name)).transpose();
         let claims = ClaimNames {
@@ -217,7 +225,8 @@ impl Entry {
             refresh: Duration::from_secs(self.refresh_seconds.into()),
             stale_seconds: self.stale_seconds.into(),
             binding: self.binding,
-            roles: self.roles.into_iter().map(|(said, role)| (said.into_boxed_str(), role.into())).collect(),
+            roles: meanings(self.roles),
+            departments: meanings(self.departments),
         })
     }
 
@@ -238,6 +247,12 @@ impl Entry {
         }
         if self.roles.is_empty() || !self.roles.keys().all(|said| fits(said)) {
             return Err("say under [issuer.roles] what of its roles claim is which role of the policy");
+        }
+        let has_claim = self.department_claim.is_some();
+        if has_claim == self.departments.is_empty() || !self.departments.keys().all(|said| fits(said)) {
+            return Err(
+                "name a department_claim, and say under [issuer.departments] what of it is which department of the policy",
+            );
         }
         Ok(())
     }
@@ -269,6 +284,10 @@ impl Entry {
             _ => Err("give it either a jwks_file, or a jwks_url with the roots_file of its certificate"),
         }
     }
+}
+
+fn meanings(table: BTreeMap<String, String>) -> HashMap<Box<str>, Arc<str>> {
+    table.into_iter().map(|(said, meant)| (said.into_boxed_str(), meant.into())).collect()
 }
 
 fn claim_name(text: &str) -> Result<ClaimName, &'static str> {

@@ -127,7 +127,11 @@ fn known<T>(ask: impl FnOnce(&Known<'_>) -> T) -> T {
         "clinic-south" => TenantId::parse(SOUTH),
         _ => None,
     };
-    ask(&Known { tenant: &tenant, has_role: &|role| ["clinician", "patient"].contains(&role) })
+    ask(&Known {
+        tenant: &tenant,
+        has_role: &|role| ["clinician", "patient"].contains(&role),
+        has_department: &|name| ["cardiology", "emergency"].contains(&name),
+    })
 }
 
 /// An issuer of clinic-north; `more` goes before its roles.
@@ -137,7 +141,8 @@ fn issuer(more: &str) -> String {
          audience = [\"strongroom\", \"vault\"]\nalgorithms = [\"RS256\", \"ES256\", \"EdDSA\"]\n\
          jwks_file = \"keys.json\"\nroles_claim = \"roles\"\ndepartment_claim = \"department\"\n\
          care_teams_claim = \"/clinic/teams\"\nsubject_claim = \"https://login.test/subject\"\n{more}\n\
-         [issuer.roles]\ndoctor = \"clinician\"\nnurse = \"clinician\"\npatient = \"patient\"\n"
+         [issuer.roles]\ndoctor = \"clinician\"\nnurse = \"clinician\"\npatient = \"patient\"\n\
+         [issuer.departments]\n\"Heart (2 West)\" = \"cardiology\"\nED = \"emergency\"\n"
     )
 }
 

@@ -169,7 +169,7 @@ impl Authoriser {
             collection: collection.map(|collection| collection.name().clone()),
             action,
             purpose: ctx.purpose,
-            circumstances: Circumstances::of(ctx, relationship, self.set.rules().bands()),
+            circumstances: Circumstances::of(ctx, relationship, self.set.rules()),
             is_open,
         };
         // A panic elsewhere cannot leave the map half changed, so a poisoned lock is still good.
@@ -286,11 +286,19 @@ mod tests {
     }
 
     fn clinician(teams: &[&str], subject: Option<SubjectId>) -> OperationContext {
+        clinician_of(None, teams, subject)
+    }
+
+    fn clinician_of(
+        department: Option<&str>,
+        teams: &[&str],
+        subject: Option<SubjectId>,
+    ) -> OperationContext {
         let person = Person {
             issuer: "staff".into(),
             id: "p-1".into(),
             roles: roles("clinician"),
-            department: None,
+            department: department.map(Arc::from),
             care_teams: teams.iter().map(|team| Arc::from(*team)).collect(),
             subject,
             has_second_factor: false,
@@ -341,6 +349,40 @@ mod tests {
         // Whom somebody is does not matter to this role.
         let own = clinician(&[], Some(SubjectId::from_uuid(Uuid::nil())));
         assert_eq!(ask(&own).err().unwrap().code, DenialCode::RelationshipRequired);
+    }
+
+    /// The shipped rules ask for no department, so that people of all of them share a table.
+    #[test]
+    fn a_department_is_in_the_key_where_rules_ask_for_one() {
+        let folder = std::env::temp_dir().join(format!("strongroom-departments-{}", std::process::id()));
+        let shipped = authoriser();
+        let asking = {
+            let from = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/policy"));
+            std::fs::create_dir_all(folder.join("collections")).unwrap();
+            for file in
+                ["", "collections"].iter().flat_map(|each| std::fs::read_dir(from.join(each)).unwrap())
+            {
+                let file = file.unwrap().path();
+                if file.is_file() {
+                    std::fs::copy(&file, folder.join(file.strip_prefix(from).unwrap())).unwrap();
+                }
+            }
+            let rule = "@id(\"extra\") permit (principal in Role::\"billing\", action == Action::\"list\", \
+                        resource == Collection::\"messages\") when { context has department };";
+            std::fs::write(folder.join("extra.cedar"), rule).unwrap();
+            Authoriser::new(Arc::new(PolicySet::load(&folder).unwrap()))
+        };
+        std::fs::remove_dir_all(folder).unwrap();
+        for (authoriser, tables) in [(shipped, 1), (asking, 3)] {
+            let patients = authoriser.set.collection("patients").unwrap();
+            // One that the schema does not list is none.
+            for department in [None, Some("cardiology"), Some("oncology"), Some("catering")] {
+                let context = clinician_of(department, &["ward-3"], None);
+                let related = Relationship { in_care_team: true, ..Relationship::NONE };
+                assert!(authoriser.permit(&context, patients, Action::Read, related).is_ok());
+            }
+            assert_eq!(authoriser.tables.read().unwrap().len(), tables);
+        }
     }
 
     #[test]

@@ -70,6 +70,8 @@ struct Case {
     in_care_team: bool,
     #[serde(default)]
     break_glass: bool,
+    /// The person's.
+    department: Option<String>,
     /// Bands of `bands.toml`; without one, the first.
     hour: Option<String>,
     source: Option<String>,
@@ -136,6 +138,7 @@ impl Case {
             person,
             second_factor,
             relationship: Relationship { is_self, in_care_team, break_glass },
+            department: self.department.clone(),
             hour: self.hour.clone(),
             source: self.source.clone(),
         }

@@ -1,8 +1,8 @@
 //! The Cedar rules: loaded strictly, asked one field at a time.
 //!
 //! Strict means: warnings are errors, every policy has a unique `@id`, templates are refused, and every collection,
-//! field, role, purpose, class and band that a policy names must exist. Policies speak of roles, never of single clients
-//! or tenants: who has a role is `identities.toml`'s business.
+//! field, role, department, purpose, class and band that a policy names must exist. Policies speak of roles, never of
+//! single clients or tenants: who has a role is `identities.toml`'s business.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -14,13 +14,15 @@ use super::bands::Bands;
 use super::circumstances::Circumstances;
 use super::collection::{Collection, Field};
 use super::conflict::KnownConflicts;
+use super::departments::{Department, Departments};
 use super::isolation::keep_values_from_keepers;
 use super::permit::{DenialCode, View};
+use super::reach::Seen;
 use super::review::Sought;
 use super::rule_files::{
-    attributes, check_literals, known_literals, names_action, read_code, read_policies, role_of, validate,
+    check_literals, known_literals, names_action, read_code, read_policies, role_of, seen_by, validate,
 };
-use super::schema_file::read_schema;
+use super::schema_file::{SchemaFile, read_schema};
 use super::words::{Kind, Names, RuleAction};
 use crate::domain::actor::Identity;
 use crate::domain::class::DataClass;
@@ -59,6 +61,9 @@ pub(super) struct Rules {
     /// Of the guards that say what a caller can do about them.
     codes: HashMap<Arc<str>, DenialCode>,
     roles: Vec<Arc<str>>,
+    departments: Departments,
+    /// Whether any policy asks for one: where none does, people of all departments share what was decided.
+    asks_department: bool,
     bands: Bands,
     /// Collections that have to do with what is kept apart; none where there is no cardholder data.
     with_cards_or_health: Vec<Arc<Collection>>,
@@ -96,7 +101,8 @@ impl Rules {
     ) -> Result<Self, Fault> {
         let schema_fault = |why: String| (schema_file.to_owned(), why);
         let names = Names::new().map_err(schema_fault)?;
-        let (schema, roles) = read_schema(schema_text, &bands).map_err(schema_fault)?;
+        let SchemaFile { schema, roles, departments } =
+            read_schema(schema_text, &bands).map_err(schema_fault)?;
         let known = known_literals(collections);
         let mut policies = cedar::PolicySet::new();
         let (mut ids, mut codes) = (HashMap::new(), HashMap::new());
@@ -121,6 +127,7 @@ impl Rules {
         let permits = cedar::PolicySet::from_policies(permits.cloned())
             .map_err(|error| ("*.cedar".to_owned(), error.to_string()))?;
         let with_cards_or_health = with_cards_or_health(collections);
+        let asks_department = policies.policies().any(|policy| seen_by(policy).looks_at("department"));
         let conflicts = KnownConflicts::default();
         Ok(Self {
             schema,
@@ -131,6 +138,8 @@ impl Rules {
             ids,
             codes,
             roles,
+            departments,
+            asks_department,
             bands,
             with_cards_or_health,
             conflicts,
@@ -151,6 +160,16 @@ impl Rules {
 
     pub(super) const fn bands(&self) -> &Bands {
         &self.bands
+    }
+
+    pub(super) const fn departments(&self) -> &Departments {
+        &self.departments
+    }
+
+    /// The department of this name, as a decision asks for it: `None` where no policy does, and where it is not in the list,
+    /// which is as if there were none.
+    pub(super) fn asked_department(&self, name: &str) -> Option<Department> {
+        if self.asks_department { self.departments.named(name) } else { None }
     }
 
     /// What a guard asks of the caller, if it is one that says.
@@ -185,9 +204,9 @@ impl Rules {
         })
     }
 
-    /// The attributes of the context that policies about these actions look at, for this role or for every role.
-    pub(super) fn attributes_of(&self, role: &str, actions: &[RuleAction]) -> BTreeSet<String> {
-        self.about(role, actions).flat_map(attributes).collect()
+    /// What the policies about these actions look at, for this role or for every role.
+    pub(super) fn seen(&self, role: &str, actions: &[RuleAction]) -> Seen {
+        self.about(role, actions).map(seen_by).collect()
     }
 
     /// The policies about these actions, for this role or for every role, as they are written: where they are the same, so is
@@ -258,23 +277,29 @@ impl Rules {
     /// `None` is a defect, and refuses.
     pub(super) fn setting(&self, purpose: Option<Purpose>, circumstances: Circumstances) -> Option<Setting> {
         let flag = |name: &str, is_so: bool| (name.to_owned(), RestrictedExpression::new_bool(is_so));
-        let Circumstances { person, second_factor, relationship, hour, source } = circumstances;
-        let band = |name: &str, kind, of: &str| {
+        let Circumstances { person, second_factor, relationship, department, hour, source } = circumstances;
+        let word = |name: &str, kind, of: &str| {
             (name.to_owned(), RestrictedExpression::new_entity_uid(self.names.uid(kind, of)))
         };
         let hour = self.bands.hours().find(|(known, _)| *known == hour)?.1;
         let source = self.bands.sources().find(|(known, _)| *known == source)?.1;
-        let purpose = purpose.map(|purpose| band("purpose", Kind::Purpose, purpose.as_str()));
+        let purpose = purpose.map(|purpose| word("purpose", Kind::Purpose, purpose.as_str()));
+        let department = match department {
+            Some(department) => {
+                Some(word("department", Kind::Department, self.departments.name(department)?))
+            }
+            None => None,
+        };
         let others = [
             flag("person", person),
             flag("second_factor", second_factor),
             flag("is_self", relationship.is_self),
             flag("in_care_team", relationship.in_care_team),
             flag("break_glass", relationship.break_glass),
-            band("hour", Kind::Hour, hour),
-            band("source", Kind::Source, source),
+            word("hour", Kind::Hour, hour),
+            word("source", Kind::Source, source),
         ];
-        cedar::Context::from_pairs(others.into_iter().chain(purpose)).ok().map(Setting)
+        cedar::Context::from_pairs(others.into_iter().chain(purpose).chain(department)).ok().map(Setting)
     }
 
     /// Asks the engine. A policy that fails while it is evaluated refuses the request: the engine itself would skip it,

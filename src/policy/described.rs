@@ -24,6 +24,8 @@ pub struct Described {
     pub person: bool,
     pub second_factor: bool,
     pub relationship: Relationship,
+    /// The person's, of those in the schema.
+    pub department: Option<String>,
     /// Bands of `bands.toml`; without one, the first.
     pub hour: Option<String>,
     pub source: Option<String>,
@@ -66,6 +68,12 @@ impl Described {
         if self.relationship != Relationship::NONE && !self.person {
             return Err("only a person has to do with somebody".to_owned());
         }
+        if self.department.is_some() && !self.person {
+            return Err("only a person is of a department".to_owned());
+        }
+        let departments = set.rules().departments();
+        let department = self.department.as_ref();
+        let department = department.map(|name| departments.named(name).ok_or("there is no such department"));
         let bands = set.rules().bands();
         let hour = self.hour.as_ref().map(|name| bands.hour_named(name).ok_or("there is no such hour"));
         let source =
@@ -74,6 +82,7 @@ impl Described {
             person: self.person,
             second_factor: self.second_factor,
             relationship: self.relationship,
+            department: department.transpose()?,
             hour: hour.transpose()?.unwrap_or_default(),
             source: source.transpose()?.unwrap_or_default(),
         })

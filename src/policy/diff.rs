@@ -9,7 +9,7 @@ use super::cases::identity;
 use super::collection::Collection;
 use super::matrix::kind_of;
 use super::permit::View;
-use super::reach::reached_by;
+use super::reach::{Seen, reached_by};
 use super::set::PolicySet;
 use super::table::{Asking, decide};
 use super::words::RuleAction;
@@ -48,12 +48,13 @@ pub fn differences(old: &PolicySet, new: &PolicySet) -> Vec<Change> {
         for action in Action::ALL {
             let actions = RuleAction::of(action);
             let sets = [old, new].into_iter().filter(|set| set.has_role(role));
-            let seen: BTreeSet<String> =
-                sets.flat_map(|set| set.rules().attributes_of(role, actions)).collect();
+            let seen: Seen = sets.map(|set| set.rules().seen(role, actions)).collect();
+            // People of a department that was added, or is gone, are somebody to what asks for any.
+            let is_one_list = !seen.looks_at("department") || departments_of(old) == departments_of(new);
             let [was, is] =
                 [old, new].map(|set| set.has_role(role).then(|| set.rules().written(role, actions)));
             let mut compare = |collection: Option<&str>| {
-                if was == is && fields_of(old, collection) == fields_of(new, collection) {
+                if was == is && is_one_list && fields_of(old, collection) == fields_of(new, collection) {
                     return;
                 }
                 let [before, after] = [old, new].map(|set| views(set, role, action, collection, &seen));
@@ -86,13 +87,11 @@ fn fields_of<'s>(set: &'s PolicySet, collection: Option<&str>) -> Option<Vec<(&'
     Some(fields.map(|field| (field.name.as_str(), field.class)).collect())
 }
 
-fn views(
-    set: &PolicySet,
-    role: &str,
-    action: Action,
-    collection: Option<&str>,
-    seen: &BTreeSet<String>,
-) -> Views {
+fn departments_of(set: &PolicySet) -> BTreeSet<&str> {
+    set.rules().departments().all().map(|(_, name)| &**name).collect()
+}
+
+fn views(set: &PolicySet, role: &str, action: Action, collection: Option<&str>, seen: &Seen) -> Views {
     let mut views = Views::new();
     let held = collection.and_then(|name| set.collection(name));
     let identity = identity(kind_of(role), &[role.to_owned()]);

@@ -23,7 +23,7 @@ pub struct Explanation {
     /// What is wrong with the roles together, where that is why.
     conflict: Option<String>,
     fields: Vec<ExplainedField>,
-    /// What gives more, each on its own: `purpose TREAT`, `second_factor`, `without person`, `hour day`.
+    /// What gives more, each on its own: `purpose TREAT`, `second_factor`, `without person`, `department oncology`, `hour day`.
     more_with: Vec<String>,
 }
 
@@ -83,13 +83,14 @@ fn gives_more(collection: Option<&Arc<Collection>>, now: &Table, then: &Table) -
     fields.map(|field| field.id).any(|field| view(then, field) > view(now, field))
 }
 
-/// The circumstances with one thing another way. Whoever has to do with somebody is a person.
+/// The circumstances with one thing another way. Whoever has to do with somebody, or is of a department, is a person.
 fn changes(resolved: &Resolved<'_>) -> Vec<(String, Circumstances)> {
     let now = resolved.circumstances;
     let Relationship { is_self, in_care_team, break_glass } = now.relationship;
     let turned = |word: &str, is_so: bool| if is_so { format!("without {word}") } else { word.to_owned() };
     let related = |relationship| Circumstances { person: true, relationship, ..now };
-    let alone = Circumstances { person: !now.person, relationship: Relationship::NONE, ..now };
+    let relationship = Relationship::NONE;
+    let alone = Circumstances { person: !now.person, relationship, department: None, ..now };
     let mut all = vec![
         (turned("person", now.person), alone),
         (
@@ -106,6 +107,15 @@ fn changes(resolved: &Resolved<'_>) -> Vec<(String, Circumstances)> {
             related(Relationship { break_glass: !break_glass, ..now.relationship }),
         ),
     ];
+    if now.department.is_some() {
+        all.push(("without department".to_owned(), Circumstances { department: None, ..now }));
+    }
+    let departments = resolved.set.rules().departments().all();
+    let others = departments.filter(|(department, _)| Some(*department) != now.department);
+    all.extend(others.map(|(department, name)| {
+        let of = Circumstances { person: true, department: Some(department), ..now };
+        (format!("department {name}"), of)
+    }));
     let bands = resolved.set.rules().bands();
     let hours = bands.hours().filter(|(band, _)| *band != now.hour);
     all.extend(hours.map(|(hour, name)| (format!("hour {name}"), Circumstances { hour, ..now })));

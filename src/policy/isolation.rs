@@ -14,7 +14,7 @@ use super::collection::{CardPart, Collection, Field};
 use super::conflict::{RoleConflict, Rule};
 use super::matrix::kind_of;
 use super::permit::View;
-use super::reach::reached_by;
+use super::reach::{Seen, reached_by};
 use super::rule_files::{names_action, role_of};
 use super::table::{Asking, decide};
 use super::words::RuleAction;
@@ -121,8 +121,7 @@ fn reads(rules: &Rules, identity: &Identity, wanted: &dyn Fn(&Field) -> bool) ->
     }
     let Some(caller) = rules.caller(identity) else { return false };
     let actions = RuleAction::of(Action::Read);
-    let seen: BTreeSet<String> =
-        identity.roles.iter().flat_map(|role| rules.attributes_of(role, actions)).collect();
+    let seen: Seen = identity.roles.iter().map(|role| rules.seen(role, actions)).collect();
     let all = reached_by(rules, &seen);
     collections.any(|collection| {
         all.iter().any(|reached| {

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::cases::identity;
 use super::cedar::Caller;
+use super::circumstances::Circumstances;
 use super::collection::Collection;
 use super::permit::View;
 use super::reach::{Reached, reached};
@@ -60,15 +61,23 @@ fn sections(
     if !set.rules().may_permit(role, actions) {
         return;
     }
-    let all = reached(set.rules(), role, actions);
+    let all: Vec<(Reached, String)> = reached(set.rules(), role, actions)
+        .into_iter()
+        .map(|reached| {
+            let circumstances = reached.circumstances;
+            let asking = Asking { rules: set.rules(), identity, collection, action, circumstances };
+            (reached, body(&asking, caller))
+        })
+        .collect();
+    let are_alike = departments_are_alike(&all);
     let mut bodies: Vec<(String, Vec<&str>)> = Vec::new();
-    for Reached { circumstances, words } in &all {
-        let asking =
-            Asking { rules: set.rules(), identity, collection, action, circumstances: *circumstances };
-        let body = body(&asking, caller);
-        match bodies.iter_mut().find(|(known, _)| *known == body) {
+    for (Reached { circumstances, words }, body) in &all {
+        if are_alike && circumstances.department.is_some() {
+            continue;
+        }
+        match bodies.iter_mut().find(|(known, _)| known == body) {
             Some((_, when)) => when.push(words),
-            None => bodies.push((body, vec![words])),
+            None => bodies.push((body.clone(), vec![words])),
         }
     }
     let place = collection.map_or("", |collection| collection.name().as_str());
@@ -81,6 +90,17 @@ fn sections(
         // Writing to a String does not fail.
         let _ = write!(out, "\n{}{when}\n{body}", title.trim_end());
     }
+}
+
+/// Whether people of all departments, and of none, are given the same: a rule about one collection is none about the others.
+fn departments_are_alike(all: &[(Reached, String)]) -> bool {
+    let of = |wanted: Circumstances| all.iter().find(|(one, _)| one.circumstances == wanted);
+    all.iter().all(|(reached, body)| {
+        let nowhere = Circumstances { department: None, ..reached.circumstances };
+        // Where a person by itself is not told apart from none, there is none.
+        let alike = of(nowhere).or_else(|| of(Circumstances { person: false, ..nowhere }));
+        alike.is_some_and(|(_, other)| other == body)
+    })
 }
 
 fn body(asking: &Asking<'_>, caller: &Caller) -> String {

@@ -36,6 +36,7 @@ mod circumstances;
 mod collection;
 mod collection_file;
 mod conflict;
+mod departments;
 mod described;
 mod diff;
 mod explain;

@@ -153,6 +153,8 @@ pub enum DenialCode {
     SourceNotAllowed,
     /// A guard has it done at other hours.
     HourNotAllowed,
+    /// A guard has it done by people of other departments.
+    DepartmentNotAllowed,
     /// A guard asks for a relationship to the person whose record it is.
     RelationshipRequired,
 }
@@ -166,6 +168,7 @@ impl DenialCode {
             Self::RolesConflict => "roles_conflict",
             Self::PersonRequired => "person_required",
             Self::SecondFactorRequired => "second_factor_required",
+            Self::DepartmentNotAllowed => "department_not_allowed",
             Self::RelationshipRequired => "relationship_required",
             Self::HourNotAllowed => "hour_not_allowed",
             Self::SourceNotAllowed => "source_not_allowed",
@@ -178,6 +181,7 @@ impl DenialCode {
             Self::PersonRequired,
             Self::SecondFactorRequired,
             Self::RelationshipRequired,
+            Self::DepartmentNotAllowed,
             Self::HourNotAllowed,
             Self::SourceNotAllowed,
         ];

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::cedar::field_literal;
 use super::collection::Collection;
 use super::permit::DenialCode;
+use super::reach::Seen;
 use super::words::RuleAction;
 
 /// The policies of one file under the ids that they declare.
@@ -82,13 +83,18 @@ fn word(uid: &EntityUid) -> String {
     uid.id().unescaped().to_owned()
 }
 
-/// The attributes that a policy looks at, of whatever.
-pub(super) fn attributes(policy: &cedar::Policy) -> Vec<String> {
-    let mut found = Vec::new();
+/// What a policy looks at: attributes, of whatever, and departments by name.
+pub(super) fn seen_by(policy: &cedar::Policy) -> Seen {
+    let mut attributes = Vec::new();
     if let Ok(json) = policy.to_json() {
-        collect_attributes(&json, &mut found);
+        collect_attributes(&json, &mut attributes);
     }
-    found
+    let literals = policy.entity_literals().into_iter();
+    let departments = literals.filter(|literal| literal.type_name().to_string() == "Department");
+    Seen {
+        attributes: attributes.into_iter().collect(),
+        departments: departments.map(|literal| word(&literal)).collect(),
+    }
 }
 
 fn collect_attributes(json: &Value, found: &mut Vec<String>) {
@@ -102,8 +108,8 @@ fn collect_attributes(json: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// Roles, purposes, classes, bands and actions are the validator's; collections and fields are ours; single clients and tenants
-/// have no place in a policy.
+/// Roles, departments, purposes, classes, bands and actions are the validator's; collections and fields are ours; single
+/// clients and tenants have no place in a policy.
 pub(super) fn check_literals(
     policy: &cedar::Policy,
     known: &HashSet<(String, String)>,
@@ -112,7 +118,7 @@ pub(super) fn check_literals(
         let kind = literal.type_name().to_string();
         let id: &str = literal.id().unescaped();
         let fits = match kind.as_str() {
-            "Role" | "Purpose" | "Class" | "ClientKind" | "Action" | "Hour" | "Source" => true,
+            "Role" | "Department" | "Purpose" | "Class" | "ClientKind" | "Action" | "Hour" | "Source" => true,
             "Collection" | "Field" => known.contains(&(kind.clone(), id.to_owned())),
             _ => false,
         };

@@ -6,13 +6,21 @@ use std::sync::Arc;
 use cedar_policy as cedar;
 
 use super::bands::Bands;
+use super::departments::Departments;
 use super::words::RuleAction;
 use crate::domain::actor::ClientKind;
 use crate::domain::class::DataClass;
 use crate::domain::purpose::Purpose;
 
-/// Parses the schema and checks that its closed lists are the service's own; answers the roles as well.
-pub(super) fn read_schema(text: &str, bands: &Bands) -> Result<(cedar::Schema, Vec<Arc<str>>), String> {
+/// What the schema says, and the lists that are its own.
+pub(super) struct SchemaFile {
+    pub schema: cedar::Schema,
+    pub roles: Vec<Arc<str>>,
+    pub departments: Departments,
+}
+
+/// Parses the schema and checks that its closed lists are the service's own.
+pub(super) fn read_schema(text: &str, bands: &Bands) -> Result<SchemaFile, String> {
     let (fragment, warnings) =
         cedar::SchemaFragment::from_cedarschema_str(text).map_err(|error| error.to_string())?;
     if let Some(warning) = warnings.into_iter().next() {
@@ -46,6 +54,7 @@ pub(super) fn read_schema(text: &str, bands: &Bands) -> Result<(cedar::Schema, V
     if roles.is_empty() {
         return Err("list the roles in Role".to_owned());
     }
+    let departments = Departments::new(listed("Department"))?;
     let schema = cedar::Schema::from_schema_fragments([fragment]).map_err(|error| error.to_string())?;
-    Ok((schema, roles))
+    Ok(SchemaFile { schema, roles, departments })
 }

@@ -90,6 +90,11 @@ impl PolicySet {
         self.roles().iter().any(|known| &**known == role)
     }
 
+    /// Whether the schema lists the department; `people.toml` may name no other.
+    pub fn has_department(&self, department: &str) -> bool {
+        self.rules.departments().named(department).is_some()
+    }
+
     /// Why a client may not have all the roles that it has and that people bring to it.
     pub fn client_conflict(&self, identity: &Identity) -> Option<RoleConflict> {
         self.rules.client_conflict(identity)

@@ -91,6 +91,7 @@ pub(super) enum Kind {
     Client,
     OfClient,
     Collection,
+    Department,
     Field,
     Hour,
     Metrics,
@@ -102,13 +103,14 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    const ALL: [(Self, &'static str); 14] = [
+    const ALL: [(Self, &'static str); 15] = [
         (Self::Action, "Action"),
         (Self::AuditLog, "AuditLog"),
         (Self::Class, "Class"),
         (Self::Client, "Client"),
         (Self::OfClient, "ClientKind"),
         (Self::Collection, "Collection"),
+        (Self::Department, "Department"),
         (Self::Field, "Field"),
         (Self::Hour, "Hour"),
         (Self::Metrics, "Metrics"),

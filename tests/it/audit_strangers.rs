@@ -4,19 +4,24 @@
 use std::path::Path;
 use std::process::Command;
 
+use reqwest::Method;
 use serde_json::json;
 use strongroom::audit::checkpoint::SignedCheckpoint;
 
 use crate::audit_interop::{build_checker, consistency};
 use crate::parts::Folder;
+use crate::support::clinic::Clinic;
 use crate::support::export::{Exported, keys};
+use crate::support::people::claims;
 use crate::support::python::python_with;
 use crate::support::samples::{patient, small_patient};
+use crate::support::tokens::Signer;
 use crate::support::{Strongroom, copy_folder, eventually};
 
 /// A bit of everything, in files, with some checkpoints.
 async fn lived() -> (Strongroom, Exported) {
-    let mut strongroom = Strongroom::start().await;
+    let signer = Signer::new("ES256", "first");
+    let mut strongroom = Strongroom::start_with(Clinic::options(&signer, |_| {})).await;
     let exported = Exported::of(&strongroom).await;
     for _ in 0..2 {
         let portal = strongroom.client("portal").await.with_purpose("TREAT");
@@ -27,6 +32,9 @@ async fn lived() -> (Strongroom, Exported) {
         portal.get(&format!("{path}?fields=ssn")).await;
         portal.get(&format!("{path}/history")).await;
         portal.get("/api/v1/nothing").await;
+        let doctor = signer.sign(&claims(&json!({ "roles": ["doctor"], "department": "Heart" })));
+        let desk = strongroom.client("clinician-desk").await.with_purpose("TREAT");
+        assert_eq!(desk.request(Method::GET, &path).bearer_auth(doctor).send().await.unwrap().status(), 403);
         portal.with_purpose("HMARKT").get(&path).await;
         strongroom.client("operator").await.get("/api/v1/patients").await;
         let auditor = strongroom.client("audit").await;

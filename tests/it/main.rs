@@ -29,6 +29,8 @@ mod collections;
 mod commands;
 mod crypto_vectors;
 mod demo;
+mod departments;
+mod departments_review;
 mod dev;
 mod devstack;
 mod documents;

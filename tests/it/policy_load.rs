@@ -149,6 +149,7 @@ fn what_a_policy_names_must_exist() {
         (format!("principal in Role::\"portal\", {read}, resource in Collection::\"cards\""), "cards"),
         (format!("principal in Role::\"portal\", {read}, resource in Class::\"public\""), "public"),
         (format!("principal in Role::\"nurse\", {read}, resource in Collection::\"patients\""), "nurse"),
+        (format!("principal in Department::\"cardiology\", {read}, resource"), "extra"),
         ("principal in Role::\"portal\", action == Action::\"export\", resource".to_owned(), "export"),
         (format!("principal == Client::\"portal\", {read}, resource"), "portal"),
         (format!("principal == User::\"portal\", {read}, resource"), "User"),
@@ -318,6 +319,30 @@ fn bands_and_codes_are_the_files_own() {
     with_policy(&guard("action_not_allowed")).refused("extra.cedar", "@code");
     with_policy(&guard("hour_not_allowed").replace("forbid", "permit")).refused("extra.cedar", "@code");
     with_policy(&guard("hour_not_allowed").replace("night", "noon")).refused(".cedar", "noon");
+}
+
+#[test]
+fn departments_are_the_schemas() {
+    let schema = "schema.cedarschema";
+    let rule = |name: &str| {
+        format!(
+            "@id(\"extra\") permit (principal in Role::\"portal\", action == Action::\"list\", resource) \
+             when {{ context has department && context.department == Department::\"{name}\" }};"
+        )
+    };
+    let set = with_policy(&rule("cardiology")).load().unwrap();
+    assert!(set.has_department("cardiology") && !set.has_department("Cardiology"));
+    with_policy(&rule("catering")).refused(".cedar", "catering");
+    with_policy(&rule("cardiology").replace("context has department && ", ""))
+        .refused(".cedar", "department");
+    with_policy(&rule("cardiology").replace("Department::", "Role::")).refused(".cedar", "cardiology");
+    let edit = |from: &str, to: &str| Folder::shipped().edit(schema, from, to);
+    edit("  \"cardiology\",\n", "").add("extra.cedar", &rule("cardiology")).refused(".cedar", "cardiology");
+    edit("\"cardiology\"", "\"oncology\"").refused(schema, "each once");
+    edit("\"cardiology\"", "\"Cardiology\"").refused(schema, "Cardiology");
+    edit("entity Department", "entity Ward").refused(schema, "Department");
+    let guard = rule("cardiology").replace("permit", "@code(\"department_not_allowed\") forbid");
+    with_policy(&guard.replace("when", "unless")).load().unwrap();
 }
 
 #[test]

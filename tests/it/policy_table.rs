@@ -2,7 +2,7 @@
 
 #![cfg(test)]
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::str::FromStr;
@@ -24,14 +24,51 @@ use strongroom::domain::relationship::Relationship;
 use strongroom::policy::{Authoriser, Collection, DenialCode, Field, PolicySet, Prospect, View};
 use uuid::Uuid;
 
-static SET: LazyLock<Arc<PolicySet>> = LazyLock::new(|| Arc::new(PolicySet::load(folder()).unwrap()));
-static AUTHORISER: LazyLock<Authoriser> = LazyLock::new(|| Authoriser::new(Arc::clone(&SET)));
-static POLICIES: LazyLock<Cedar> = LazyLock::new(|| {
-    let mut files: Vec<_> = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "cedar"));
-    let text: String = files.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
-    Cedar::from_str(&text).unwrap()
+use crate::parts::Folder;
+use crate::support::copy_folder;
+
+/// A policy, as this service decides by it and as Cedar has it.
+struct World {
+    set: Arc<PolicySet>,
+    authoriser: Authoriser,
+    policies: Cedar,
+}
+
+impl World {
+    fn of(folder: &Path) -> Self {
+        let set = Arc::new(PolicySet::load(folder).unwrap());
+        let mut files: Vec<_> =
+            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.retain(|path| path.extension().is_some_and(|extension| extension == "cedar"));
+        let text: String = files.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+        let authoriser = Authoriser::new(Arc::clone(&set));
+        Self { set, authoriser, policies: Cedar::from_str(&text).unwrap() }
+    }
+}
+
+static SHIPPED: LazyLock<World> = LazyLock::new(|| World::of(folder()));
+
+/// The shipped policy with rules that ask for departments: by name, by several, by any, and by none.
+static BY_DEPARTMENT: LazyLock<World> = LazyLock::new(|| {
+    let folder = Folder::new("by-department");
+    copy_folder(self::folder(), folder.path());
+    std::fs::write(folder.path().join("departments.cedar"), RULES_BY_DEPARTMENT).unwrap();
+    World::of(folder.path())
 });
+
+const RULES_BY_DEPARTMENT: &str = r#"
+@id("extra-named") permit (principal in Role::"clinician", action == Action::"read_plain", resource == Field::"patients.insurance")
+when { context has department && context.department == Department::"pharmacy" };
+@id("extra-several") @code("department_not_allowed")
+forbid (principal in Role::"therapist", action, resource)
+unless { context has department && [Department::"psychiatry", Department::"emergency"].contains(context.department) };
+@id("extra-any") permit (principal in Role::"portal", action == Action::"delete", resource in Collection::"encounters")
+when { context has department };
+@id("extra-none") permit (principal in Role::"billing", action in [Action::"read_masked", Action::"update"], resource in Class::"phi")
+unless { context has department };
+@id("extra-guard") forbid (principal, action == Action::"update", resource)
+when { context has department && context.department == Department::"laboratory" };
+"#;
 
 fn folder() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/policy"))
@@ -44,6 +81,8 @@ struct Known {
     person: bool,
     second_factor: bool,
     relationship: Relationship,
+    /// As a token says it: of people who bring a role, and of those in the schema, it counts.
+    department: Option<&'static str>,
     hour: i64,
     source: [u8; 4],
 }
@@ -52,6 +91,7 @@ const NOTHING: Known = Known {
     person: false,
     second_factor: false,
     relationship: Relationship::NONE,
+    department: None,
     hour: 12,
     source: [127, 0, 0, 1],
 };
@@ -65,14 +105,20 @@ impl Known {
     fn source_band(self) -> &'static str {
         if [10, 127].contains(&self.source[0]) { "inside" } else { "elsewhere" }
     }
+
+    fn department_of(self, roles: &[&str]) -> Option<&'static str> {
+        self.department.filter(|name| self.person && !roles.is_empty() && *name != UNLISTED)
+    }
 }
 
-fn somebody() -> Person {
+const UNLISTED: &str = "catering";
+
+fn somebody(roles: &Arc<[Arc<str>]>, department: Option<&str>) -> Person {
     Person {
         issuer: "staff".into(),
         id: "p-1".into(),
-        roles: Arc::from([]),
-        department: None,
+        roles: Arc::clone(roles),
+        department: department.map(Arc::from),
         care_teams: Arc::from([Arc::from("ward-3")]),
         subject: Some(SubjectId::from_uuid(Uuid::nil())),
         has_second_factor: false,
@@ -81,12 +127,14 @@ fn somebody() -> Person {
 }
 
 fn context(kind: ClientKind, roles: &[&str], purpose: Option<Purpose>, known: Known) -> OperationContext {
+    let sorted: BTreeSet<&str> = roles.iter().copied().collect();
+    let roles: Arc<[Arc<str>]> = sorted.into_iter().map(Arc::from).collect();
     let identity = Identity {
         client: Arc::from("client"),
         kind,
         tenant: TenantId::from_uuid(Uuid::from_u128(1)),
-        roles: roles.iter().map(|role| Arc::from(*role)).collect(),
-        acts_for: Arc::from([]),
+        roles: Arc::clone(&roles),
+        acts_for: Arc::clone(&roles),
         key: if known.second_factor { KeyKeeping::Hardware } else { KeyKeeping::File },
     };
     let certificate = CertificateFacts {
@@ -99,7 +147,11 @@ fn context(kind: ClientKind, roles: &[&str], purpose: Option<Purpose>, known: Kn
     let source = SocketAddr::from((known.source, 1));
     let actor = Actor::new(Arc::new(identity), Arc::new(certificate), source);
     OperationContext {
-        actor: if known.person { actor.for_person(Arc::new(somebody())) } else { actor },
+        actor: if known.person {
+            actor.for_person(Arc::new(somebody(&roles, known.department)))
+        } else {
+            actor
+        },
         request: RequestFacts { id: RequestId::from_uuid(Uuid::nil()), trace: None, route: "/" },
         purpose,
         at: Timestamp::from_micros(known.hour * 3_600 * 1_000_000),
@@ -118,6 +170,7 @@ fn are_apart(roles: &[&str]) -> bool {
 }
 
 fn oracle(
+    policies: &Cedar,
     (kind, roles): (ClientKind, &[&str]),
     (purpose, known): (Option<Purpose>, Known),
     action: &str,
@@ -144,7 +197,10 @@ fn oracle(
         ("hour".to_owned(), reference(format!("Hour::\"{}\"", known.hour_band()))),
         ("source".to_owned(), reference(format!("Source::\"{}\"", known.source_band()))),
     ];
-    let pairs = pairs.into_iter().chain(purpose);
+    let department = known
+        .department_of(roles)
+        .map(|name| ("department".to_owned(), reference(format!("Department::\"{name}\""))));
+    let pairs = pairs.into_iter().chain(purpose).chain(department);
     let request = Request::new(
         client.uid(),
         uid(&format!("Action::\"{action}\"")),
@@ -154,7 +210,7 @@ fn oracle(
     )
     .unwrap();
     let entities = Entities::from_entities([client, resource], None).unwrap();
-    Authorizer::new().is_authorized(&request, &POLICIES, &entities).decision() == Decision::Allow
+    Authorizer::new().is_authorized(&request, policies, &entities).decision() == Decision::Allow
 }
 
 fn field_entity(collection: &Collection, field: FieldId) -> Entity {
@@ -168,12 +224,13 @@ fn field_entity(collection: &Collection, field: FieldId) -> Entity {
 }
 
 fn expected_view(
+    policies: &Cedar,
     who: (ClientKind, &[&str]),
     why: (Option<Purpose>, Known),
     action: Action,
     (collection, field): (&Collection, FieldId),
 ) -> View {
-    let ask = |action: &str| oracle(who, why, action, field_entity(collection, field));
+    let ask = |action: &str| oracle(policies, who, why, action, field_entity(collection, field));
     match action {
         Action::Read if ask("read_plain") => View::Plain,
         Action::Read if ask("read_masked") => View::Masked,
@@ -201,12 +258,18 @@ const ROLES: [&str; 13] = [
 fn known() -> impl Strategy<Value = Known> {
     let source = prop::sample::select(vec![[127, 0, 0, 1], [10, 1, 2, 3], [203, 0, 113, 9]]);
     let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
-    (flags, 0..48_i64, source).prop_map(|(flags, hour, source)| {
+    let departments = ["cardiology", "pharmacy", "psychiatry", "emergency", "laboratory", UNLISTED];
+    let department = prop::option::weighted(0.8, prop::sample::select(departments.to_vec()));
+    (flags, department, 0..48_i64, source).prop_map(|(flags, department, hour, source)| {
         let (person, second_factor, is_self, in_care_team, break_glass) = flags;
         let relationship =
             if person { Relationship { is_self, in_care_team, break_glass } } else { Relationship::NONE };
-        Known { person, second_factor, relationship, hour: hour % 24, source }
+        Known { person, second_factor, relationship, department, hour: hour % 24, source }
     })
+}
+
+fn world(by_department: bool) -> &'static World {
+    if by_department { &BY_DEPARTMENT } else { &SHIPPED }
 }
 
 fn kinds() -> impl Strategy<Value = ClientKind> {
@@ -229,6 +292,7 @@ proptest! {
 
     #[test]
     fn a_table_is_what_cedar_says(
+        by_department in any::<bool>(),
         kind in kinds(),
         roles in prop::sample::subsequence(ROLES.to_vec(), 0..=3),
         purpose in purposes(),
@@ -236,13 +300,14 @@ proptest! {
         action in prop::sample::select(vec![Action::Create, Action::Read, Action::Update]),
         collection in prop::sample::select(vec!["patients", "encounters", "messages", "psychotherapy_notes"]),
     ) {
-        let collection = SET.collection(collection).unwrap();
+        let World { set, authoriser, policies } = world(by_department);
+        let collection = set.collection(collection).unwrap();
         let context = context(kind, &roles, purpose, known);
-        let permit = AUTHORISER.permit(&context, collection, action, known.relationship);
+        let permit = authoriser.permit(&context, collection, action, known.relationship);
         let mut anything = false;
         for field in collection.fields() {
             let what = (collection.as_ref(), field.id);
-            let expected = expected_view((kind, &roles), (purpose, known), action, what);
+            let expected = expected_view(policies, (kind, &roles), (purpose, known), action, what);
             anything |= expected != View::Absent;
             let found = permit.as_ref().map_or(View::Absent, |permit| permit.view_of(field.id));
             prop_assert_eq!(found, expected, "{}", field.name.as_str());
@@ -253,7 +318,7 @@ proptest! {
             return Ok(());
         }
         // Before it is known whose record it is, nothing is permitted that then is not, and nothing refused that is.
-        match AUTHORISER.prospect(&context, collection, action) {
+        match authoriser.prospect(&context, collection, action) {
             Ok(Prospect::Permit(early)) => {
                 let is_same = |field: &Field| permit.as_ref().is_ok_and(|late| late.view_of(field.id) == early.view_of(field.id));
                 prop_assert!(collection.fields().iter().all(is_same));
@@ -265,6 +330,7 @@ proptest! {
 
     #[test]
     fn whole_actions_are_what_cedar_says(
+        by_department in any::<bool>(),
         kind in kinds(),
         roles in prop::sample::subsequence(ROLES.to_vec(), 0..=3),
         purpose in purposes(),
@@ -273,27 +339,29 @@ proptest! {
     ) {
         let context = context(kind, &roles, purpose, known);
         let who = (kind, roles.as_slice());
+        let World { set, authoriser, policies } = world(by_department);
         let resource = Entity::new_no_attrs(uid(&format!("Collection::\"{collection}\"")), HashSet::new());
-        let expected = oracle(who, (purpose, known), "delete", resource);
-        let collection = SET.collection(collection).unwrap();
-        let found = AUTHORISER.permit(&context, collection, Action::Delete, known.relationship);
+        let expected = oracle(policies, who, (purpose, known), "delete", resource);
+        let collection = set.collection(collection).unwrap();
+        let found = authoriser.permit(&context, collection, Action::Delete, known.relationship);
         prop_assert_eq!(found.is_ok(), expected);
         let unrelated = Known { relationship: Relationship::NONE, ..known };
         let tenant = RestrictedExpression::new_entity_uid(uid("Tenant::\"t\""));
         let log = Entity::new(uid("AuditLog::\"l\""), HashMap::from([("tenant".to_owned(), tenant)]), HashSet::new());
-        let expected = oracle(who, (purpose, unrelated), "read_audit", log.unwrap());
-        prop_assert_eq!(AUTHORISER.permit_audit(&context).is_ok(), expected);
+        let expected = oracle(policies, who, (purpose, unrelated), "read_audit", log.unwrap());
+        prop_assert_eq!(authoriser.permit_audit(&context).is_ok(), expected);
         let subject = Entity::new_no_attrs(uid("Subject::\"s\""), HashSet::new());
-        let expected = oracle(who, (purpose, unrelated), "update_care_team", subject);
-        prop_assert_eq!(AUTHORISER.permit_subject(&context, Action::UpdateCareTeam).is_ok(), expected);
+        let expected = oracle(policies, who, (purpose, unrelated), "update_care_team", subject);
+        prop_assert_eq!(authoriser.permit_subject(&context, Action::UpdateCareTeam).is_ok(), expected);
     }
 }
 
 #[test]
 fn a_permit_is_bound_to_tenant_action_and_collection() {
-    let patients = SET.collection("patients").unwrap();
+    let patients = SHIPPED.set.collection("patients").unwrap();
     let context = context(ClientKind::App, &["portal"], Some(Purpose::Patrqt), NOTHING);
-    let permit = AUTHORISER.permit(&context, patients, Action::Read, Relationship::NONE).ok().unwrap();
+    let permit =
+        SHIPPED.authoriser.permit(&context, patients, Action::Read, Relationship::NONE).ok().unwrap();
     assert_eq!(permit.tenant(), context.actor.identity.tenant);
     assert_eq!(permit.action(), Action::Read);
     assert!(Arc::ptr_eq(permit.collection(), patients));
@@ -309,26 +377,28 @@ fn a_collection_of_an_older_set_is_taken_by_name() {
     let older = PolicySet::load(folder()).unwrap();
     let context = context(ClientKind::App, &["portal"], Some(Purpose::Patrqt), NOTHING);
     let patients = older.collection("patients").unwrap();
-    let permit = AUTHORISER.permit(&context, patients, Action::Read, Relationship::NONE).ok().unwrap();
-    assert!(Arc::ptr_eq(permit.collection(), SET.collection("patients").unwrap()));
+    let permit =
+        SHIPPED.authoriser.permit(&context, patients, Action::Read, Relationship::NONE).ok().unwrap();
+    assert!(Arc::ptr_eq(permit.collection(), SHIPPED.set.collection("patients").unwrap()));
 }
 
 #[test]
 fn a_role_that_the_schema_does_not_list_is_no_role() {
-    let patients = SET.collection("patients").unwrap();
+    let patients = SHIPPED.set.collection("patients").unwrap();
     for roles in [&["root"][..], &["portal", "root"], &[]] {
         let context = context(ClientKind::App, roles, Some(Purpose::Treat), NOTHING);
-        let denial = AUTHORISER.permit(&context, patients, Action::Read, Relationship::NONE).err().unwrap();
+        let denial =
+            SHIPPED.authoriser.permit(&context, patients, Action::Read, Relationship::NONE).err().unwrap();
         assert_eq!(denial.code, DenialCode::ActionNotAllowed, "{roles:?}");
     }
-    assert!(SET.has_role("portal") && !SET.has_role("root"));
+    assert!(SHIPPED.set.has_role("portal") && !SHIPPED.set.has_role("root"));
 }
 
 #[test]
 fn reading_the_log_is_no_action_of_a_collection() {
-    let patients = SET.collection("patients").unwrap();
+    let patients = SHIPPED.set.collection("patients").unwrap();
     let context = context(ClientKind::Auditor, &["auditor"], None, Known { second_factor: true, ..NOTHING });
-    assert!(AUTHORISER.permit(&context, patients, Action::ReadAudit, Relationship::NONE).is_err());
-    assert!(AUTHORISER.permit_subject(&context, Action::ReadAudit).is_err());
-    assert!(AUTHORISER.permit_audit(&context).is_ok());
+    assert!(SHIPPED.authoriser.permit(&context, patients, Action::ReadAudit, Relationship::NONE).is_err());
+    assert!(SHIPPED.authoriser.permit_subject(&context, Action::ReadAudit).is_err());
+    assert!(SHIPPED.authoriser.permit_audit(&context).is_ok());
 }

@@ -107,7 +107,7 @@ async fn open(databases: &Databases, random: SharedRandom) -> SocketAddr {
     assert!(service.note_start().await);
     let file = policy_directory().join(people::FILE);
     let open = |known: &people::Known<'_>| People::open(file, known, clock.now());
-    let people = with_known(tls.admission(), &|role| service.has_role(role), open).unwrap();
+    let people = with_known(tls.admission(), &service, open).unwrap();
     let limits = &config.limits;
     let app = App {
         service,

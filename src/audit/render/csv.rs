@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{Place, text, texts};
 
 /// A column's name, and where it stands in an entry.
-const COLUMNS: [(&str, &str); 18] = [
+const COLUMNS: [(&str, &str); 19] = [
     ("id", "/id"),
     ("time", "/ts"),
     ("act", "/act"),
@@ -16,6 +16,7 @@ const COLUMNS: [(&str, &str); 18] = [
     ("kind", "/who/kind"),
     ("person", "/who/on_behalf_of/uid"),
     ("issuer", "/who/on_behalf_of/issuer"),
+    ("department", "/who/on_behalf_of/department"),
     ("purpose", "/purpose"),
     ("subject", "/subj"),
     ("collection", "/obj/0/collection"),

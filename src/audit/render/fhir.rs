@@ -123,8 +123,15 @@ fn agents(entry: &Value) -> Value {
             "who": named(&format!("urn:strongroom:issuer:{}", text(entry, "/who/on_behalf_of/issuer")), person),
             "requestor": true,
         });
+        let mut roles: Vec<Value> = roles.iter().map(|role| json!({ "text": role })).collect();
+        match text(entry, "/who/on_behalf_of/department") {
+            "" => {}
+            // FHIR R4, AuditEvent.agent.role: what the access control goes by, attributes as well as roles.
+            code => {
+                roles.push(json!({ "coding": [{ "system": "urn:strongroom:department", "code": code }] }));
+            }
+        }
         if let Some(members) = user.as_object_mut().filter(|_| !roles.is_empty()) {
-            let roles = roles.iter().map(|role| json!({ "text": role })).collect::<Vec<_>>();
             members.insert("role".to_owned(), json!(roles));
         }
         agents.push(user);

@@ -91,6 +91,12 @@ fn actor(entry: &Value) -> Value {
     if let Some(members) = user.as_object_mut().filter(|_| !roles.is_empty()) {
         members.insert("groups".to_owned(), json!(roles));
     }
+    let department = text(entry, "/who/on_behalf_of/department");
+    if let Some(members) = user.as_object_mut().filter(|_| !department.is_empty()) {
+        // OCSF, Organization: a name or an id at least, and the unit in it.
+        let organization = json!({ "uid": text(entry, "/tenant"), "ou_name": department });
+        members.insert("org".to_owned(), organization);
+    }
     json!({ "user": user, "app_name": client })
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Format;
 
@@ -97,6 +97,8 @@ fn audit_events_have_what_fhir_demands_and_the_slices_of_balp() {
         (&"R".into(), &"0".into(), &"read".into())
     );
     assert_eq!(read["agent"][2]["type"]["coding"][0]["code"], "IRCP");
+    let department = json!({ "coding": [{ "system": "urn:strongroom:department", "code": "cardiology" }] });
+    assert_eq!(read["agent"][2]["role"], json!([{ "text": "clinician" }, department]));
     let patient = &read["entity"][0];
     assert!(patient["what"]["reference"].as_str().unwrap().starts_with("Patient/"));
     assert_eq!((&patient["type"]["code"], &patient["role"]["code"]), (&"1".into(), &"1".into()));
@@ -121,6 +123,21 @@ fn ocsf_events_have_what_the_class_demands() {
         assert_eq!(event["metadata"]["uid"], entry["id"]);
         assert_eq!(event["time"], 1_767_225_600_123_i64, "{name}");
     }
+}
+
+#[test]
+fn the_department_of_a_person_is_in_every_form() {
+    let user = &rendered(Format::Ocsf, "record.read.person")["actor"]["user"];
+    assert_eq!(
+        user["org"],
+        json!({ "uid": "019b76da-0000-7000-8000-00000000000a", "ou_name": "cardiology" })
+    );
+    assert_eq!(rendered(Format::Ocsf, "record.read")["actor"]["user"].get("org"), None);
+    let entry = examples().into_iter().find(|(name, _)| name == "record.read.person").unwrap().1;
+    let heading = Format::Csv.heading().unwrap();
+    let place = heading.split(',').position(|name| name == "department").unwrap();
+    let row = Format::Csv.line("log.test/a", Some(7), &entry).unwrap();
+    assert_eq!(row.split(',').nth(place), Some("cardiology"));
 }
 
 #[test]

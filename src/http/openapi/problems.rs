@@ -98,6 +98,7 @@ fn applies(kind: ProblemKind, operation: Operation) -> bool {
         ProblemKind::MethodNotAllowed | ProblemKind::RouteUnknown => false,
         ProblemKind::ActionNotAllowed
         | ProblemKind::DataUnavailable
+        | ProblemKind::DepartmentNotAllowed
         | ProblemKind::HourNotAllowed
         | ProblemKind::PersonRequired
         | ProblemKind::PurposeNotAllowed

@@ -52,6 +52,9 @@ fn what_does_not_fit_is_refused_by_name() {
         ("stale_seconds = 3600", "stale_seconds = 86401"),
         ("roles_claim = \"roles\"", "roles_claim = \"\""),
         ("department_claim = \"department\"", "department_claim = \"/\""),
+        ("department_claim = \"department\"\n", ""),
+        ("[issuer.departments]\n\"Heart (2 West)\" = \"cardiology\"\nED = \"emergency\"\n", ""),
+        ("ED = \"emergency\"", "\"\" = \"emergency\""),
         ("leeway_seconds = 30", "second_factor = []"),
         ("doctor = \"clinician\"\nnurse = \"clinician\"\npatient = \"patient\"\n", ""),
         ("jwks_file = \"keys.json\"\n", ""),
@@ -67,6 +70,16 @@ fn what_does_not_fit_is_refused_by_name() {
         read(&good.replace("patient = \"patient\"", "patient = \"owner\"")),
         Err(PeopleError::Role("staff".into(), "owner".into()))
     );
+    assert_eq!(
+        read(&good.replace("ED = \"emergency\"", "ED = \"Emergency\"")),
+        Err(PeopleError::Department("staff".into(), "Emergency".into()))
+    );
+}
+
+#[test]
+fn what_cannot_be_spelled_is_refused() {
+    let good = issuer("leeway_seconds = 30");
+    assert_eq!(read(&good), Ok(1));
     for (from, to) in [
         ("\"ES256\"", "\"none\""),
         ("\"ES256\"", "\"HS256\""),
@@ -76,6 +89,8 @@ fn what_does_not_fit_is_refused_by_name() {
         ("leeway_seconds = 30", "surprise = 1"),
         ("audience = [\"strongroom\", \"vault\"]\n", ""),
         ("[issuer.roles]", "[issuer.rolls]"),
+        ("ED = \"emergency\"", "ED = \"emergency\"\nED = \"cardiology\""),
+        ("ED = \"emergency\"", "ED = [\"emergency\"]"),
     ] {
         let error = read(&good.replace(from, to)).unwrap_err();
         assert!(matches!(error, PeopleError::Syntax(_)), "{to}: {error}");

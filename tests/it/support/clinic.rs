@@ -40,9 +40,11 @@ impl Clinic {
 
     /// Of a service that believes this signer.
     pub fn options(signer: &Signer, change: impl FnOnce(&Path) + Send + 'static) -> ServiceOptions {
-        let lines = "jwks_file = \"keys.json\"\ncare_teams_claim = \"teams\"\nsubject_claim = \"patient_id\"";
+        let lines = "jwks_file = \"keys.json\"\ncare_teams_claim = \"teams\"\nsubject_claim = \"patient_id\"\n\
+                     department_claim = \"department\"";
         let people = format!(
-            "{}doctor = \"clinician\"\nofficer = \"privacy_officer\"\nmember = \"patient\"\n",
+            "{}doctor = \"clinician\"\nofficer = \"privacy_officer\"\nmember = \"patient\"\n\
+             [issuer.departments]\n\"Heart\" = \"cardiology\"\n\"Pharmacy (ground floor)\" = \"pharmacy\"\n",
             issuer(lines).trim_end().to_owned() + "\n"
         );
         let people = people.replace("porter = \"visitor\"\n", "");
