@@ -1,6 +1,7 @@
 //! Time as a parameter, so that expiry and ordering can be tested without waiting.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+use std::time::Instant;
 
 /// Microseconds since the Unix epoch, UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,6 +45,11 @@ impl Timestamp {
 /// Where "now" comes from.
 pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Timestamp;
+
+    /// How long something takes is told by this: it counts from a moment of its own, and nobody sets it.
+    fn steady(&self) -> Timestamp {
+        self.now()
+    }
 }
 
 /// The machine's clock.
@@ -53,6 +59,11 @@ impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "the one home of the machine's clock")]
     fn now(&self) -> Timestamp {
         Timestamp(jiff::Timestamp::now().as_microsecond())
+    }
+
+    fn steady(&self) -> Timestamp {
+        static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+        Timestamp(i64::try_from(BEGIN.elapsed().as_micros()).unwrap_or(i64::MAX))
     }
 }
 

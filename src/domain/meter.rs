@@ -39,7 +39,7 @@ impl Rate {
     }
 }
 
-/// When everything that was taken will have come back, in nanoseconds since 1970.
+/// When everything that was taken will have come back, in nanoseconds of the clock that it is asked by.
 #[derive(Debug, Default)]
 pub struct Meter(AtomicU64);
 
@@ -55,10 +55,16 @@ impl Meter {
         let most_owed = room.max(rate.cost_ns(LARGEST));
         let mut stored = self.0.load(Ordering::Relaxed);
         loop {
-            let owed = stored.saturating_sub(now).min(most_owed);
+            let owed_now = stored.saturating_sub(now);
+            let owed = owed_now.min(most_owed);
             let owed_then = owed.saturating_add(cost);
             if owed_then > room && !(owed == 0 && cost > room) {
                 let wait = if cost > room { owed } else { owed_then - room };
+                if owed < owed_now {
+                    // Else the rest would have to come back as well. Where another is ahead, it has seen to it.
+                    let next = now.saturating_add(owed);
+                    let _ = self.0.compare_exchange(stored, next, Ordering::Relaxed, Ordering::Relaxed);
+                }
                 return Err(Duration::from_nanos(wait));
             }
             let next = now.saturating_add(owed_then);
@@ -129,7 +135,10 @@ mod tests {
         assert_eq!(meter.take(fast, 5_000, at(3_600 * SECOND)), Ok(()));
         // As if five seconds were owed, and not an hour more.
         assert_eq!(meter.take(fast, 1, at(0)), Err(Duration::from_millis(1)));
+        assert_eq!(meter.take(fast, 1, at(1_000)), Ok(()), "the wait that was told");
+        assert_eq!(meter.take(fast, 5_000, at(3_600 * SECOND)), Ok(()));
         assert_eq!(meter.take(slow, 1, at(0)), Err(Duration::from_secs(499)));
+        assert_eq!(meter.take(slow, 1, at(499 * SECOND)), Ok(()));
     }
 
     proptest! {

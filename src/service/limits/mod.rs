@@ -1,5 +1,6 @@
 //! Limits: how many requests and how many revealed records a client, and the person behind it, may have, as
-//! `policy/limits.toml` says. Kept in the memory of this instance; several instances give as much each.
+//! `policy/limits.toml` says. Kept in the memory of this instance; several instances give as much each. Counted by time that nobody
+//! sets: a clock that is put right refuses nobody.
 //!
 //! A flood of refusals is no flood of entries: the first is on record before it is answered, what follows within a minute
 //! is counted, and the count is in the next entry, of a later refusal or of [`Service::report_refusals`].
@@ -46,7 +47,7 @@ impl Service {
         code: &'static str,
     ) {
         let draft = || EntryDraft::of_stranger(source, Some(certificate), Outcome::refused(code));
-        let now = self.clock.now();
+        let now = self.clock.steady();
         let taken = {
             let policy = self.policy.load();
             self.uses.take_from_stranger(certificate, policy.policy_set().limits(), now)
@@ -66,7 +67,7 @@ impl Service {
     }
 
     async fn charge_request(&self, context: &OperationContext, whose: Whose) -> Result<(), Error> {
-        let (now, limit) = (self.clock.now(), Limit::Requests);
+        let (now, limit) = (self.clock.steady(), Limit::Requests);
         let taken = {
             let policy = self.policy.load();
             self.uses.take(&context.actor, policy.policy_set().limits(), (whose, limit), 1, now)
@@ -91,7 +92,7 @@ impl Service {
         amount: usize,
     ) -> Result<Charge, Error> {
         let amount = u32::try_from(amount).unwrap_or(u32::MAX);
-        let (now, limit) = (self.clock.now(), Limit::Records);
+        let (now, limit) = (self.clock.steady(), Limit::Records);
         let taken = {
             let policy = self.policy.load();
             let limits = policy.policy_set().limits();
@@ -129,7 +130,7 @@ impl Service {
         metrics::limited(limit.word(), owner.whose.word());
         let rule: Arc<str> = format!("limits.toml:{}:{}", owner.whose.word(), limit.word()).into();
         let draft = || draft().policies(std::slice::from_ref(&rule));
-        let noted = owner.refused(limit).note(self.clock.now(), draft);
+        let noted = owner.refused(limit).note(self.clock.steady(), draft);
         match noted {
             Noted::Report(number) => {
                 if let Err(error) = self.put_on_record(draft().count(number)).await {
@@ -148,7 +149,7 @@ impl Service {
     /// Puts the number of those refusals on record that no entry tells of, of callers whose last entry is a minute ago, or
     /// of `all`.
     pub async fn report_refusals(&self, all: bool) {
-        let now = self.clock.now();
+        let now = self.clock.steady();
         let waiting = std::mem::take(&mut *self.uses.unreported());
         for (owner, limit) in waiting {
             let due = owner.refused(limit).report_due(now, all);
