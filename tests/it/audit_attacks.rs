@@ -17,6 +17,21 @@ use crate::support::{Client, Strongroom, administrator, eventually};
 /// How soon the service notices, in a log that one step of its review reads (audit/README.md).
 const PROMISED: Duration = Duration::from_secs(20);
 
+/// With the guards of these tables off, and as they were afterwards.
+pub fn around_the_guards(tables: &[&str], sql: &str) -> String {
+    let each = |what: &str| {
+        let changes: Vec<String> =
+            tables.iter().map(|table| format!("ALTER TABLE {table} {what};")).collect();
+        changes.concat()
+    };
+    format!(
+        "BEGIN; SET LOCAL strongroom.audit_migration = 'yes'; {} {sql}; {} {} COMMIT;",
+        each("DISABLE TRIGGER USER"),
+        each("ENABLE ALWAYS TRIGGER audit_refuse_statement"),
+        each("ENABLE ALWAYS TRIGGER audit_refuse_row")
+    )
+}
+
 struct Stand {
     strongroom: Strongroom,
     attacked: Cell<Instant>,
@@ -55,18 +70,7 @@ impl Stand {
     }
 
     async fn around_the_guards_of(&self, tables: &[&str], sql: &str) {
-        let each = |what: &str| {
-            let changes: Vec<String> =
-                tables.iter().map(|table| format!("ALTER TABLE {table} {what};")).collect();
-            changes.concat()
-        };
-        let sql = format!(
-            "BEGIN; SET LOCAL strongroom.audit_migration = 'yes'; {} {sql}; {} {} COMMIT;",
-            each("DISABLE TRIGGER USER"),
-            each("ENABLE ALWAYS TRIGGER audit_refuse_statement"),
-            each("ENABLE ALWAYS TRIGGER audit_refuse_row")
-        );
-        self.attack(&sql).await;
+        self.attack(&around_the_guards(tables, sql)).await;
     }
 
     /// The clock begins.

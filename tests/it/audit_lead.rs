@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use strongroom::audit::checkpoint::SignedCheckpoint;
 
+use crate::audit_attacks::around_the_guards;
 use crate::support::export::Exported;
 use crate::support::samples::small_patient;
 use crate::support::{Rig, ServiceOptions, Strongroom, eventually};
@@ -95,4 +96,63 @@ async fn a_key_that_was_rotated_while_another_led_is_believed() {
     exported.verify();
     assert!(!first.log().iter().any(|line| line.contains("log_changed")), "nothing had changed");
     second.thaw();
+}
+
+/// Whoever only watched knows what was signed: the database is set back in the moment in which the lead changes hands, and the
+/// next lead signs no smaller tree, and no other one.
+#[tokio::test]
+async fn a_lead_remembers_what_the_one_before_it_signed() {
+    let rig = Arc::new(Rig::start("remembered-log").await);
+    let on = || ServiceOptions { rig: Some(Arc::clone(&rig)), ..ServiceOptions::default() };
+    let first = Strongroom::start_with(on()).await;
+    eventually("the first leads", async || leads(&first) == 1).await;
+    // It has no files of its own.
+    let second = Strongroom::start_with(on()).await;
+    let portal = first.client("portal").await.with_purpose("TREAT");
+    let beside = second.client("portal").await.with_purpose("TREAT");
+    let data = rig.data().await;
+    let signed = async || {
+        let row = data.query_one("SELECT checkpoint FROM audit_head", &[]).await.unwrap();
+        let note = row.get::<_, String>(0);
+        SignedCheckpoint::parse(note.as_bytes()).map_or(0, |signed| signed.checkpoint().size())
+    };
+    portal.create_patient(small_patient()).await;
+    eventually("something is signed", async || signed().await > 0).await;
+    data.batch_execute("CREATE TEMP TABLE earlier AS SELECT * FROM audit_head").await.unwrap();
+    let earlier = signed().await;
+    for _ in 0..5 {
+        portal.create_patient(small_patient()).await;
+    }
+    eventually("more is signed", async || signed().await > earlier + 4).await;
+    let most = signed().await;
+    let operator = second.client("operator").await;
+    // Numbered after that was signed: whoever sees the one has seen the other.
+    portal.create_patient(small_patient()).await;
+    eventually("the second has seen it", async || {
+        let metrics = operator.get("/metrics").await.text().await.unwrap();
+        let line = metrics.lines().find_map(|line| line.strip_prefix("strongroom_audit_log_entries "));
+        line.is_some_and(|entries| entries.parse::<f64>().unwrap() > f64::from(u32::try_from(most).unwrap()))
+    })
+    .await;
+
+    first.freeze();
+    let attack = around_the_guards(
+        &["audit_entry", "audit_outbox", "audit_index", "audit_head"],
+        "DELETE FROM audit_outbox WHERE entry_id IN (SELECT entry_id FROM audit_index, earlier WHERE idx >= size);
+         DELETE FROM audit_entry WHERE entry_id IN (SELECT entry_id FROM audit_index, earlier WHERE idx >= size);
+         DELETE FROM audit_index WHERE idx >= (SELECT size FROM earlier);
+         DELETE FROM audit_head; INSERT INTO audit_head SELECT * FROM earlier",
+    );
+    data.batch_execute(&attack).await.unwrap();
+    first.kill();
+    beside.create_patient(small_patient()).await;
+    eventually("the second says so", async || alarms(&second).await.contains(&"log_shrunk".to_owned())).await;
+    // Others come in, and are not signed for that.
+    for _ in 0..8 {
+        beside.create_patient(small_patient()).await;
+    }
+    let failed = || second.log().iter().filter(|line| line.contains("log.round_failed")).count();
+    let rounds = failed();
+    eventually("two more rounds", async || failed() >= rounds + 2).await;
+    assert_eq!((signed().await, leads(&second)), (earlier, 0), "it has signed nothing");
 }

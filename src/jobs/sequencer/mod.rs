@@ -142,7 +142,7 @@ pub struct Sequencer {
     witness_missed_since: Option<Instant>,
     unreviewed_since: Option<Instant>,
     published_at: Option<Timestamp>,
-    /// The newest checkpoint that this instance signed or found: a database that was set back since has forgotten it.
+    /// The newest checkpoint that this instance signed, found or saw: a database that was set back since has forgotten it.
     newest: Option<SignedCheckpoint>,
     /// After so long without a checkpoint nothing is served; none: never.
     limit: Option<Duration>,
@@ -254,8 +254,8 @@ impl Sequencer {
             witnesses.resume(published, &seen);
         }
         tracing::info!(epoch = head.epoch, entries = head.edge.size(), "log.leading");
-        if published.is_some() {
-            self.newest = published;
+        if let Some(published) = published.filter(|published| self.is_newest(published)) {
+            self.newest = Some(published);
         }
         (self.lead, self.signed_at) = (Some(lead), None);
         self.review.begin();
@@ -338,10 +338,26 @@ impl Sequencer {
             self.service.clear(alarm).await;
         }
         let head = self.store.head().await?;
+        self.remember(&head.checkpoint).await;
         self.published_at = published_at(&head);
         self.service.alarm_if(self.age() > HEARTBEAT + PATIENCE, Alarm::LogNotPublished).await;
         metrics::audit_log(false, head.edge.size(), head.published_at.as_seconds(), 0);
         Ok(())
+    }
+
+    /// Whoever only watches knows what was signed as well, and can tell when it leads after a database that was set back. What
+    /// none of the log's keys signed is not remembered: whoever leads next finds it.
+    async fn remember(&mut self, note: &str) {
+        let Ok(Some(signed)) = parse(note) else { return };
+        if self.is_newest(&signed) && matches!(self.signer.believes(&signed).await, Ok(Ok(()))) {
+            self.newest = Some(signed);
+        }
+    }
+
+    /// Whether it is larger than every checkpoint that this instance signed or saw.
+    fn is_newest(&self, signed: &SignedCheckpoint) -> bool {
+        let known = self.newest.as_ref().map(|known| known.checkpoint().size());
+        known.is_none_or(|known| signed.checkpoint().size() > known)
     }
 
     fn report(&mut self) {
