@@ -138,6 +138,18 @@ async fn a_bucket_without_object_lock_is_no_archive() {
     assert_eq!(store.versions("unlocked"), [] as [Value; 0]);
 }
 
+/// Whether it locks cannot be known: that is said, and nothing else is claimed.
+#[tokio::test]
+async fn a_lock_that_may_not_be_seen_is_not_said_to_be_missing() {
+    let store = Store::start("blind").await;
+    let stand = Stand::start(store.bucket_of_the_blind("locked", "")).await;
+    stand.alarm("log_not_exported").await;
+    stand.logs("cannot see the lock of").await;
+    stand.logs("let them s3:GetObject and s3:GetObjectRetention").await;
+    assert!(!stand.strongroom.log().iter().any(|line| line.contains("is not locked")));
+    stand.read(1).await;
+}
+
 #[tokio::test]
 async fn a_store_that_is_away_is_waited_for() {
     let store = Store::start("away").await;

@@ -12,7 +12,7 @@ mod connection;
 use std::cell::{Cell, RefCell};
 
 use futures_util::{StreamExt, TryStreamExt};
-use http::Method;
+use http::{Method, StatusCode};
 use object_store::aws::{AmazonS3, AmazonS3Builder, Checksum, S3ConditionalPut};
 use object_store::path::Path as Key;
 use object_store::{
@@ -123,6 +123,16 @@ impl LogBucket {
         let url = self.connection.url(&self.key(path));
         let answer =
             self.connection.ask(Method::HEAD, &url).await.map_err(|error| failed_http(path, &error))?;
+        let why = match answer.status() {
+            status if status.is_success() => None,
+            StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => {
+                Some("the store refuses these credentials: let them s3:GetObject and s3:GetObjectRetention")
+            }
+            _ => Some("the store does not say"),
+        };
+        if let Some(why) = why {
+            return Err(ExportError::Bucket { what: "see the lock of", path: path.to_owned(), why });
+        }
         if answer.headers().get("x-amz-object-lock-mode").is_none_or(|mode| mode != "COMPLIANCE") {
             return Err(ExportError::Unlocked { path: path.to_owned() });
         }

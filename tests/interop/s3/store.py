@@ -40,6 +40,9 @@ class Store:
         iam = self.client("iam", "setup", "setup")
         self.s3 = self.client("s3", *self.user(iam, "administrator", ["s3:*"]))
         self.writer = self.user(iam, "writer", RIGHTS)
+        # May read the newest checkpoint and no other file.
+        blind = [right for right in RIGHTS if right != "s3:GetObject"]
+        self.blind = self.user(iam, "blind", blind, "arn:aws:s3:::locked/checkpoint")
         setup = self.client("s3", "setup", "setup")
         place = {"LocationConstraint": REGION}
         setup.create_bucket(Bucket="locked", CreateBucketConfiguration=place, ObjectLockEnabledForBucket=True)
@@ -54,9 +57,12 @@ class Store:
         )
 
     @staticmethod
-    def user(iam, name, actions):
+    def user(iam, name, actions, readable=None):
         iam.create_user(UserName=name)
-        document = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": actions, "Resource": "*"}]}
+        statements = [{"Effect": "Allow", "Action": actions, "Resource": "*"}]
+        if readable:
+            statements.append({"Effect": "Allow", "Action": ["s3:GetObject"], "Resource": readable})
+        document = {"Version": "2012-10-17", "Statement": statements}
         iam.put_user_policy(UserName=name, PolicyName="all", PolicyDocument=json.dumps(document))
         made = iam.create_access_key(UserName=name)["AccessKey"]
         return made["AccessKeyId"], made["SecretAccessKey"]
@@ -100,8 +106,8 @@ class Store:
 
 def main():
     store = Store(*sys.argv[1:])
-    key, secret = store.writer
-    print(json.dumps({"port": store.port, "key": key, "secret": secret}), flush=True)
+    users = [dict(zip(("key", "secret"), user)) for user in (store.writer, store.blind)]
+    print(json.dumps({"port": store.port, "writer": users[0], "blind": users[1]}), flush=True)
     for line in sys.stdin:
         call = json.loads(line)
         print(json.dumps(getattr(store, call.pop("do"))(**call)), flush=True)

@@ -72,8 +72,14 @@ impl Store {
         stdout.read_line(&mut line).unwrap();
         let log = || std::fs::read_to_string(folder.path().join("log")).unwrap();
         let said: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no store: {}", log()));
-        file("key-id", said["key"].as_str().unwrap());
-        file("secret-key", said["secret"].as_str().unwrap());
+        let blind = folder.path().join("blind");
+        std::fs::create_dir(&blind).unwrap();
+        std::fs::copy(folder.path().join("roots.pem"), blind.join("roots.pem")).unwrap();
+        for (user, place) in [("writer", ""), ("blind", "blind/")] {
+            let text = |name: &str| said[user][name].as_str().unwrap();
+            file(&format!("{place}key-id"), text("key"));
+            file(&format!("{place}secret-key"), text("secret"));
+        }
         let port = u16::try_from(said["port"].as_u64().unwrap()).unwrap();
         Self { port, folder, child, talk: Mutex::new((stdin, stdout)) }
     }
@@ -81,6 +87,11 @@ impl Store {
     pub fn bucket(&self, name: &'static str, folder: &'static str) -> Bucket {
         let endpoint = format!("https://localhost:{}", self.port);
         Bucket { endpoint, name, folder, files: self.folder.path().to_owned() }
+    }
+
+    /// The same for somebody who may read `checkpoint` and nothing else.
+    pub fn bucket_of_the_blind(&self, name: &'static str, folder: &'static str) -> Bucket {
+        Bucket { files: self.folder.path().join("blind"), ..self.bucket(name, folder) }
     }
 
     /// Every version of every file, with its lock.
