@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use strongroom::audit::{Act, AuditQuery, Cursor, Filter, Order, PageSize, Scope, Status};
+use strongroom::audit::{Act, AuditQuery, ChainEnd, Cursor, Filter, Order, PageSize, Scope, Status};
+use strongroom::config::DatabaseConfig;
 use strongroom::domain::clock::{Clock, SystemClock, Timestamp};
 use strongroom::domain::id::{CollectionName, RecordId, SubjectId, TenantId};
 use strongroom::domain::purpose::Purpose;
@@ -11,7 +12,7 @@ use strongroom::storage::{AuditReader, Database, Lead, SequenceStore};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use crate::support::large_log::{TENANT, make_log, record, subject};
+use crate::support::large_log::{TENANT, make_log, make_months, record, subject};
 use crate::support::{Databases, Rig, administrator, eventually, fresh_databases};
 
 fn reader_of(databases: &Databases) -> AuditReader {
@@ -224,11 +225,13 @@ async fn a_large_log_is_not_read_through() {
     let rig = Rig::start("large-log").await;
     let databases = rig.databases();
     let superuser = rig.data().await;
-    make_log(&superuser, ENTRIES, |_| {}).await;
     let mut config = databases.data.clone();
     config.user = "strongroom_sequencer".to_owned();
     config.password_file = rig.secret("sequencer.password");
     config.timeout_ms = 60_000;
+    let watch = EarlyWatch::begin(&superuser, &config).await;
+    make_log(&superuser, ENTRIES, |_| {}).await;
+    watch.reads_what_it_asks_for(&superuser, &rig).await;
     let store = SequenceStore::new(Database::open(&config).unwrap());
     let lead = number_all_of(&store).await;
     assert_eq!(lead.head().edge.size(), ENTRIES.unsigned_abs());
@@ -236,11 +239,7 @@ async fn a_large_log_is_not_read_through() {
         .batch_execute("ANALYZE audit_entry; ANALYZE audit_outbox; ANALYZE audit_index; ANALYZE audit_kind")
         .await
         .unwrap();
-    let explain = "ALTER ROLE strongroom_audit_reader SET session_preload_libraries = 'auto_explain';
-        ALTER ROLE strongroom_audit_reader SET auto_explain.log_min_duration = 0;
-        ALTER ROLE strongroom_audit_reader SET auto_explain.log_analyze = on;
-        ALTER ROLE strongroom_audit_reader SET auto_explain.log_nested_statements = on";
-    superuser.batch_execute(explain).await.unwrap();
+    explain(&superuser, "strongroom_audit_reader").await;
     config.user = "strongroom_audit_reader".to_owned();
     config.password_file = rig.secret("audit.password");
     let reader = AuditReader::new(Database::open_for_searches(&config).unwrap());
@@ -253,9 +252,9 @@ async fn a_large_log_is_not_read_through() {
         for times in [None, Some((from, until))] {
             let mut query = AuditQuery { filter: filter.clone(), ..AuditQuery::new(tenant) };
             (query.from, query.until) = times.unzip();
-            let before = plans(&rig).len();
+            let before = plans(&rig, "::page").len();
             let page = reader.page(&query).await.unwrap();
-            let plans = plans(&rig);
+            let plans = plans(&rig, "::page");
             let plan = &plans[before..];
             assert_eq!(plan.len(), 1, "{filter:?}: {plan:?}");
             if times.is_none() {
@@ -297,11 +296,79 @@ fn questions() -> Vec<(Filter, usize)> {
     ]
 }
 
-/// The plans of pages, as far as the server's log has come.
-fn plans(rig: &Rig) -> Vec<String> {
+/// Sessions of this role that begin from now on leave their plans in the server's log.
+async fn explain(superuser: &Client, role: &str) {
+    let settings = ["log_min_duration = 0", "log_analyze = on", "log_nested_statements = on"]
+        .map(|each| format!("auto_explain.{each}"));
+    let preload = ["session_preload_libraries = 'auto_explain'".to_owned()];
+    for setting in preload.into_iter().chain(settings) {
+        superuser.batch_execute(&format!("ALTER ROLE {role} SET {setting}")).await.unwrap();
+    }
+}
+
+/// What watches over chains, with a plan that was made while the log was empty, and is kept.
+struct EarlyWatch(SequenceStore);
+
+impl EarlyWatch {
+    async fn begin(superuser: &Client, sequencer: &DatabaseConfig) -> Self {
+        make_months(superuser).await;
+        explain(superuser, "strongroom_sequencer").await;
+        let one = DatabaseConfig { pool_connections: 1, ..sequencer.clone() };
+        let store = SequenceStore::new(Database::open(&one).unwrap());
+        let nothing = ChainEnd { src: Uuid::nil(), seq: 1, sha256: [0; 32] };
+        // The sixth time it is planned for whatever may be asked (PostgreSQL, PREPARE).
+        for _ in 0..8 {
+            assert!(store.lacks(std::slice::from_ref(&nothing)).await.unwrap());
+        }
+        let others = "ALTER ROLE strongroom_sequencer RESET session_preload_libraries";
+        superuser.batch_execute(others).await.unwrap();
+        Self(store)
+    }
+
+    async fn reads_what_it_asks_for(&self, superuser: &Client, rig: &Rig) {
+        let sql = "SELECT src, seq, sha256 FROM audit_entry ORDER BY entry_id DESC LIMIT 2";
+        let rows = superuser.query(sql, &[]).await.unwrap();
+        let ends: Vec<ChainEnd> = rows
+            .iter()
+            .map(|row| {
+                let sha256 = row.get::<_, Vec<u8>>(2).try_into().unwrap();
+                ChainEnd { src: row.get(0), seq: row.get(1), sha256 }
+            })
+            .collect();
+        assert!(!self.0.lacks(&ends).await.unwrap(), "both are stored");
+        let plans = plans(rig, "watch::lacks");
+        assert_eq!(plans.len(), 9);
+        let plan = plans.last().unwrap();
+        let read = rows_read(plan);
+        assert!(read <= ends.len(), "{read} entries for {}: {plan}", ends.len());
+    }
+}
+
+/// How many entries the scans of a plan gave or threw away.
+fn rows_read(plan: &str) -> usize {
+    let mut read = 0;
+    let mut is_of_entries = false;
+    let number = |text: &str, behind: &str| -> Option<usize> {
+        let rest = text.split_once(behind)?.1;
+        rest.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()
+    };
+    for line in plan.lines() {
+        if let Some((_, actual)) = line.split_once("(actual time=") {
+            is_of_entries = line.contains(" on audit_entry");
+            let loops = number(actual, "loops=").unwrap_or(1);
+            read += if is_of_entries { number(actual, "rows=").unwrap() * loops } else { 0 };
+        } else if is_of_entries {
+            read += number(line, "Rows Removed by Filter: ").unwrap_or(0);
+        }
+    }
+    read
+}
+
+/// The plans of these statements, as far as the server's log has come.
+fn plans(rig: &Rig, of: &str) -> Vec<String> {
     let log = std::fs::read_to_string(rig.stack.data.log_file()).unwrap();
     let each = log.split("LOG:  duration:").skip(1);
-    each.filter(|plan| plan.contains("::page */")).map(str::to_owned).collect()
+    each.filter(|plan| plan.contains(&format!("{of} */"))).map(str::to_owned).collect()
 }
 
 /// The months whose entries or numbers were looked at. What has no number yet is looked for in all.

@@ -7,11 +7,13 @@ use uuid::Uuid;
 /// Entries of one transaction.
 const STEP: i64 = 50_000;
 
-const SETUP: &str = "
+const MONTHS: &str = "
     SET strongroom.audit_migration = 'yes';
     SELECT audit_make_month(date_trunc('month', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
         - make_interval(months => back)) FROM generate_series(1, 12) AS back;
-    RESET strongroom.audit_migration;
+    RESET strongroom.audit_migration";
+
+const SETUP: &str = "
     CREATE FUNCTION pg_temp.pick(i bigint, salt bigint, n int) RETURNS int LANGUAGE sql IMMUTABLE AS
         $$ SELECT ((hashint8(i # (salt << 40))::bigint & 2147483647) % n)::int $$;
     CREATE FUNCTION pg_temp.made_up(kind int, i bigint) RETURNS uuid LANGUAGE sql IMMUTABLE AS
@@ -59,7 +61,13 @@ pub const fn record(patient: u128) -> Uuid {
 }
 
 /// Makes so many entries, none of them with a number. As a superuser, who says how it goes on.
+/// The months that a log of a year has, empty.
+pub async fn make_months(superuser: &Client) {
+    superuser.batch_execute(MONTHS).await.unwrap();
+}
+
 pub async fn make_log(superuser: &Client, entries: i64, mut progress: impl FnMut(i64)) {
+    make_months(superuser).await;
     superuser.batch_execute(SETUP).await.unwrap();
     let fill = superuser.prepare(FILL).await.unwrap();
     for from in (1..=entries).step_by(usize::try_from(STEP).unwrap()) {
