@@ -7,9 +7,10 @@ ARGS ?=
 # Of `make fuzz`: one of fuzz/fuzz_targets, and for how long.
 TARGET ?= values
 SECONDS ?= 60
-# Of `make chaos`.
+# Of `make chaos`; SEALED: for how many seconds Vault stays sealed, at least.
 ROUNDS ?= 100
 SEED ?= 1
+SEALED ?= 120
 # Recipes work from any directory: make -f …/Makefile demo.
 HERE := $(dir $(realpath $(lastword $(MAKEFILE_LIST))))
 
@@ -45,8 +46,8 @@ bench: ## the benchmarks, in release mode
 	$(CARGO) bench --bench log
 	$(CARGO) bench --bench load -- $(ARGS)
 
-chaos: ## faults of every part under load, by seed (ROUNDS=100 SEED=1)
-	STRONGROOM_CHAOS_ROUNDS=$(ROUNDS) STRONGROOM_CHAOS_SEED=$(SEED) $(CARGO) test --test it -- chaos:: --nocapture
+chaos: ## faults of every part under load, by seed (ROUNDS=100 SEED=1 SEALED=120)
+	STRONGROOM_CHAOS_ROUNDS=$(ROUNDS) STRONGROOM_CHAOS_SEED=$(SEED) STRONGROOM_CHAOS_SEALED_SECONDS=$(SEALED) $(CARGO) test --test it -- chaos:: --nocapture
 
 # RUSTC_BOOTSTRAP lets a stable compiler add the coverage counters; see fuzz/README.md.
 fuzz: $(TOOLS)/fuzz/bin/cargo-fuzz ## one fuzz target under libFuzzer (TARGET=values SECONDS=60)

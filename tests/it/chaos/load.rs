@@ -45,6 +45,10 @@ pub struct Tally {
     successes: AtomicUsize,
     attempts: AtomicUsize,
     refusals: AtomicUsize,
+    /// Records that answers showed.
+    reads: AtomicUsize,
+    /// How often something was refused for what.
+    codes: Mutex<HashMap<String, usize>>,
     /// Odd while the service is not there; a request that saw it change may end without an answer.
     absences: AtomicU64,
 }
@@ -79,6 +83,18 @@ impl Tally {
 
     pub fn refusals(&self) -> usize {
         self.refusals.load(Ordering::SeqCst)
+    }
+
+    pub fn refused_for(&self, code: &str) -> usize {
+        self.codes.lock().unwrap().get(code).copied().unwrap_or(0)
+    }
+
+    pub fn reads(&self) -> usize {
+        self.reads.load(Ordering::SeqCst)
+    }
+
+    fn saw(&self, records: usize) {
+        self.reads.fetch_add(records, Ordering::SeqCst);
     }
 }
 
@@ -193,6 +209,7 @@ impl Worker {
             told.entries.insert(request, ("record.read", vec![id.clone()]));
             if let Some(body) = body {
                 told.records.get_mut(&id).unwrap().seen(&body);
+                self.tally.saw(1);
             }
         }
     }
@@ -232,6 +249,7 @@ impl Worker {
                 let version = seen["version"].as_u64().unwrap();
                 let is_later = version == record.version + 1 && !record.doubtful.is_empty();
                 assert!(version == record.version || is_later, "an acknowledged change is gone: {seen}");
+                self.tally.saw(1);
             }
         }
     }
@@ -288,6 +306,7 @@ impl Worker {
         self.tally.refusals.fetch_add(1, Ordering::SeqCst);
         let problem = body.ok()?;
         let code = problem["code"].as_str().unwrap();
+        *self.tally.codes.lock().unwrap().entry(code.to_owned()).or_default() += 1;
         let is_explained = code == "version_stale" || UNAVAILABLE.contains(&code);
         assert!(is_explained, "{status} {code} to {expected}");
         None

@@ -9,6 +9,7 @@ use strongroom::audit::checkpoint::SignedCheckpoint;
 
 use super::{Strongroom, eventually};
 use crate::parts::Folder;
+use crate::source::files_under;
 
 pub struct Exported {
     /// Holds the keys.
@@ -36,6 +37,11 @@ impl Exported {
     pub fn size(&self) -> u64 {
         let Ok(bytes) = std::fs::read(self.log.join("checkpoint")) else { return 0 };
         SignedCheckpoint::parse(&bytes).unwrap().checkpoint().size()
+    }
+
+    /// Waits until there are files at all.
+    pub async fn is_begun(&self) {
+        eventually("files are written", async || self.size() > 0).await;
     }
 
     /// Waits until every entry that the database has is in the files.
@@ -74,8 +80,8 @@ impl Exported {
 
     /// Every checkpoint that was ever published.
     pub fn checkpoints(&self) -> Vec<Vec<u8>> {
-        let files = std::fs::read_dir(self.log.join("checkpoints")).unwrap();
-        files.map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect()
+        let files = files_under(&self.log.join("checkpoints"));
+        files.into_iter().map(|file| std::fs::read(file).unwrap()).collect()
     }
 
     /// An entry, by its id or its number, is proven by a file, and the proof holds.
