@@ -10,7 +10,7 @@ use super::*;
 use crate::audit::verify::{EntryReader, FormFault};
 use crate::domain::break_glass::Reference;
 use crate::domain::context::OperationContext;
-use crate::domain::id::{CollectionName, KeyId, RecordId, RecordVersion, SubjectId};
+use crate::domain::id::{CollectionName, FieldName, KeyId, RecordId, RecordVersion, SubjectId};
 use crate::domain::month::Month;
 use crate::domain::person::Person;
 

@@ -4,13 +4,16 @@
 //! Not here: what is refused (`audit_prune_refusals`), and holds (`audit_hold`).
 
 use serde_json::Value;
+use strongroom::audit::tiles::Edge;
+use strongroom::audit::tree::TreeHash;
 use tokio_postgres::Client as Superuser;
 
 use crate::support::export::Exported;
 use crate::support::old_log::{OldMonth, fill_month};
 use crate::support::samples::small_patient;
 use crate::support::{
-    Bucket, Client, Databases, ServiceOptions, Store, Strongroom, eventually, fresh_databases, parts, problem,
+    Bucket, Client, Databases, ServiceOptions, Store, Strongroom, copy_folder, eventually, fresh_databases,
+    hex, parts, problem,
 };
 
 /// A log of two months that are old enough, one that is not, and what the service has written since.
@@ -97,24 +100,26 @@ impl Stand {
     /// Everything that looks at the log by itself has looked at it since, more than once, and nothing is on record of an alarm.
     pub async fn stays_quiet(&self) {
         let metric = "strongroom_storage_duration_seconds_count";
-        let looks = ["pruned::differs", "pruned::lacks_month", "reconcile::records_without_entry"];
+        // Of each, so many more that one of them began after this.
+        let looks = [
+            ("pruned::differs", 3),
+            ("pruned::lacks_month", 2),
+            ("reconcile::records_without_entry", 3),
+            ("reconcile::unnumbered", 2),
+            ("sequence::entries", 2),
+        ];
         let counts = async || -> Vec<u64> {
             let metrics = self.operator.get("/metrics").await.text().await.unwrap();
             let count = |look: &str| {
                 let line = metrics.lines().find(|line| line.starts_with(metric) && line.contains(look));
                 line.map_or(0, |line| line.rsplit_once(' ').unwrap().1.parse().unwrap())
             };
-            looks.iter().map(|look| count(look)).collect()
-        };
-        let reviewed = async || -> bool {
-            let sql = "SELECT done_at > (SELECT max(pruned_at) FROM audit_pruned) FROM audit_review WHERE part = 'old'";
-            self.superuser.query_one(sql, &[]).await.unwrap().get::<_, Option<bool>>(0).unwrap_or(true)
+            looks.iter().map(|(look, _)| count(look)).collect()
         };
         let before = counts().await;
         eventually("everything was looked at", async || {
             let now = counts().await;
-            let are_more = now.iter().zip(&before).all(|(now, before)| *now >= before + 3);
-            are_more && reviewed().await
+            now.iter().zip(&before).zip(&looks).all(|((now, before), (_, more))| *now >= before + more)
         })
         .await;
         assert_eq!(self.alarms().await, [] as [String; 0]);
@@ -204,7 +209,7 @@ async fn old_months_go_and_nothing_that_reads_the_log_takes_it_for_a_loss() {
 /// What an auditor sees of it: over the interface that it is gone, in the files that it is there.
 async fn is_passed_over(stand: &Stand, exported: &Exported, gone: &str, stays: &str) {
     assert_eq!(problem(stand.proof(gone).await).await, (410, "entry_pruned".into()));
-    let never = format!("{}-0000-7000-8000-000000000001", &gone[..13]);
+    let never = format!("{}-7000-8000-000000000001", &gone[..13]);
     assert_eq!(
         problem(stand.proof(&never).await).await,
         (410, "entry_pruned".into()),
@@ -235,6 +240,33 @@ async fn is_passed_over(stand: &Stand, exported: &Exported, gone: &str, stays: &
     let found =
         exported.prints(&["--act", "policy.load", "--until", &page["pruned_until"].as_str().unwrap()[..]]);
     assert!(found.len() >= 50, "{}", found.len());
+}
+
+/// Another instance, whose directory is empty, cannot write there what the database no longer has; with a copy of the files it can.
+#[tokio::test]
+async fn files_that_lack_what_was_pruned_are_not_begun_anew() {
+    let stand = Stand::start().await;
+    stand.fill().await;
+    assert_eq!(stand.prune(&[]).await.0, Some(0));
+    stand.strongroom.kill();
+    let databases = Databases {
+        data: stand.strongroom.databases.data.clone(),
+        keys: stand.strongroom.databases.keys.clone(),
+    };
+    let options = ServiceOptions { databases: Some(databases), ..ServiceOptions::default() };
+    let other = Strongroom::start_with(options).await;
+    let operator = other.client("operator").await;
+    let alarms = async || {
+        let ready: Value = operator.get("/readyz").await.json().await.unwrap();
+        ready["alarms"].as_array().unwrap().iter().map(|on| on["alarm"].clone()).collect::<Vec<_>>()
+    };
+    eventually("it says so", async || alarms().await == ["log_not_exported"]).await;
+    other.logs("what to do", |line| line.contains("copy the log's files here first")).await;
+    assert!(!other.log_directory().join("tile").exists());
+    copy_folder(&stand.strongroom.log_directory(), &other.log_directory());
+    eventually("it goes on there", async || alarms().await.is_empty()).await;
+    let exported = Exported::of(&other).await;
+    exported.verify();
 }
 
 /// The files are in a bucket, and read from there.
@@ -346,29 +378,42 @@ async fn a_month_that_a_superuser_drops_by_hand_is_noticed() {
     assert_eq!((code, told), (Some(3), vec![&Value::Null, &Value::from("month_incomplete")]));
 }
 
-/// A record of months that went, which is not what the log and its tree say: whole months that were dropped by hand as if they had
-/// been pruned, and a boundary that leads elsewhere.
+/// A month that was dropped by hand as if it had been pruned, with all that is kept of it, but without an entry that says so; and
+/// one with a tree that is not the log's.
 #[tokio::test]
 async fn a_record_that_is_not_the_logs_is_noticed() {
-    let stand = Stand::start().await;
-    stand.fill().await;
-    let names = ["audit_entry", "audit_index", "audit_outbox"].map(|name| stand.old[0].table(name));
-    let drop = format!(
-        "BEGIN; INSERT INTO audit_pruned (month, from_id, until_id, first_idx, end_idx, entries, size, edge, checkpoint_size, \
-         checkpoint_root, entry_id) SELECT '{month}-01', audit_first_id('{month}-01 00:00Z'), \
-         audit_first_id('{month}-01 00:00Z'::timestamptz + interval '1 month'), 0, {entries}, {entries}, 512, \
-         decode(repeat('00', 64), 'hex'), 1, sha256(''), gen_random_uuid(); \
-         DROP TABLE strongroom_log.{}, strongroom_log.{}, strongroom_log.{}; COMMIT",
-        names[0],
-        names[1],
-        names[2],
-        month = stand.old[0].name,
-        entries = stand.old[0].entries,
-    );
-    stand.superuser.batch_execute(&drop).await.unwrap();
-    // No entry says so, and the tree that it names is not the one that was signed.
-    stand.alarm("entries_changed").await;
-    stand.alarm("log_changed").await;
-    stand.read(1).await;
-    stand.strongroom.logs("what differs", |line| line.contains("log.pruned_differs")).await;
+    for (is_the_tree, alarm) in [(true, "entries_changed"), (false, "log_changed")] {
+        let stand = Stand::start().await;
+        stand.fill().await;
+        let rows = "SELECT leaf FROM audit_index WHERE idx < 768 ORDER BY idx";
+        let rows = stand.superuser.query(rows, &[]).await.unwrap();
+        let leaves = rows.iter().map(|row| row.get::<_, &[u8]>(0));
+        let mut edge = Edge::default();
+        for leaf in leaves.clone().take(512) {
+            edge.append(TreeHash::from_bytes(leaf.try_into().unwrap()));
+        }
+        let mut tree = edge.to_bytes();
+        tree[0] ^= u8::from(!is_the_tree);
+        let hashes: Vec<u8> = leaves.skip(512).flatten().copied().collect();
+        let keep = "INSERT INTO audit_pruned_tile VALUES (2, $1)";
+        stand.superuser.execute(keep, &[&hashes]).await.unwrap();
+        let [month, ..] = &stand.old;
+        let names = ["audit_entry", "audit_index", "audit_outbox"].map(|name| month.table(name));
+        let drop = format!(
+            "BEGIN; INSERT INTO audit_pruned (month, from_id, until_id, first_idx, end_idx, entries, size, edge, checkpoint_size, \
+             checkpoint_root, entry_id) SELECT '{name}-01', audit_first_id('{name}-01 00:00Z'), \
+             audit_first_id('{name}-01 00:00Z'::timestamptz + interval '1 month'), 0, {entries}, {entries}, 512, \
+             '\\x{tree}', 1, sha256(''), gen_random_uuid(); \
+             DROP TABLE strongroom_log.{}, strongroom_log.{}, strongroom_log.{}; COMMIT",
+            names[0],
+            names[1],
+            names[2],
+            name = month.name,
+            entries = month.entries,
+            tree = hex(&tree),
+        );
+        stand.superuser.batch_execute(&drop).await.unwrap();
+        stand.alarm(alarm).await;
+        stand.read(1).await;
+    }
 }

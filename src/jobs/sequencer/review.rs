@@ -28,7 +28,7 @@ const REST: Duration = Duration::from_secs(6);
 /// New entries that one step reads where no files are written; what is more is left to the night.
 const NEWEST: u64 = 1_024;
 /// Between two looks at what is on record of pruned months.
-const PRUNED_EVERY: Duration = Duration::from_secs(10);
+const PRUNED_EVERY: Duration = Duration::from_secs(6);
 /// Of a long log one stretch of this many entries counts as a review.
 const STRETCH: u64 = 1_000_000;
 /// How far a review is, is kept so often.
