@@ -190,6 +190,8 @@ async fn old_months_go_and_nothing_that_reads_the_log_takes_it_for_a_loss() {
     let months: Vec<&Value> = entries.iter().map(|entry| &entry["obj"][0]["month"]).collect();
     assert_eq!(months, [&Value::from(first.name.clone()), &Value::from(second.name.clone())]);
     assert_eq!(entries[1]["obj"][0]["by"], crate::support::ADMINISTRATOR);
+    let kept: Vec<&Value> = entries.iter().map(|entry| &entry["obj"][0]["kept_from"]).collect();
+    assert_eq!(kept, [512, 1_024], "whole tiles of 600 and of 1,100 entries");
 
     stand.stays_quiet().await;
     is_passed_over(&stand, &exported, &gone, &stays).await;

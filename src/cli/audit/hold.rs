@@ -130,7 +130,8 @@ async fn list(args: ListArgs) -> Result<()> {
     let retention = open(Retention::open(&args.administrator.database(&config)).await)?;
     let holds = retention.holds().await?;
     if args.json {
-        output::line(&Value::from_iter(holds.iter().map(as_json)).to_string());
+        let all: Value = holds.iter().map(as_json).collect();
+        output::line(&all.to_string());
         return Ok(());
     }
     if holds.is_empty() {

@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_its_leafs_and_the_files() {
+    fn an_entry_is_what_its_leaf_and_the_files_say() {
         let of = |number, bytes: &[u8], leaf: &[u8]| MonthEntry {
             number,
             leaf: TreeHash::of_leaf(leaf),

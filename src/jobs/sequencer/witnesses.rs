@@ -143,6 +143,11 @@ impl Witness {
         signed: &SignedCheckpoint,
         head: &Edge,
     ) -> Result<Told, Fault> {
+        let seen = self.seen.size();
+        if seen > 0 && seen < store.boundary().await?.size() {
+            // What is between was pruned. Asked so, it says how far it is.
+            self.seen = head.clone();
+        }
         for _ in 0..2 {
             let Some(answer) = self.add_checkpoint(store, signed, head).await? else { break };
             match answer.status {
