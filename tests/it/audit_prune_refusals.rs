@@ -138,11 +138,12 @@ async fn a_month_stays_while_it_is_young_or_held() {
     ];
     let (code, out, error) = stand.strongroom.command(&[&add[..], &administrator].concat()).await;
     assert_eq!(code, Some(0), "{error}");
-    let hold: Value = serde_json::from_str(&out).unwrap();
-    let hold = hold["hold"].as_str().unwrap();
-    let held = stand.refused(&[], "month_held").await;
+    let placed: Value = serde_json::from_str(&out).unwrap();
+    let hold = placed["hold"].as_str().unwrap();
+    let refused = stand.refused(&[], "month_held").await;
     assert!(
-        held["why"].as_str().unwrap().contains(hold) && held["why"].as_str().unwrap().contains("CV-2026/117")
+        refused["why"].as_str().unwrap().contains(hold)
+            && refused["why"].as_str().unwrap().contains("CV-2026/117")
     );
     let (code, _, error) =
         stand.strongroom.command(&[&["audit", "hold", "release", hold][..], &administrator].concat()).await;

@@ -86,6 +86,13 @@ impl Stand {
         self.portal.read(&format!("/api/v1/patients/{}", self.patient)).await;
     }
 
+    /// It is signed and written as before.
+    async fn grows(&self, exported: &Exported) {
+        let size = exported.size();
+        self.read().await;
+        eventually("the log goes on", async || exported.size() > size).await;
+    }
+
     async fn alarms(&self) -> Vec<String> {
         let ready: Value = self.operator.get("/readyz").await.json().await.unwrap();
         let alarms = ready["alarms"].as_array().unwrap();
@@ -259,16 +266,11 @@ async fn a_witness_that_is_behind_what_was_pruned_is_missed() {
     let (code, out, error) = stand.strongroom.command(&prune).await;
     assert_eq!(code, Some(0), "{out}{error}");
 
-    let grows = async || {
-        let size = exported.size();
-        stand.read().await;
-        eventually("the log goes on", async || exported.size() > size).await;
-    };
     stand.notices("witness_absent").await;
-    grows().await;
+    stand.grows(&exported).await;
     stand.witness.restart();
     stand.strongroom.logs("how far it is", |line| line.contains("log.witness_behind_what_was_pruned")).await;
-    grows().await;
+    stand.grows(&exported).await;
     assert_eq!(stand.alarms().await, ["witness_absent"]);
     exported.verify();
 }
