@@ -131,19 +131,25 @@ CREATE OR REPLACE FUNCTION strongroom_guard.audit_refuse_ddl() RETURNS event_tri
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
 DECLARE
     touched boolean;
+    going text;
 BEGIN
     IF current_setting('strongroom.audit_migration', true) = 'yes' THEN
         RETURN;
     END IF;
     IF tg_event = 'sql_drop' THEN
+        BEGIN
+            SELECT string_agg(to_char(month, 'YYYY_MM'), '|') INTO going
+                FROM public.audit_pruned WHERE xid = pg_current_xact_id_if_assigned();
+        EXCEPTION WHEN undefined_table THEN
+            NULL; -- it is what is dropped
+        END;
         -- What is dropped is out of the catalogue by now; its address is what is left.
         SELECT coalesce(bool_or(
                    address_names[1] IN ('public', 'strongroom_log') AND address_names[2] LIKE 'audit\_%'
                    AND object_type IN ('table', 'table column', 'table constraint', 'trigger', 'rule', 'policy',
                                        'default value', 'index', 'function')
-                   AND NOT (address_names[1] = 'strongroom_log' AND EXISTS (
-                       SELECT FROM public.audit_pruned WHERE xid = pg_current_xact_id_if_assigned()
-                       AND address_names[2] ~ to_char(month, '"^audit_(entry|outbox|index)_"YYYY_MM"(_|$)"')))), false)
+                   AND NOT (going IS NOT NULL AND address_names[1] = 'strongroom_log'
+                            AND address_names[2] ~ ('^audit_(entry|outbox|index)_(' || going || ')(_|$)'))), false)
           INTO touched FROM pg_event_trigger_dropped_objects();
     ELSE
         SELECT coalesce(bool_or(strongroom_guard.audit_owns(classid, objid)), false)
