@@ -259,24 +259,10 @@ impl Retention {
         record: &MonthRecord,
         entry: &OutboxBytes,
     ) -> Result<Dropped, StorageError> {
-        let ended = self
-            .session
-            .transaction("retention::drop", async |transaction| {
-                match drop_month(transaction, record, entry).await? {
-                    // An error, so that the transaction is taken back.
-                    Dropped::Done => Ok(()),
-                    other => Err(StorageError::Refused { code: refusal(&other).to_owned() }),
-                }
-            })
-            .await;
-        match ended {
-            Ok(()) => Ok(Dropped::Done),
-            Err(StorageError::Refused { code }) => [Dropped::Held, Dropped::Changed, Dropped::InUse]
-                .into_iter()
-                .find(|dropped| refusal(dropped) == code)
-                .ok_or(StorageError::Refused { code }),
-            Err(error) => Err(error),
-        }
+        // Before it is done nothing is written: whatever else it came to can be committed as well.
+        self.session
+            .transaction("retention::drop", async |transaction| drop_month(transaction, record, entry).await)
+            .await
     }
 
     /// Every hold there ever was, the oldest first.
@@ -313,16 +299,6 @@ impl Retention {
                 insert_entry(transaction, entry).await
             })
             .await
-    }
-}
-
-/// No code of PostgreSQL's.
-const fn refusal(dropped: &Dropped) -> &'static str {
-    match dropped {
-        Dropped::Done => "",
-        Dropped::Held => "held",
-        Dropped::Changed => "changed",
-        Dropped::InUse => "in use",
     }
 }
 
