@@ -267,7 +267,12 @@ async fn a_witness_that_is_behind_what_was_pruned_is_missed() {
     let (code, out, error) = stand.strongroom.command(&prune).await;
     assert_eq!(code, Some(0), "{out}{error}");
 
-    stand.notices("witness_absent").await;
+    // Each signature asks it again.
+    eventually("it is missed", async || {
+        stand.read().await;
+        stand.alarms().await == ["witness_absent"]
+    })
+    .await;
     stand.grows(&exported).await;
     stand.witness.restart();
     stand.read().await;
