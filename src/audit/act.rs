@@ -82,6 +82,12 @@ acts! {
     ChainEnd = "chain.end",
     /// An instance began a new chain because its old one was found to hold foreign entries.
     ChainRestart = "chain.restart",
+    /// A month of the log left the database; the exported files have it.
+    AuditPrune = "audit.prune",
+    /// Months of the log must stay, whatever their age.
+    AuditHold = "audit.hold",
+    /// They need not any more, for this reason.
+    AuditRelease = "audit.release",
     /// Something began to be wrong that no request is refused for, such as a log that is not published.
     AlarmBegin = "alarm.begin",
     /// It is over.

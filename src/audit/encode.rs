@@ -9,18 +9,16 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::event::{EntryDraft, KeyObject, Object, RecordObject, Who};
+use super::event::{EntryDraft, HoldObject, KeyObject, Object, PrunedObject, RecordObject, Who};
 use super::instance::{InstanceKey, InstanceKeyId};
-use super::label::label;
+use super::json::{Comma, Json};
 use crate::domain::actor::Acting;
 use crate::domain::class::DataClass;
 use crate::domain::clock::Timestamp;
-use crate::domain::id::{EntryId, FieldName, TenantId};
+use crate::domain::id::{EntryId, TenantId};
 
 /// Version of the entry's form.
 const FORM: u64 = 1;
-/// The largest integer that every JSON reader keeps exact.
-const LARGEST: u64 = (1 << 53) - 1;
 const SERVICE: &str = "strongroom";
 
 /// Where entries are made.
@@ -231,6 +229,8 @@ fn objects(json: &mut Json, objects: &[Object]) {
                 json.hex(public);
                 json.raw("}");
             }
+            Object::Pruned(object) => pruned(json, object),
+            Object::Hold(object) => hold(json, object),
         }
     }
     json.raw("]");
@@ -281,6 +281,44 @@ fn key(json: &mut Json, object: &KeyObject) {
     }
     json.raw(",\"version\":");
     json.number(object.id.as_u64());
+    json.raw("}");
+}
+
+fn pruned(json: &mut Json, object: &PrunedObject) {
+    json.raw("{\"by\":");
+    json.label(&object.by);
+    json.raw(",\"checkpoint_root\":");
+    json.hex(&object.checkpoint_root);
+    json.raw(",\"checkpoint_size\":");
+    json.number(object.checkpoint_size);
+    json.raw(",\"end\":");
+    json.number(object.end);
+    json.raw(",\"entries\":");
+    json.number(object.entries);
+    json.raw(",\"first\":");
+    json.number(object.first);
+    json.raw(",\"kept_from\":");
+    json.number(object.kept_from);
+    json.raw(",\"kept_root\":");
+    json.hex(&object.kept_root);
+    json.raw(",\"month\":");
+    json.string(&object.month.to_string());
+    json.raw("}");
+}
+
+fn hold(json: &mut Json, object: &HoldObject) {
+    json.raw("{\"by\":");
+    json.label(&object.by);
+    json.raw(",\"from\":");
+    json.string(&object.from.to_string());
+    json.raw(",\"hold\":");
+    json.uuid(&object.id);
+    json.raw(",\"reason\":");
+    json.string(object.reason.as_str());
+    if let Some(until) = object.until {
+        json.raw(",\"until\":");
+        json.string(&until.to_string());
+    }
     json.raw("}");
 }
 
@@ -364,112 +402,6 @@ fn on_behalf_of(json: &mut Json, acting: &Acting) {
 /// W3C Trace Context section 3.2.2.3: 32 lower-case hexadecimal digits.
 fn is_trace(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-}
-
-/// Writes a comma before every element but the first.
-#[derive(Default)]
-struct Comma {
-    started: bool,
-}
-
-impl Comma {
-    fn next(&mut self, json: &mut Json) {
-        if self.started {
-            json.out.push(b',');
-        }
-        self.started = true;
-    }
-}
-
-/// A growing canonical JSON text.
-struct Json {
-    out: Vec<u8>,
-}
-
-impl Json {
-    fn raw(&mut self, text: &str) {
-        self.out.extend_from_slice(text.as_bytes());
-    }
-
-    /// RFC 8785 section 3.2.2.2.
-    fn string(&mut self, text: &str) {
-        self.out.push(b'"');
-        if text.bytes().all(|b| b >= 0x20 && b != b'"' && b != b'\\') {
-            self.raw(text);
-        } else {
-            for character in text.chars() {
-                self.escaped(character);
-            }
-        }
-        self.out.push(b'"');
-    }
-
-    fn escaped(&mut self, character: char) {
-        match character {
-            '"' => self.raw("\\\""),
-            '\\' => self.raw("\\\\"),
-            '\u{8}' => self.raw("\\b"),
-            '\t' => self.raw("\\t"),
-            '\n' => self.raw("\\n"),
-            '\u{c}' => self.raw("\\f"),
-            '\r' => self.raw("\\r"),
-            control if control < ' ' => {
-                self.raw("\\u00");
-                self.hex_digits(u8::try_from(u32::from(control)).unwrap_or(0));
-            }
-            other => self.raw(other.encode_utf8(&mut [0; 4])),
-        }
-    }
-
-    fn label(&mut self, text: &str) {
-        self.out.push(b'"');
-        self.raw(&label(text));
-        self.out.push(b'"');
-    }
-
-    fn labels(&mut self, texts: &[Arc<str>]) {
-        self.out.push(b'[');
-        let mut comma = Comma::default();
-        for text in texts {
-            comma.next(self);
-            self.label(text);
-        }
-        self.out.push(b']');
-    }
-
-    fn names(&mut self, names: &[FieldName]) {
-        self.out.push(b'[');
-        let mut comma = Comma::default();
-        for name in names {
-            comma.next(self);
-            self.string(name.as_str());
-        }
-        self.out.push(b']');
-    }
-
-    fn uuid(&mut self, id: &Uuid) {
-        let mut buffer = Uuid::encode_buffer();
-        self.out.push(b'"');
-        self.raw(id.hyphenated().encode_lower(&mut buffer));
-        self.out.push(b'"');
-    }
-
-    fn hex(&mut self, bytes: &[u8]) {
-        self.out.push(b'"');
-        for byte in bytes {
-            self.hex_digits(*byte);
-        }
-        self.out.push(b'"');
-    }
-
-    fn hex_digits(&mut self, byte: u8) {
-        let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
-        self.out.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
-    }
-
-    fn number(&mut self, number: u64) {
-        self.raw(&number.min(LARGEST).to_string());
-    }
 }
 
 #[cfg(test)]

@@ -4,12 +4,14 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::super::act::{Act, Outcome};
-use super::super::event::{EntryDraft, KeyLevel, KeyObject, RecordObject};
+use super::super::event::{EntryDraft, HoldObject, KeyLevel, KeyObject, PrunedObject, RecordObject};
 use super::super::fixtures::{Counting, context, names, patient, read, scribe, uuid};
 use super::*;
 use crate::audit::verify::{EntryReader, FormFault};
+use crate::domain::break_glass::Reference;
 use crate::domain::context::OperationContext;
-use crate::domain::id::{CollectionName, KeyId, RecordId, RecordVersion, SubjectId};
+use crate::domain::id::{CollectionName, FieldName, KeyId, RecordId, RecordVersion, SubjectId};
+use crate::domain::month::Month;
 use crate::domain::person::Person;
 
 const SCHEMA: &str = include_str!("../../audit/entry.schema.json");
@@ -81,7 +83,34 @@ fn examples() -> Vec<(&'static str, String)> {
         ("chain.restart", chained_text_of(&restart)),
         ("chain.flush", flush),
         ("instance.attest", chained_text_of(&attested)),
+        ("audit.prune", text_of(&pruned())),
+        ("audit.hold", text_of(&EntryDraft::of_service(Act::AuditHold, Outcome::SUCCESS).hold(hold()))),
     ]
+}
+
+fn pruned() -> EntryDraft {
+    let object = PrunedObject {
+        month: Month::parse("2024-10").unwrap(),
+        by: "postgres".into(),
+        first: 1_000,
+        end: 250_000,
+        entries: 248_990,
+        kept_from: 249_856,
+        kept_root: [0x99; 32],
+        checkpoint_size: 3_000_123,
+        checkpoint_root: [0xaa; 32],
+    };
+    EntryDraft::of_service(Act::AuditPrune, Outcome::SUCCESS).pruned(object)
+}
+
+fn hold() -> HoldObject {
+    HoldObject {
+        id: uuid(0x31),
+        by: "postgres".into(),
+        from: Month::parse("2024-10").unwrap(),
+        until: Month::parse("2025-02"),
+        reason: Reference::parse("CV-2026/117".to_owned()).unwrap(),
+    }
 }
 
 /// The examples are what reviewers read; `STRONGROOM_BLESS=1 cargo test` writes them anew.
@@ -236,6 +265,7 @@ prop_compose! {
         loaded in proptest::option::of(any::<[u8; 32]>()), trace in proptest::option::of("[0-9a-f]{30,33}|.{0,9}"),
         key in proptest::option::of((1..i64::MAX, any::<u64>())), source in any::<std::net::SocketAddr>(),
         person in proptest::option::of((".{0,20}", proptest::option::of(".{0,20}"))),
+        role in proptest::option::of(".{0,20}"), open in any::<bool>(),
     ) -> EntryDraft {
         let mut context = context();
         let mut identity = (*context.actor.identity).clone();
@@ -266,6 +296,14 @@ prop_compose! {
         if let Some((id, seq)) = key {
             draft = draft.key(KeyObject::new(KeyLevel::Subject, DataClass::Chd, KeyId::new(id).unwrap()));
             draft = draft.ended_chain(Uuid::from_u128(u128::from(seq)), seq, None);
+        }
+        if let Some(role) = role {
+            let by: Arc<str> = role.into();
+            draft.objects.extend(pruned().objects.into_iter().map(|object| match object {
+                Object::Pruned(object) => Object::Pruned(PrunedObject { by: Arc::clone(&by), ..object }),
+                other => other,
+            }));
+            draft = draft.hold(HoldObject { by, until: hold().until.filter(|_| open), ..hold() });
         }
         draft
     }

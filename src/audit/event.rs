@@ -8,11 +8,13 @@ use uuid::Uuid;
 
 use super::act::{Act, Outcome};
 use crate::domain::actor::{Acting, CertificateFacts, Identity};
+use crate::domain::break_glass::Reference;
 use crate::domain::class::DataClass;
 use crate::domain::context::{OperationContext, RequestFacts};
 use crate::domain::id::{
     BreakGlassId, CollectionName, FieldName, KeyId, RecordId, RecordVersion, SubjectId, TenantId,
 };
+use crate::domain::month::Month;
 use crate::domain::purpose::Purpose;
 
 /// One entry before it has an id, a time and its bytes.
@@ -55,6 +57,8 @@ pub(super) enum Object {
     Key(KeyObject),
     Chain { src: Uuid, seq: u64, sha256: Option<[u8; 32]> },
     InstanceKey { public: [u8; 32], attestation: [u8; 64] },
+    Pruned(PrunedObject),
+    Hold(HoldObject),
 }
 
 impl EntryDraft {
@@ -138,6 +142,18 @@ impl EntryDraft {
     /// A key made, rotated or destroyed.
     pub fn key(mut self, object: KeyObject) -> Self {
         self.objects.push(Object::Key(object));
+        self
+    }
+
+    /// A month that left the database.
+    pub fn pruned(mut self, object: PrunedObject) -> Self {
+        self.objects.push(Object::Pruned(object));
+        self
+    }
+
+    /// A hold that was placed or released.
+    pub fn hold(mut self, object: HoldObject) -> Self {
+        self.objects.push(Object::Hold(object));
         self
     }
 
@@ -273,4 +289,34 @@ impl KeyObject {
         self.record = Some(record);
         self
     }
+}
+
+/// A month of the log in the `obj` member: what left the database, and what the tree over it is known by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrunedObject {
+    pub month: Month,
+    /// The database role that did it.
+    pub by: Arc<str>,
+    /// The lowest number in it, and one more than the highest.
+    pub first: u64,
+    pub end: u64,
+    pub entries: u64,
+    /// What the database goes on from, and the root of the tree before that.
+    pub kept_from: u64,
+    pub kept_root: [u8; 32],
+    /// The checkpoint that the files were verified against.
+    pub checkpoint_size: u64,
+    pub checkpoint_root: [u8; 32],
+}
+
+/// A hold on months of the log in the `obj` member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HoldObject {
+    pub id: Uuid,
+    /// The database role that placed or released it.
+    pub by: Arc<str>,
+    pub from: Month,
+    /// The last month; without one it has no end.
+    pub until: Option<Month>,
+    pub reason: Reference,
 }

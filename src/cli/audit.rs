@@ -1,32 +1,30 @@
 //! `strongroom audit`: the log on the operator's terminal, where looking is itself an entry, and on the auditor's, from
 //! files alone.
 
+mod hold;
 mod keys;
 mod print;
 mod prove;
+mod prune;
+mod record;
 mod verify;
 
 pub(crate) use keys::public_keys;
 pub(crate) use verify::verdict;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
+use self::record::Recorder;
 use super::{ConfigArgs, output};
-use crate::audit::checkpoint::KeyName;
-use crate::audit::{Act, AuditQuery, Committer, EntryDraft, Filter, Order, Outcome, PageSize, Scope, Scribe};
+use crate::audit::{Act, AuditQuery, EntryDraft, Filter, Order, Outcome, PageSize, Scope};
 use crate::config::{self, Config};
-use crate::domain::clock::SystemClock;
 use crate::domain::id::SubjectId;
-use crate::domain::random::{SharedRandom, SystemRandom};
-use crate::keys::Transit;
-use crate::service::attest;
-use crate::storage::{AuditReader, AuditStore, Database};
+use crate::storage::{AuditReader, Database};
 
 #[derive(Subcommand)]
 pub(crate) enum AuditCommand {
@@ -37,6 +35,12 @@ pub(crate) enum AuditCommand {
     /// Verify an exported log with its files and public keys alone
     #[command(after_help = verify::EXIT_CODES)]
     Verify(verify::VerifyArgs),
+    /// Drop months from the database that are old enough, when the exported log has every entry of them
+    #[command(after_help = prune::AFTER_HELP)]
+    Prune(prune::PruneArgs),
+    /// Keep months of the log from being pruned, for a legal case
+    #[command(subcommand)]
+    Hold(hold::HoldCommand),
     /// Print an exported log as a table, JSON lines, FHIR or OCSF, each entry with its number in the log
     Print(print::PrintArgs),
     /// Write the proof that one entry is in an exported log (C2SP tlog-proof), and the entry
@@ -72,6 +76,8 @@ pub(super) async fn run(command: AuditCommand) -> Result<()> {
         AuditCommand::Tail(args) => tail(args).await,
         AuditCommand::Keys(args) => keys::print(&args).await,
         AuditCommand::Verify(args) => verify::verify(&args),
+        AuditCommand::Prune(args) => prune::prune(args).await,
+        AuditCommand::Hold(command) => hold::run(command).await,
         AuditCommand::Print(args) => print::print(args),
         AuditCommand::Prove(args) => prove::prove_entry(&args),
         AuditCommand::Check(args) => prove::check(&args),
@@ -126,25 +132,15 @@ fn query(args: &TailArgs) -> Result<AuditQuery> {
 
 /// One entry for the whole reading, before anything is printed.
 async fn note_reading(config: &Config, entries: usize) -> Result<()> {
-    let random = Arc::new(SystemRandom::default());
-    let scribe =
-        Scribe::new(Arc::new(SystemClock), Arc::clone(&random) as SharedRandom, &config.server.instance);
-    let store = AuditStore::new(Database::open(&config.database.data)?);
-    let (committer, drain) = Committer::start(store, scribe, &config.audit)?;
-    let transit = Transit::connect(&config.vault, &config.environment, random)
-        .context("cannot prepare the connection to Vault")?;
-    let origin = KeyName::parse(&config.audit.origin).context("audit.origin is no name for a key")?;
-    attest(&committer, &transit, &origin)
-        .await
-        .context("Vault does not sign for this reading, so nothing is shown")?;
+    let recorder = Recorder::start(config).await.context("nothing is shown")?;
     let draft = EntryDraft::of_service(Act::AuditRead, Outcome::SUCCESS)
         .count(u32::try_from(entries).unwrap_or(u32::MAX));
-    let _receipt = committer
+    let _receipt = recorder
+        .committer
         .submit(vec![draft])
         .await
         .context("the log cannot record this reading, so nothing is shown")?;
-    drop(committer);
-    drain.finish(Duration::from_secs(2)).await.map_err(|_| anyhow!("the log did not take this reading"))
+    recorder.finish().await
 }
 
 fn heading() -> String {

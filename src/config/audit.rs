@@ -23,6 +23,8 @@ pub struct AuditConfig {
     pub witness: Option<AuditWitnessConfig>,
     /// How what is stored is read again.
     pub review: AuditReviewConfig,
+    /// How long entries stay in the database.
+    pub retention: AuditRetentionConfig,
     /// How long entries may wait for a published checkpoint before nothing more is served; 0: as long as it takes.
     pub unpublished_limit_seconds: u64,
 }
@@ -38,6 +40,7 @@ impl Default for AuditConfig {
             export: None,
             witness: None,
             review: AuditReviewConfig::default(),
+            retention: AuditRetentionConfig::default(),
             unpublished_limit_seconds: 0,
         }
     }
@@ -56,6 +59,21 @@ pub struct AuditReviewConfig {
 impl Default for AuditReviewConfig {
     fn default() -> Self {
         Self { entries_per_second: 256, nightly_hour: 2 }
+    }
+}
+
+/// How long the log stays where it can be searched.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuditRetentionConfig {
+    /// Months that `audit prune` leaves in the database, besides the one that goes on.
+    pub online_months: u32,
+}
+
+impl Default for AuditRetentionConfig {
+    /// PCI DSS 10.5.1 demands twelve months, three of them at once at hand.
+    fn default() -> Self {
+        Self { online_months: 12 }
     }
 }
 

@@ -200,6 +200,19 @@ mod tests {
         assert_eq!(config.cache.subject_keys_entries, 7);
     }
 
+    /// Twelve months of the log stay where they can be searched, whoever would have fewer.
+    #[test]
+    fn a_year_of_the_log_stays_online() {
+        let months = |months: &str| sample_with(&[("STRONGROOM__AUDIT__RETENTION__ONLINE_MONTHS", months)]);
+        for fits in ["12", "13", "1200"] {
+            assert_eq!(months(fits).unwrap().audit.retention.online_months.to_string(), fits);
+        }
+        for wrong in ["0", "3", "11", "1201", "-12"] {
+            let error = months(wrong).err().unwrap().to_string();
+            assert!(error.contains("online_months"), "{error}");
+        }
+    }
+
     #[test]
     fn unknown_keys_and_wrong_kinds_are_refused_without_their_value() {
         let unknown = sample_with(&[("STRONGROOM__SERVER__LISTENN", "hunter2")]).err().unwrap();

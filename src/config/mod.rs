@@ -9,8 +9,8 @@ mod sections;
 mod witness;
 
 pub use audit::{
-    AuditBucketConfig, AuditConfig, AuditExportConfig, AuditExportPlace, AuditReviewConfig,
-    AuditWitnessConfig,
+    AuditBucketConfig, AuditConfig, AuditExportConfig, AuditExportPlace, AuditRetentionConfig,
+    AuditReviewConfig, AuditWitnessConfig,
 };
 pub use load::{ConfigError, load, load_witness, parse};
 pub use sections::{

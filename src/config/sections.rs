@@ -267,6 +267,10 @@ impl Config {
         if self.audit.review.nightly_hour > 23 {
             return refuse("audit.review.nightly_hour", "choose 0 to 23");
         }
+        // PCI DSS 10.5.1 would have nine of the twelve in files alone; those of a subject are found in the database only.
+        if !(12..=1_200).contains(&self.audit.retention.online_months) {
+            return refuse("audit.retention.online_months", "choose 12 to 1200");
+        }
         self.audit.export.as_ref().map_or(Ok(()), AuditExportConfig::check)
     }
 }

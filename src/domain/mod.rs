@@ -12,6 +12,7 @@ pub mod context;
 pub mod id;
 pub mod idempotency;
 pub mod meter;
+pub mod month;
 pub mod person;
 pub mod purpose;
 pub mod random;

@@ -42,6 +42,8 @@ pub struct EventsQuery {
 
 /// Where the cursor of the next page is told beside a form that has no place for it.
 const NEXT_CURSOR: HeaderName = HeaderName::from_static("next-cursor");
+/// The same for the time before which entries are in the exported files only.
+const PRUNED_UNTIL: HeaderName = HeaderName::from_static("pruned-until");
 
 /// `GET /api/v1/audit/events`: a page of entries of the caller's tenant, newest first unless `order=oldest`, in the form that
 /// `Accept` names.
@@ -58,9 +60,11 @@ pub async fn events(
         .ok_or(Problem::of(ProblemKind::EventsQueryInvalid))?;
     let context = caller.operation(Operation::ReadEvents.route());
     let answer = app.service.events(&context, EventsRequest { form, ..request }).await?;
-    let next = answer.next().and_then(|next| HeaderValue::from_str(next).ok()).filter(|_| form.is_some());
+    let told = [(NEXT_CURSOR, answer.next()), (PRUNED_UNTIL, answer.pruned_until())];
+    let told = told
+        .map(|(name, value)| Some((name, HeaderValue::from_str(value?).ok()?)).filter(|_| form.is_some()));
     let mut response = as_is(answer.into_body(), form.map_or("application/json", Format::media_type));
-    response.headers_mut().extend(next.map(|next| (NEXT_CURSOR, next)));
+    response.headers_mut().extend(told.into_iter().flatten());
     Ok(response)
 }
 

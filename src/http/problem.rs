@@ -150,6 +150,7 @@ impl Problem {
             Error::KeyReused => Self::of(ProblemKind::IdempotencyKeyReused),
             Error::NotFound => Self::of(ProblemKind::RecordNotFound),
             Error::EntryNotFound => Self::of(ProblemKind::EntryNotFound),
+            Error::EntryPruned => Self::of(ProblemKind::EntryPruned),
             Error::DocumentNotFound => Self::of(ProblemKind::DocumentNotFound),
             Error::DocumentTooLarge => Self::of(ProblemKind::DocumentTooLarge).closing(),
             Error::UploadNotFound => Self::of(ProblemKind::UploadNotFound),

@@ -101,6 +101,8 @@ kinds! {
     MethodNotAllowed = METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not take this method";
     NotAcceptable = NOT_ACCEPTABLE, "not_acceptable",
         "ask for application/json, text/csv, application/jsonl, application/fhir+json or application/ocsf+json in Accept, or leave it out";
+    EntryPruned = GONE, "entry_pruned",
+        "entries of that month have left the database: ask for the exported files, and make the proof with `strongroom audit prove`";
     ReviewedAlready = CONFLICT, "reviewed_already", "it was reviewed before";
     UploadOffset = CONFLICT, "upload_offset",
         "the upload does not stand there, is complete, or another request goes on with it; ask where it stands with HEAD";

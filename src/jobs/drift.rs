@@ -1,5 +1,6 @@
-//! Looks at the data database again and again: whether it is still one that may be run on, and whether what guards the log and
-//! the history (roles, grants, triggers, functions, rules) is what it was when this instance started.
+//! Looks at the data database again and again: whether it is still one that may be run on, whether what guards the log and
+//! the history (roles, grants, triggers, functions, rules) is what it was when this instance started, and whether every month of
+//! the log is there that was not pruned.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +18,9 @@ pub async fn watch(service: Arc<Service>) {
         ticks.tick().await;
         let Ok(now) = service.sequence().fingerprint().await else { continue };
         let Ok(weaknesses) = service.sequence().weaknesses(service.clock().now()).await else { continue };
+        let Ok(lacks_month) = service.sequence().lacks_month().await else { continue };
         let is_unfit = weaknesses.iter().any(|weakness| weakness.is_unsafe);
         let is_other = first.get_or_insert_with(|| now.clone()) != &now;
-        service.alarm_if(is_unfit || is_other, Alarm::DatabaseChanged).await;
+        service.alarm_if(is_unfit || is_other || lacks_month, Alarm::DatabaseChanged).await;
     }
 }

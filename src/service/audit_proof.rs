@@ -50,10 +50,20 @@ impl Service {
             Some(id) => self.prove(scope, id).await?,
             None => None,
         };
-        let outcome = if proof.is_some() { Outcome::SUCCESS } else { Outcome::failed("entry_not_found") };
+        // Whether there was one is not told: the time in the id alone says where to look.
+        let is_pruned = match id.filter(|_| proof.is_none()) {
+            Some(id) => self.audit_reader.is_pruned(id).await.map_err(unavailable)?,
+            None => false,
+        };
+        let outcome = match (&proof, is_pruned) {
+            (Some(_), _) => Outcome::SUCCESS,
+            (None, true) => Outcome::failed("entry_pruned"),
+            (None, false) => Outcome::failed("entry_not_found"),
+        };
         let draft = EntryDraft::of_request(context, Act::AuditRead, outcome).policies(permit.policies());
         let receipt = self.commit(draft.count(u32::from(proof.is_some()))).await?;
-        let proof = Withheld::new(proof).release(&receipt).ok_or(Error::EntryNotFound)?;
+        let proof = Withheld::new(proof).release(&receipt);
+        let proof = proof.ok_or(if is_pruned { Error::EntryPruned } else { Error::EntryNotFound })?;
         Ok(ProofAnswer(proof.to_string()))
     }
 

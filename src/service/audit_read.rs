@@ -29,6 +29,7 @@ pub struct EventsRequest {
 pub struct EventsAnswer {
     body: Vec<u8>,
     next: Option<String>,
+    pruned_until: Option<String>,
 }
 
 impl EventsAnswer {
@@ -37,8 +38,13 @@ impl EventsAnswer {
         self.next.as_deref()
     }
 
-    /// In the form that was asked for, or, each exactly as it is stored and hashed, `{"entries":[…],"next":"…"}`, where `next`
-    /// is absent on the last page.
+    /// Entries before this time are in the exported files only; `None` where none was asked for.
+    pub fn pruned_until(&self) -> Option<&str> {
+        self.pruned_until.as_deref()
+    }
+
+    /// In the form that was asked for, or, each exactly as it is stored and hashed,
+    /// `{"entries":[…],"next":"…","pruned_until":"…"}`, where `next` is absent on the last page.
     pub fn into_body(self) -> Bytes {
         Bytes::from(self.body)
     }
@@ -56,16 +62,19 @@ impl Service {
         let scope = Scope::TenantAndService(permit.tenant());
         let query = AuditQuery { scope, filter, from, until, order, after, size };
         let page = self.audit_reader.page(&query).await.map_err(unavailable)?;
+        let pruned = self.audit_reader.pruned_until().await.map_err(unavailable)?;
+        let pruned_until =
+            pruned.filter(|until| from.is_none_or(|from| from < *until)).map(Timestamp::to_rfc3339);
         let body = match form {
             Some(form) => self.formed(&page, form).await?,
-            None => render(&page),
+            None => render(&page, pruned_until.as_deref()),
         };
         let draft = EntryDraft::of_request(context, Act::AuditRead, Outcome::SUCCESS)
             .policies(permit.policies())
             .count(u32::try_from(page.entries.len()).unwrap_or(u32::MAX));
         let body = Withheld::new(body);
         let receipt = self.commit(draft).await?;
-        Ok(EventsAnswer { body: body.release(&receipt), next: page.next.map(Cursor::to_text) })
+        Ok(EventsAnswer { body: body.release(&receipt), next: page.next.map(Cursor::to_text), pruned_until })
     }
 
     /// Each with the number by which it is proven, as far as it has one by now.
@@ -96,12 +105,15 @@ pub(super) fn unavailable(error: StorageError) -> Error {
     Error::Unavailable(Part::Audit)
 }
 
-fn render(page: &Page) -> Vec<u8> {
+fn render(page: &Page, pruned_until: Option<&str>) -> Vec<u8> {
     let mut body = br#"{"entries":["#.to_vec();
     body.extend_from_slice(&page.entries.join(&b','));
     body.push(b']');
     if let Some(next) = page.next {
         body.extend_from_slice(format!(r#","next":"{}""#, next.to_text()).as_bytes());
+    }
+    if let Some(until) = pruned_until {
+        body.extend_from_slice(format!(r#","pruned_until":"{until}""#).as_bytes());
     }
     body.push(b'}');
     body

@@ -22,6 +22,9 @@ pub enum Error {
     /// No such entry for this caller, or none that a published checkpoint covers.
     #[error("no such entry")]
     EntryNotFound,
+    /// The month of such an entry was pruned: if it was ever there, it is in the exported files.
+    #[error("the entry's month was pruned")]
+    EntryPruned,
     /// The record has no document in this field, or the field holds none.
     #[error("no such document")]
     DocumentNotFound,
@@ -92,6 +95,7 @@ impl Error {
             | Self::FieldsRefused(_)
             | Self::NotFound
             | Self::EntryNotFound
+            | Self::EntryPruned
             | Self::DocumentNotFound
             | Self::UploadNotFound
             | Self::UploadOffset

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::audit::{AuditReader, tenant_of};
 use super::pool::StorageError;
+use super::sequence::{number, unsigned};
 use crate::audit::Scope;
 use crate::audit::tiles::{Edge, FULL, Tile, TileId};
 use crate::audit::tree::TreeHash;
@@ -83,7 +84,7 @@ impl AuditReader {
         let is_it = |own: &&(TileId, Tile)| (own.0.level(), own.0.index()) == (id.level(), id.index());
         let bytes: Vec<u8> = if id.level() == 0 {
             let first = id.index() * u64::from(FULL);
-            let (low, high) = (signed(first)?, signed(first + u64::from(id.width()))?);
+            let (low, high) = (number(first)?, number(first + u64::from(id.width()))?);
             let rows = self
                 .database()
                 .run("audit_tree::tile", async |client| {
@@ -91,12 +92,15 @@ impl AuditReader {
                     Ok(client.query(&statement, &[&low, &high]).await?)
                 })
                 .await?;
+            let is_whole = rows.len() == usize::from(id.width());
             let leaves: Vec<&[u8]> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-            leaves.concat()
+            let own = leaves.concat();
+            // Beside what was pruned.
+            if is_whole { own } else { self.pruned_tile(id).await?.unwrap_or(own) }
         } else if let Some((_, tile)) = head.partial_tiles().iter().find(is_it) {
             tile.to_bytes()
         } else {
-            let (level, index) = (i16::from(id.level()), signed(id.index())?);
+            let (level, index) = (i16::from(id.level()), number(id.index())?);
             let row = self
                 .database()
                 .run("audit_tree::tile", async |client| {
@@ -113,12 +117,4 @@ impl AuditReader {
         let wanted = bytes.get(..usize::from(id.width()) * TreeHash::BYTES);
         Ok(wanted.and_then(|bytes| Tile::from_bytes(id, bytes).ok()))
     }
-}
-
-fn signed(number: u64) -> Result<i64, StorageError> {
-    i64::try_from(number).map_err(|_| StorageError::Malformed("a number of the log"))
-}
-
-fn unsigned(number: i64) -> Result<u64, StorageError> {
-    u64::try_from(number).map_err(|_| StorageError::Malformed("a number of the log"))
 }

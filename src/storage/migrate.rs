@@ -48,14 +48,18 @@ async fn migrate(
 /// lock would wait in turn.
 async fn lock(client: &Client, progress: &mut (dyn FnMut(&str) + Send)) -> Result<(), StorageError> {
     loop {
-        let row =
-            client.query_one("/* storage::migrate */ SELECT pg_try_advisory_lock($1)", &[&LOCK]).await?;
-        if row.try_get(0)? {
+        if try_lock(client).await? {
             return Ok(());
         }
         progress("waiting for another migration to end");
         tokio::time::sleep(LOCK_PAUSE).await;
     }
+}
+
+/// Whether this connection has the lock now: whoever changes tables, or drops months of the log, is the only one.
+pub(super) async fn try_lock(client: &Client) -> Result<bool, StorageError> {
+    let row = client.query_one("/* storage::migrate */ SELECT pg_try_advisory_lock($1)", &[&LOCK]).await?;
+    Ok(row.try_get(0)?)
 }
 
 /// Migrates both databases and lets the three login roles in with the passwords in their files. `administrators` are
@@ -137,7 +141,7 @@ async fn create_database(administrator: &DatabaseConfig) -> Result<(), StorageEr
     }
 }
 
-async fn connect(config: &DatabaseConfig, database: &str) -> Result<Client, StorageError> {
+pub(super) async fn connect(config: &DatabaseConfig, database: &str) -> Result<Client, StorageError> {
     let password = read_secret(&config.password_file)?;
     let mut postgres = tokio_postgres::Config::new();
     postgres

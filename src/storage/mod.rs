@@ -11,8 +11,10 @@ pub mod migrate;
 mod months;
 mod numbering;
 pub mod pool;
+mod pruned;
 mod reconcile;
 pub mod records;
+mod retention;
 mod schema;
 pub mod sealed_columns;
 mod search;
@@ -30,5 +32,6 @@ pub use records::{
     FoundVersion, ListedFor, ListedRecord, NewBreakGlass, PendingDestruction, RecordStore, SubjectRow,
     Successor,
 };
-pub use sequence::{Lead, SequenceStore, StoredHead, Taken};
+pub use retention::{Dropped, Hold, MonthEntry, MonthFacts, MonthRecord, Retention, StoredMonth};
+pub use sequence::{Lead, SequenceStore, StoredEntry, StoredHead, Taken};
 pub use watch::{ReviewPart, Reviewed};

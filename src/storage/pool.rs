@@ -224,6 +224,13 @@ pub struct Session {
 }
 
 impl Session {
+    /// The same, with more time for each piece of work.
+    #[must_use]
+    pub const fn lasting(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
     /// As [`Database::run`].
     pub async fn run<T>(
         &self,

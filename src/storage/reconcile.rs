@@ -61,13 +61,15 @@ const WITHOUT_RECORD: &str = "/* storage::reconcile::writes_without_record */
 
 const CURRENT: &str = "/* storage::reconcile::records_without_entry */
     SELECT r.tenant_id, r.collection, r.record_id, r.version,
-        (SELECT o.entry FROM audit_outbox o WHERE o.tenant_id = r.tenant_id AND o.entry_id = r.audit_entry_id)
+        (SELECT o.entry FROM audit_outbox o WHERE o.tenant_id = r.tenant_id AND o.entry_id = r.audit_entry_id),
+        EXISTS (SELECT FROM audit_pruned p WHERE r.audit_entry_id >= p.from_id AND r.audit_entry_id < p.until_id)
     FROM record r WHERE (r.tenant_id, r.collection, r.record_id) > ($1, $2, $3)
     ORDER BY r.tenant_id, r.collection, r.record_id LIMIT $4";
 
 const OLDER: &str = "/* storage::reconcile::records_without_entry */
     SELECT r.tenant_id, r.collection, r.record_id, r.version,
-        (SELECT o.entry FROM audit_outbox o WHERE o.tenant_id = r.tenant_id AND o.entry_id = r.audit_entry_id)
+        (SELECT o.entry FROM audit_outbox o WHERE o.tenant_id = r.tenant_id AND o.entry_id = r.audit_entry_id),
+        EXISTS (SELECT FROM audit_pruned p WHERE r.audit_entry_id >= p.from_id AND r.audit_entry_id < p.until_id)
     FROM record_history r WHERE (r.tenant_id, r.collection, r.record_id, r.version) > ($1, $2, $3, $5)
     ORDER BY r.tenant_id, r.collection, r.record_id, r.version LIMIT $4";
 
@@ -123,7 +125,8 @@ impl SequenceStore {
         Ok(Stretch { count: usize::try_from(missing).unwrap_or(0), next: last_of(&rows, most)? })
     }
 
-    /// Versions of records whose entry is not there, or speaks of another version.
+    /// Versions of records whose entry is not there, or speaks of another version. One whose month was pruned is in the files
+    /// only, and nothing is said of its version here.
     pub async fn records_without_entry(
         &self,
         after: &RecordKey,
@@ -146,11 +149,13 @@ impl SequenceStore {
         let mut stretch = Stretch::default();
         for row in &rows {
             let key = key_of(row, *is_older)?;
-            let write = row.try_get::<_, Option<&[u8]>>(4)?.and_then(written);
-            let fits = write.is_some_and(|write| {
-                (&write.collection, &write.record, write.version)
-                    == (&key.collection, &key.record, key.version)
-            });
+            let fits = match row.try_get::<_, Option<&[u8]>>(4)? {
+                None => row.try_get(5)?,
+                Some(entry) => written(entry).is_some_and(|write| {
+                    (&write.collection, &write.record, write.version)
+                        == (&key.collection, &key.record, key.version)
+                }),
+            };
             stretch.count += usize::from(!fits);
             stretch.next = Some(key);
         }

@@ -41,6 +41,30 @@ pub struct StoredHead {
     pub published_at: Timestamp,
 }
 
+/// An entry that has a number, as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredEntry {
+    /// The leaf that it had when it was numbered.
+    pub leaf: TreeHash,
+    /// `None` where it is gone from its table.
+    pub entry: Option<Vec<u8>>,
+    /// It was dropped with its month, and its leaf was kept for those beside it.
+    pub is_pruned: bool,
+}
+
+impl StoredEntry {
+    /// Whether it is the one that was numbered, or where only its leaf was kept may be.
+    pub fn is_as_numbered(&self) -> bool {
+        self.is_pruned || self.entry.as_ref().is_some_and(|entry| TreeHash::of_leaf(entry) == self.leaf)
+    }
+}
+
+impl AsRef<TreeHash> for StoredEntry {
+    fn as_ref(&self) -> &TreeHash {
+        &self.leaf
+    }
+}
+
 /// What one call of [`Lead::take`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {
@@ -129,13 +153,8 @@ impl SequenceStore {
         into_head(&row)
     }
 
-    /// The entries from number `from` on, at most `most` of them, each with the leaf that it had when it was numbered. One
-    /// that is gone from its table is `None`; a number that is gone ends the list.
-    pub async fn entries(
-        &self,
-        from: u64,
-        most: u64,
-    ) -> Result<Vec<(TreeHash, Option<Vec<u8>>)>, StorageError> {
+    /// The entries from number `from` on, at most `most` of them. A number that is gone ends the list.
+    pub async fn entries(&self, from: u64, most: u64) -> Result<Vec<StoredEntry>, StorageError> {
         let (low, high) = (number(from)?, number(from.saturating_add(most))?);
         let rows = self
             .database
@@ -144,9 +163,12 @@ impl SequenceStore {
                 Ok(client.query(&statement, &[&low, &high]).await?)
             })
             .await?;
-        unbroken(&rows, low)?
-            .map(|row| Ok((leaf(row.try_get(1)?)?, row.try_get(2)?)))
-            .collect::<Result<_, StorageError>>()
+        let rows = rows.iter().map(|row| {
+            let kept = StoredEntry { leaf: leaf(row.try_get(1)?)?, entry: row.try_get(2)?, is_pruned: false };
+            Ok((unsigned(row.try_get(0)?)?, kept))
+        });
+        let rows = rows.collect::<Result<Vec<_>, StorageError>>()?;
+        self.unbroken(from, most, rows, |leaf| StoredEntry { leaf, entry: None, is_pruned: true }).await
     }
 
     /// The leaves from number `from` on, at most `most` of them; a number that is gone ends the list.
@@ -159,7 +181,24 @@ impl SequenceStore {
                 Ok(client.query(&statement, &[&low, &high]).await?)
             })
             .await?;
-        unbroken(&rows, low)?.map(|row| leaf(row.try_get(1)?)).collect()
+        let rows = rows.iter().map(|row| Ok((unsigned(row.try_get(0)?)?, leaf(row.try_get(1)?)?)));
+        let rows = rows.collect::<Result<Vec<_>, StorageError>>()?;
+        self.unbroken(from, most, rows, |leaf| leaf).await
+    }
+
+    /// What was found, from the first number on as far as numbers follow one another, with the leaves of what was dropped beside
+    /// it. A leaf that was kept of an entry that is there is that entry's.
+    async fn unbroken<T: AsRef<TreeHash>>(
+        &self,
+        from: u64,
+        most: u64,
+        found: Vec<(u64, T)>,
+        pruned: impl Fn(TreeHash) -> T,
+    ) -> Result<Vec<T>, StorageError> {
+        let is_whole = u64::try_from(found.len()) == Ok(most);
+        let kept =
+            if is_whole { Vec::new() } else { self.kept_leaves(from, from.saturating_add(most)).await? };
+        Ok(merge(from, found, kept, pruned))
     }
 }
 
@@ -236,24 +275,38 @@ pub(super) fn into_head(row: &Row) -> Result<StoredHead, StorageError> {
     })
 }
 
-/// Rows from the first number on, as far as numbers follow one another.
-fn unbroken(rows: &[Row], first: i64) -> Result<impl Iterator<Item = &Row>, StorageError> {
-    let mut count = 0;
-    for (row, expected) in rows.iter().zip(first..) {
-        if row.try_get::<_, i64>(0)? != expected {
-            break;
+/// See [`SequenceStore::unbroken`]; both lists ascend.
+fn merge<T: AsRef<TreeHash>>(
+    from: u64,
+    found: Vec<(u64, T)>,
+    kept: Vec<(u64, TreeHash)>,
+    pruned: impl Fn(TreeHash) -> T,
+) -> Vec<T> {
+    let (mut found, mut kept) = (found.into_iter().peekable(), kept.into_iter().peekable());
+    let mut merged = Vec::new();
+    for number in from.. {
+        let stored = found.next_if(|(own, _)| *own == number);
+        let leaf = kept.next_if(|(own, _)| *own == number);
+        match (stored, leaf) {
+            (Some((_, stored)), None) => merged.push(stored),
+            (Some((_, stored)), Some((_, leaf))) if *stored.as_ref() == leaf => merged.push(stored),
+            (None, Some((_, leaf))) => merged.push(pruned(leaf)),
+            _ => break,
         }
-        count += 1;
     }
-    Ok(rows.iter().take(count))
+    merged
 }
 
 pub(super) fn instant(at: Timestamp) -> Result<jiff::Timestamp, StorageError> {
     jiff::Timestamp::from_microsecond(at.as_micros()).map_err(|_| StorageError::Malformed("the clock"))
 }
 
-fn leaf(bytes: &[u8]) -> Result<TreeHash, StorageError> {
+pub(super) fn leaf(bytes: &[u8]) -> Result<TreeHash, StorageError> {
     bytes.try_into().map(TreeHash::from_bytes).map_err(|_| StorageError::Malformed("a leaf of the log"))
+}
+
+pub(super) fn unsigned(number: i64) -> Result<u64, StorageError> {
+    u64::try_from(number).map_err(|_| StorageError::Malformed("a number of the log"))
 }
 
 pub(super) fn number(count: u64) -> Result<i64, StorageError> {
@@ -262,4 +315,26 @@ pub(super) fn number(count: u64) -> Result<i64, StorageError> {
 
 pub(super) fn one(rows: u64) -> Result<(), StorageError> {
     if rows == 1 { Ok(()) } else { Err(StorageError::Stale) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leaves_that_were_kept_stand_in_for_entries_and_never_against_them() {
+        let hash = |byte: u8| TreeHash::from_bytes([byte; 32]);
+        let entry = |byte| StoredEntry { leaf: hash(byte), entry: Some(vec![byte]), is_pruned: false };
+        let pruned = |leaf| StoredEntry { leaf, entry: None, is_pruned: true };
+        let found = || vec![(5, entry(5)), (7, entry(7)), (9, entry(9))];
+        let leaves = |merged: Vec<StoredEntry>| {
+            merged.iter().map(|entry| (entry.leaf.as_bytes()[0], entry.is_pruned)).collect::<Vec<_>>()
+        };
+        assert_eq!(leaves(merge(5, found(), vec![], pruned)), [(5, false)], "6 is gone");
+        let kept = vec![(5, hash(5)), (6, hash(6)), (8, hash(8))];
+        let all = [(5, false), (6, true), (7, false), (8, true), (9, false)];
+        assert_eq!(leaves(merge(5, found(), kept, pruned)), all);
+        assert_eq!(leaves(merge(5, found(), vec![(5, hash(1)), (6, hash(6))], pruned)), []);
+        assert_eq!(leaves(merge(4, found(), vec![(5, hash(5))], pruned)), []);
+    }
 }

@@ -40,8 +40,9 @@ impl ReviewPart {
 /// Each by itself, by the index of its chain, whatever the session's settings: `NOT EXISTS` can become a join with all that the
 /// months hold, planned while that was nothing. One place of a chain can stand in two months (`V22__audit_months.sql`).
 const LACKING: &str = "/* storage::watch::lacks */
-    SELECT count(*) FROM unnest($1::uuid[], $2::bigint[], $3::bytea[]) AS c (src, seq, sha256)
-    WHERE (SELECT e.seq FROM audit_entry e WHERE e.src = c.src AND e.seq = c.seq AND e.sha256 = c.sha256 LIMIT 1) IS NULL";
+    SELECT count(*) FROM unnest($1::uuid[], $2::bigint[], $3::bytea[], $4::uuid[]) AS c (src, seq, sha256, id)
+    WHERE (SELECT e.seq FROM audit_entry e WHERE e.src = c.src AND e.seq = c.seq AND e.sha256 = c.sha256 LIMIT 1) IS NULL
+    AND NOT EXISTS (SELECT FROM audit_pruned p WHERE c.id >= p.from_id AND c.id < p.until_id)";
 
 const REVIEWED: &str =
     "/* storage::watch::reviewed */ SELECT size, edge, done_at FROM audit_review WHERE part = $1";
@@ -50,16 +51,18 @@ const KEEP: &str = "/* storage::watch::keep_review */
     UPDATE audit_review SET size = $2, edge = $3, done_at = $4 WHERE part = $1";
 
 impl SequenceStore {
-    /// Whether one of these entries, which were confirmed, is not stored any more, or is another.
+    /// Whether one of these entries, which were confirmed, is not stored any more, or is another. Of a chain that has been silent
+    /// for a year it may have been pruned.
     pub async fn lacks(&self, ends: &[ChainEnd]) -> Result<bool, StorageError> {
         let sources: Vec<Uuid> = ends.iter().map(|end| end.src).collect();
         let numbers: Vec<i64> = ends.iter().map(|end| end.seq).collect();
         let digests: Vec<&[u8]> = ends.iter().map(|end| end.sha256.as_slice()).collect();
+        let ids: Vec<Uuid> = ends.iter().map(|end| *end.id.as_uuid()).collect();
         let missing: i64 = self
             .database()
             .run("watch::lacks", async |client| {
                 let statement = client.prepare_cached(LACKING).await?;
-                Ok(client.query_one(&statement, &[&sources, &numbers, &digests]).await?.try_get(0)?)
+                Ok(client.query_one(&statement, &[&sources, &numbers, &digests, &ids]).await?.try_get(0)?)
             })
             .await?;
         Ok(missing > 0)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use strongroom::audit::{Act, AuditQuery, ChainEnd, Cursor, Filter, Order, PageSize, Scope, Status};
 use strongroom::config::DatabaseConfig;
 use strongroom::domain::clock::{Clock, SystemClock, Timestamp};
-use strongroom::domain::id::{CollectionName, RecordId, SubjectId, TenantId};
+use strongroom::domain::id::{CollectionName, EntryId, RecordId, SubjectId, TenantId};
 use strongroom::domain::purpose::Purpose;
 use strongroom::storage::{AuditReader, Database, Lead, SequenceStore};
 use tokio_postgres::Client;
@@ -315,7 +315,8 @@ impl EarlyWatch {
         explain(superuser, "strongroom_sequencer").await;
         let one = DatabaseConfig { pool_connections: 1, ..sequencer.clone() };
         let store = SequenceStore::new(Database::open(&one).unwrap());
-        let nothing = ChainEnd { src: Uuid::nil(), seq: 1, sha256: [0; 32] };
+        let nothing =
+            ChainEnd { src: Uuid::nil(), seq: 1, sha256: [0; 32], id: EntryId::from_uuid(Uuid::nil()) };
         // The sixth time it is planned for whatever may be asked (PostgreSQL, PREPARE).
         for _ in 0..8 {
             assert!(store.lacks(std::slice::from_ref(&nothing)).await.unwrap());
@@ -326,13 +327,13 @@ impl EarlyWatch {
     }
 
     async fn reads_what_it_asks_for(&self, superuser: &Client, rig: &Rig) {
-        let sql = "SELECT src, seq, sha256 FROM audit_entry ORDER BY entry_id DESC LIMIT 2";
+        let sql = "SELECT src, seq, sha256, entry_id FROM audit_entry ORDER BY entry_id DESC LIMIT 2";
         let rows = superuser.query(sql, &[]).await.unwrap();
         let ends: Vec<ChainEnd> = rows
             .iter()
             .map(|row| {
                 let sha256 = row.get::<_, Vec<u8>>(2).try_into().unwrap();
-                ChainEnd { src: row.get(0), seq: row.get(1), sha256 }
+                ChainEnd { src: row.get(0), seq: row.get(1), sha256, id: EntryId::from_uuid(row.get(3)) }
             })
             .collect();
         assert!(!self.0.lacks(&ends).await.unwrap(), "both are stored");

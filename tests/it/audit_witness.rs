@@ -10,9 +10,13 @@ use strongroom::audit::witness::AddCheckpoint;
 
 use crate::parts::Folder;
 use crate::support::export::{Exported, keys};
+use crate::support::old_log::fill_month;
 use crate::support::samples::small_patient;
 use crate::support::watch::{PORTAL, WitnessProcess};
-use crate::support::{Client, ServiceOptions, Strongroom, copy_folder, eventually, parts, problem};
+use crate::support::{
+    ADMINISTRATOR, Client, Databases, ServiceOptions, Strongroom, copy_folder, eventually, fresh_databases,
+    parts, problem,
+};
 
 /// A service with one witness, whose cosignature every published checkpoint needs.
 struct Stand {
@@ -29,6 +33,15 @@ struct Stand {
 
 impl Stand {
     async fn start(name: &str, settings: &[(&str, &str)]) -> Self {
+        Self::start_on(None, name, "w1", settings).await
+    }
+
+    async fn start_on(
+        databases: Option<Databases>,
+        name: &str,
+        quorum: &str,
+        settings: &[(&str, &str)],
+    ) -> Self {
         let neighbour = Strongroom::start().await;
         let folder = Folder::new(name);
         let origin = format!("strongroom.test/{name}");
@@ -38,7 +51,8 @@ impl Stand {
         let key = VerifierKey::new(KeyName::parse(&origin).unwrap(), KeyKind::Log, *public.public());
         let witness = WitnessProcess::start(&neighbour, &folder.path().join("w"), &key, &origin).await;
         let policy = folder.path().join("log-policy");
-        let text = format!("log {key}\nwitness w1 {} {}\nquorum w1\n", witness.verifier(), witness.url());
+        let text =
+            format!("log {key}\nwitness w1 {} {}\nquorum {quorum}\n", witness.verifier(), witness.url());
         std::fs::write(&policy, text).unwrap();
         let (_, files) = neighbour.client_with("client", PORTAL).await;
         let text = |path: &PathBuf| path.display().to_string();
@@ -53,7 +67,7 @@ impl Stand {
         .map(|(key, value)| (format!("STRONGROOM__AUDIT__{key}"), value))
         .collect();
         all.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
-        let options = ServiceOptions { settings: all, ..ServiceOptions::default() };
+        let options = ServiceOptions { settings: all, databases, ..ServiceOptions::default() };
         let strongroom = Strongroom::start_with(options).await;
         let portal = strongroom.client("portal").await.with_purpose("TREAT");
         let operator = strongroom.client("operator").await;
@@ -70,6 +84,13 @@ impl Stand {
 
     async fn read(&self) {
         self.portal.read(&format!("/api/v1/patients/{}", self.patient)).await;
+    }
+
+    /// It is signed and written as before.
+    async fn grows(&self, exported: &Exported) {
+        let size = exported.size();
+        self.read().await;
+        eventually("the log goes on", async || exported.size() > size).await;
     }
 
     async fn alarms(&self) -> Vec<String> {
@@ -220,4 +241,43 @@ async fn sign(origin: &str, size: u64, root: TreeHash) -> SignedCheckpoint {
     let signed: Value = request.json(&json!({ "input": input })).send().await.unwrap().json().await.unwrap();
     let signature = signed["data"]["signature"].as_str().unwrap().rsplit(':').next().unwrap().to_owned();
     SignedCheckpoint::signed(checkpoint, &key, &Base64::decode_vec(&signature).unwrap()).unwrap()
+}
+
+/// A witness that has been away since before what was pruned cannot be shown that the log only grew: it is missed, and holds nothing
+/// up that its policy does not.
+#[tokio::test]
+async fn a_witness_that_is_behind_what_was_pruned_is_missed() {
+    let databases = fresh_databases().await;
+    fill_month(&databases, 14, 590, 10).await;
+    let on = Databases { data: databases.data.clone(), keys: databases.keys.clone() };
+    let mut stand = Stand::start_on(Some(on), "behind", "none", &[]).await;
+    let exported = stand.exported().await;
+    exported.has_everything(&stand.strongroom).await;
+    let trust = Trust::parse(&std::fs::read(exported.keys_file()).unwrap()).unwrap();
+    let newest =
+        || SignedCheckpoint::parse(&std::fs::read(exported.log.join("checkpoint")).unwrap()).unwrap();
+    eventually("it is witnessed", async || !trust.endorse(&newest()).unwrap().witnesses.is_empty()).await;
+    stand.witness.kill();
+    // Writes, since chains that begin by now must be attested.
+    fill_month(&databases, 13, 0, 500).await;
+    fill_month(&databases, 12, 0, 400).await;
+    exported.has_everything(&stand.strongroom).await;
+    let password = parts().text("/data/password_file");
+    let prune = ["audit", "prune", "--administrator", ADMINISTRATOR, "--data-password-file", password];
+    let (code, out, error) = stand.strongroom.command(&prune).await;
+    assert_eq!(code, Some(0), "{out}{error}");
+
+    // Each signature asks it again.
+    eventually("it is missed", async || {
+        stand.read().await;
+        stand.alarms().await == ["witness_absent"]
+    })
+    .await;
+    stand.grows(&exported).await;
+    stand.witness.restart();
+    stand.read().await;
+    stand.strongroom.logs("how far it is", |line| line.contains("log.witness_behind_what_was_pruned")).await;
+    stand.grows(&exported).await;
+    assert_eq!(stand.alarms().await, ["witness_absent"]);
+    exported.verify();
 }

@@ -106,7 +106,7 @@ fn policy_check_and_matrix_speak_of_the_files() {
 
 #[test]
 fn help_is_as_reviewed() {
-    let commands: [&[&str]; 18] = [
+    let commands: [&[&str]; 22] = [
         &[],
         &["serve"],
         &["migrate"],
@@ -115,6 +115,10 @@ fn help_is_as_reviewed() {
         &["audit", "tail"],
         &["audit", "keys"],
         &["audit", "verify"],
+        &["audit", "prune"],
+        &["audit", "hold", "add"],
+        &["audit", "hold", "release"],
+        &["audit", "hold", "list"],
         &["audit", "print"],
         &["audit", "prove"],
         &["audit", "check"],

@@ -52,8 +52,8 @@ impl Random for Tap {
 async fn without_randomness_nothing_is_sealed_recorded_or_answered() {
     let databases = fresh_databases().await;
     let tap = Arc::new(Tap::default());
-    let address = open(&databases, Arc::clone(&tap) as _).await;
-    let portal = portal(address).await;
+    let address = Box::pin(open(&databases, Arc::clone(&tap) as _)).await;
+    let portal = Box::pin(portal(address)).await;
     let id = portal.create_patient(small_patient()).await;
     let path = format!("/api/v1/patients/{id}");
     // Its entry lists the write, so that nothing follows by itself.

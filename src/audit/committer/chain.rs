@@ -14,11 +14,13 @@ pub(super) struct Chain {
     /// Number of the last confirmed entry; 0 when there is none.
     pub seq: i64,
     pub head: Option<[u8; 32]>,
+    /// That entry's id.
+    pub last: Option<EntryId>,
 }
 
 impl Chain {
     pub const fn begin(src: Uuid) -> Self {
-        Self { src, seq: 0, head: None }
+        Self { src, seq: 0, head: None, last: None }
     }
 
     /// The entries as the chain's next ones, and the chain as it will be once they are confirmed. `self` stays as it
@@ -41,7 +43,7 @@ impl Chain {
                 each.flushed(&end.src, seq, head, key, writes)
             };
             let sha256 = sha256(&bytes);
-            end.head = Some(sha256);
+            (end.head, end.last) = (Some(sha256), Some(each.id));
             entries.push(ChainedEntry { id: each.id, tenant: each.tenant, seq: end.seq, bytes, sha256 });
         }
         (Batch { src: end.src, entries }, end)

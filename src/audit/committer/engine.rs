@@ -111,10 +111,12 @@ impl<S: EntrySink> Engine<S> {
         }
     }
 
-    /// In an orderly stop each chain has an end that is signed.
+    /// In an orderly stop each chain has an end that is signed. Writes that no entry came to list are listed by an end as well,
+    /// of a chain that has nothing else.
     async fn end(&mut self) {
         let draft = EntryDraft::of_service(Act::ChainEnd, Outcome::SUCCESS);
-        if let Some(encoded) = self.shared.scribe.write(&draft).ok().filter(|_| self.is_attested) {
+        let has_one = self.is_attested || !self.shared.seen.is_empty();
+        if let Some(encoded) = self.shared.scribe.write(&draft).ok().filter(|_| has_one) {
             self.shared.take_in_flight();
             self.commit(vec![Job { entries: vec![encoded], reply: None }]).await;
         }

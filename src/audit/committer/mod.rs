@@ -29,7 +29,7 @@ use super::receipt::{OutboxEntry, Receipt};
 use super::scribe::Scribe;
 use crate::config::AuditConfig;
 use crate::domain::clock::Timestamp;
-use crate::domain::id::TenantId;
+use crate::domain::id::{EntryId, TenantId};
 use crate::domain::random::NoRandomness;
 
 use chain::Chain;
@@ -114,6 +114,7 @@ pub struct ChainEnd {
     pub src: Uuid,
     pub seq: i64,
     pub sha256: [u8; 32],
+    pub id: EntryId,
 }
 
 /// For `/readyz` and metrics.
@@ -275,8 +276,8 @@ impl Shared {
     }
 
     fn keep_end(&self, place: usize, chain: &Chain) {
-        if let (Some(end), Some(sha256)) = (self.ends().get_mut(place), chain.head) {
-            *end = Some(ChainEnd { src: chain.src, seq: chain.seq, sha256 });
+        if let (Some(end), Some(sha256), Some(id)) = (self.ends().get_mut(place), chain.head, chain.last) {
+            *end = Some(ChainEnd { src: chain.src, seq: chain.seq, sha256, id });
         }
     }
 }

@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::{ExportError, LogFile, Target};
+use super::{ExportError, LogFile, Source, Target};
 
 /// Where files are until they are complete; what a killed process left here is removed.
 const UNFINISHED: &str = ".unfinished";
@@ -124,6 +124,27 @@ impl Directory {
     }
 }
 
+/// A directory that somebody else may be writing to: it is read as it is, and nothing is made or locked.
+pub struct ReadOnlyDirectory(PathBuf);
+
+impl ReadOnlyDirectory {
+    pub const fn new(root: PathBuf) -> Self {
+        Self(root)
+    }
+}
+
+impl Source for ReadOnlyDirectory {
+    fn read(&self, path: &str) -> Result<Option<Vec<u8>>, ExportError> {
+        read_file(&self.0.join(path))
+    }
+}
+
+impl Source for Directory {
+    fn read(&self, path: &str) -> Result<Option<Vec<u8>>, ExportError> {
+        read_file(&self.root.join(path))
+    }
+}
+
 impl Target for Directory {
     /// A name is durable after [`Self::sync`].
     fn put(&mut self, files: &[LogFile]) -> Result<(), ExportError> {
@@ -148,18 +169,17 @@ impl Target for Directory {
         Ok(())
     }
 
-    fn read(&self, path: &str) -> Result<Option<Vec<u8>>, ExportError> {
-        let full = self.root.join(path);
-        match fs::read(&full) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
-            Err(error) => Err(failed("read", &full)(error)),
-        }
-    }
-
     fn try_remove(&mut self, folder: &str) {
         let path = self.root.join(folder);
         let _ = self.step(&path).is_ok_and(|()| fs::remove_dir_all(&path).is_ok());
+    }
+}
+
+fn read_file(path: &Path) -> Result<Option<Vec<u8>>, ExportError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(failed("read", path)(error)),
     }
 }
 

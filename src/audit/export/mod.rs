@@ -14,6 +14,7 @@
 //! Not here: where entries come from, who signs, and what needs a network (`jobs::bucket`).
 
 mod directory;
+mod signed_tree;
 mod tail;
 mod target;
 #[cfg(test)]
@@ -25,9 +26,10 @@ use ring::digest::{SHA256, digest};
 use super::checkpoint::{SignedCheckpoint, VerifierKey};
 use super::tiles::index_path;
 
-pub use directory::Directory;
+pub use directory::{Directory, ReadOnlyDirectory};
+pub use signed_tree::SignedTree;
 pub use tail::{Tail, TailFault};
-pub use target::{ExportError, Target};
+pub use target::{ExportError, Source, Target};
 pub use writer::LogWriter;
 
 /// Where the newest checkpoint is.

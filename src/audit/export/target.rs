@@ -9,6 +9,8 @@ pub enum ExportError {
     Locked,
     #[error("the target does not answer")]
     Hangs,
+    #[error("it lacks entries that were pruned from the database: copy the log's files here first")]
+    Pruned,
     #[error("{path} is there with other bytes; nothing of a log is ever changed, so find out who did")]
     Different { path: String },
     #[error("{path} is missing or not what it should be")]
@@ -36,8 +38,14 @@ impl ExportError {
     }
 }
 
+/// Where a log's files can be read. Its methods may block.
+pub trait Source: Send {
+    /// The bytes of a file; `None` where there is none.
+    fn read(&self, path: &str) -> Result<Option<Vec<u8>>, ExportError>;
+}
+
 /// One log's place. Its methods may block.
-pub trait Target: Send {
+pub trait Target: Source {
     /// Writes files that are not there yet. There with the same bytes is as good; with others, nothing is touched. They
     /// are durable after [`Self::sync`].
     fn put(&mut self, files: &[LogFile]) -> Result<(), ExportError>;
@@ -48,11 +56,20 @@ pub trait Target: Send {
     /// Makes everything durable that was written so far.
     fn sync(&mut self) -> Result<(), ExportError>;
 
-    /// The bytes of a file; `None` where there is none.
-    fn read(&self, path: &str) -> Result<Option<Vec<u8>>, ExportError>;
-
     /// Removes a folder with everything in it, as far as that is possible: a target may refuse, and a process may die.
     fn try_remove(&mut self, folder: &str);
+}
+
+impl Source for Box<dyn Source> {
+    fn read(&self, path: &str) -> Result<Option<Vec<u8>>, ExportError> {
+        (**self).read(path)
+    }
+}
+
+impl Source for Box<dyn Target> {
+    fn read(&self, path: &str) -> Result<Option<Vec<u8>>, ExportError> {
+        (**self).read(path)
+    }
 }
 
 impl Target for Box<dyn Target> {
@@ -66,10 +83,6 @@ impl Target for Box<dyn Target> {
 
     fn sync(&mut self) -> Result<(), ExportError> {
         (**self).sync()
-    }
-
-    fn read(&self, path: &str) -> Result<Option<Vec<u8>>, ExportError> {
-        (**self).read(path)
     }
 
     fn try_remove(&mut self, folder: &str) {

@@ -26,6 +26,7 @@ fn kind(act: &str) -> (&'static str, Option<&'static str>, Option<&'static str>)
         // BALP's pattern of a query wants the query itself, which the log does not hold.
         "record.list" | "audit.read" => ("E", Some("search-type"), None),
         "record.history" => ("R", Some("history-instance"), None),
+        "audit.prune" => ("D", None, None),
         _ => ("E", None, None),
     }
 }
@@ -150,6 +151,7 @@ fn entities(place: Place<'_>, entry: &Value) -> Value {
         })),
     }
     entities.extend(objects(entry).filter(|object| object.get("collection").is_some()).map(data));
+    entities.extend(objects(entry).filter_map(of_the_log));
     match text(entry, "/req/id") {
         "" => {}
         request => entities.push(json!({
@@ -192,6 +194,25 @@ fn data(object: &Value) -> Value {
         members.insert("detail".to_owned(), json!(details));
     }
     data
+}
+
+/// Months of the log itself, dropped or held.
+fn of_the_log(object: &Value) -> Option<Value> {
+    let (system, value) = match (text(object, "/month"), text(object, "/hold")) {
+        ("", "") => return None,
+        ("", hold) => ("urn:strongroom:log-hold", hold),
+        (month, _) => ("urn:strongroom:log-month", month),
+    };
+    let details = object.as_object()?.iter().map(|(name, value)| {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        json!({ "type": name, "valueString": value })
+    });
+    Some(json!({
+        "what": named(system, value),
+        "type": { "system": ENTITY_TYPE, "code": "2", "display": "System Object" },
+        "role": { "system": OBJECT_ROLE, "code": "13", "display": "Security Resource" },
+        "detail": details.collect::<Vec<_>>(),
+    }))
 }
 
 fn named(system: &str, value: &str) -> Value {

@@ -63,6 +63,12 @@ impl TreeHash {
     }
 }
 
+impl AsRef<Self> for TreeHash {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
 impl fmt::Display for TreeHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))

@@ -246,7 +246,10 @@ fn events_answer() -> Value {
         };
         content.insert(form.media_type().to_owned(), json!({ "schema": schema }));
     }
-    with_content(answer("The page.", &[("Next-Cursor", "NextCursor")]), content.into())
+    with_content(
+        answer("The page.", &[("Next-Cursor", "NextCursor"), ("Pruned-Until", "PrunedUntil")]),
+        content.into(),
+    )
 }
 
 fn with_content(mut answer: Value, content: Value) -> Value {
@@ -277,7 +280,8 @@ pub(super) fn schemas() -> Map<String, Value> {
     let records = members([("records", list(listed)), ("next", shared("Id"))]);
     let versions = members([("versions", list(version)), ("next", shared("Version"))]);
     let cursor = json!({ "type": "string", "pattern": "^[0-9a-f]{32}$" });
-    let entries = members([("entries", list(shared("AuditEntry"))), ("next", cursor)]);
+    let entries =
+        members([("entries", list(shared("AuditEntry"))), ("next", cursor), ("pruned_until", at())]);
     let down = members([("part", json!({ "enum": ["data", "keys", "vault", "audit"] })), ("since", at())]);
     let down = object(down, &["part", "since"]);
     let alarm = members([("alarm", json!({ "enum": Alarm::ALL.map(Alarm::as_str) })), ("since", at())]);

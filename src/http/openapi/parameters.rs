@@ -125,6 +125,11 @@ pub(super) fn answer_headers() -> Value {
             "description": "`cursor` of the next page, where there is one and the body has no place for it.",
             "schema": { "type": "string", "pattern": "^[0-9a-f]{32}$" },
         },
+        "PrunedUntil": {
+            "description": "Entries before this time have left the database and are in the exported files only; there where the \
+                query reaches before it, and the body has no place for it.",
+            "schema": reference("schemas", "Moment"),
+        },
         "NewETag": {
             "description": "There with the last byte: the record's new version.",
             "schema": etag(),

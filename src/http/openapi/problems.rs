@@ -140,6 +140,7 @@ fn applies(kind: ProblemKind, operation: Operation) -> bool {
         ProblemKind::FileQueryInvalid => operation == ReadFile,
         ProblemKind::EventsQueryInvalid | ProblemKind::NotAcceptable => operation == ReadEvents,
         ProblemKind::EntryNotFound => is_one_of(&[ReadCheckpoint, ReadProof]),
+        ProblemKind::EntryPruned => operation == ReadProof,
         ProblemKind::RecordUnreadable => {
             is_tus(operation)
                 || is_one_of(&[ReadEvents, ReadProof])

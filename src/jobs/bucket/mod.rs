@@ -22,7 +22,7 @@ use tokio::runtime::Handle;
 
 use self::connection::{Connection, why};
 use crate::audit::checkpoint::SignedCheckpoint;
-use crate::audit::export::{CHECKPOINT, ExportError, LogFile, Target};
+use crate::audit::export::{CHECKPOINT, ExportError, LogFile, Source, Target};
 use crate::config::AuditBucketConfig;
 
 /// Requests side by side: a bundle and its tiles are some hundred kilobytes each, and a store is far away.
@@ -167,6 +167,12 @@ impl LogBucket {
     }
 }
 
+impl Source for LogBucket {
+    fn read(&self, path: &str) -> Result<Option<Vec<u8>>, ExportError> {
+        self.runtime.block_on(self.fetch(path))
+    }
+}
+
 impl Target for LogBucket {
     fn put(&mut self, files: &[LogFile]) -> Result<(), ExportError> {
         let puts = futures_util::stream::iter(files.iter().map(|file| self.put_one(file)));
@@ -180,10 +186,6 @@ impl Target for LogBucket {
     /// What a store has acknowledged is durable.
     fn sync(&mut self) -> Result<(), ExportError> {
         Ok(())
-    }
-
-    fn read(&self, path: &str) -> Result<Option<Vec<u8>>, ExportError> {
-        self.runtime.block_on(self.fetch(path))
     }
 
     /// In a bucket with versions it only hides them; the bucket's own rules remove what is hidden, once its lock is over.

@@ -12,7 +12,8 @@ const WHOLE: u64 = 1 << 20;
 
 /// Follows the index to the head, past the end of the files and every checkpoint that is known: all of them must lie on the
 /// way. It begins with the first entry, or where the log is large with the end of the files; what lies before that is compared by
-/// its size alone, and by whoever reads again what is stored (`review`).
+/// its size alone, and by whoever reads again what is stored (`review`). What was pruned is in the files only: there it begins with
+/// the tree that is on record.
 ///
 /// Gives the tree as it was at `known` entries, or where it began if that is later.
 pub(super) async fn compare(
@@ -34,7 +35,9 @@ pub(super) async fn compare(
     if let Some((size, _)) = points.last().filter(|(size, _)| *size > head.size()) {
         return Err(Fault::Shrunk { stored: head.size(), published: *size });
     }
-    let mut edge = files.filter(|_| head.size() > WHOLE).unwrap_or_default();
+    let boundary = store.boundary().await?;
+    let begin = files.filter(|files| head.size() > WHOLE && files.size() >= boundary.size());
+    let mut edge = begin.unwrap_or(boundary);
     let from = edge.size();
     let mut seen = edge.clone();
     for (size, root) in points.into_iter().filter(|(size, _)| *size >= from) {
@@ -50,16 +53,22 @@ pub(super) async fn compare(
     if edge == *head { Ok(seen) } else { Err(Fault::Changed { from }) }
 }
 
-/// Appends what the index has, up to this size.
+/// Appends what the database has, up to this size.
 pub(super) async fn follow(store: &SequenceStore, edge: &mut Edge, size: u64) -> Result<(), Fault> {
     while edge.size() < size {
         let leaves = store.leaves(edge.size(), LEAVES.min(size - edge.size())).await?;
         if leaves.is_empty() {
-            return Err(Fault::Changed { from: edge.size() });
+            return Err(gone(store, edge.size()).await?);
         }
         for leaf in leaves {
             edge.append(leaf);
         }
     }
     Ok(())
+}
+
+/// Why there is no leaf of this number.
+pub(super) async fn gone(store: &SequenceStore, from: u64) -> Result<Fault, Fault> {
+    let is_pruned = store.boundary().await?.size() > from;
+    Ok(if is_pruned { Fault::Pruned { from } } else { Fault::Changed { from } })
 }

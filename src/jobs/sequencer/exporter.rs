@@ -12,10 +12,9 @@ use super::{Fault, HEARTBEAT};
 use crate::audit::checkpoint::SignedCheckpoint;
 use crate::audit::export::{Directory, ExportError, LogFile, LogWriter, Target};
 use crate::audit::tiles::{Edge, FULL};
-use crate::audit::tree::TreeHash;
 use crate::config::{AuditExportConfig, AuditExportPlace};
 use crate::jobs::bucket::LogBucket;
-use crate::storage::SequenceStore;
+use crate::storage::{SequenceStore, StoredEntry};
 
 /// Entries of one query and of one step of the files; whole bundles, so that partial ones are only written at the end.
 const STEP: u64 = 2 * FULL as u64;
@@ -125,6 +124,9 @@ impl Exporter {
         let wanted = if is_due { size } else { whole(size) };
         let mut writer = self.take_writer().await?;
         if writer.tail().size() >= whole(self.vouched) {
+            if writer.tail().size() < store.boundary().await?.size() {
+                return Err(Fault::Export(ExportError::Pruned));
+            }
             let mut edge = writer.tail().edge().clone();
             follow(store, &mut edge, size).await?;
             if edge.root() != *signed.checkpoint().root() {
@@ -184,18 +186,15 @@ fn open(place: &AuditExportPlace, runtime: Handle) -> Result<Box<dyn Target>, Ex
 }
 
 /// Each entry, if it is the one that was numbered.
-async fn as_numbered(
-    from: u64,
-    most: u64,
-    stored: Vec<(TreeHash, Option<Vec<u8>>)>,
-) -> Result<Vec<Vec<u8>>, Fault> {
+async fn as_numbered(from: u64, most: u64, stored: Vec<StoredEntry>) -> Result<Vec<Vec<u8>>, Fault> {
     let mut entries = Vec::with_capacity(stored.len());
-    for (number, (leaf, entry)) in (from..).zip(stored) {
+    for (number, stored) in (from..).zip(stored) {
         if number % AT_ONCE == 0 {
             tokio::task::yield_now().await;
         }
-        match entry {
-            Some(entry) if TreeHash::of_leaf(&entry) == leaf => entries.push(entry),
+        let is_it = stored.is_as_numbered();
+        match stored.entry {
+            Some(entry) if is_it => entries.push(entry),
             _ => return Err(Fault::Changed { from: number }),
         }
     }

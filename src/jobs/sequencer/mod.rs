@@ -85,6 +85,8 @@ enum Fault {
     Export(#[from] ExportError),
     #[error("what is stored of the log is not what was signed, from entry {from} on")]
     Changed { from: u64 },
+    #[error("the database goes on after entry {from}: the log was pruned meanwhile")]
+    Pruned { from: u64 },
     #[error("the log has {stored} entries, and a checkpoint was published of {published}")]
     Shrunk { stored: u64, published: u64 },
 }

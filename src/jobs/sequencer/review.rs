@@ -5,6 +5,9 @@
 //! whole log in stretches, one after the other, at least one a week; both in small steps, `entries_per_second` together. How far
 //! they are and when they were last done is kept in the database, so that neither a restart nor another lead begins anew; what
 //! was not done in its time is an alarm.
+//!
+//! What was pruned is read no more: a pass begins where the database does, with the tree that is on record, which must lead to
+//! the head as well, and the records themselves are held against the entries that speak of them.
 
 use std::time::Duration;
 
@@ -12,18 +15,20 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Fault;
-use super::watch::{Watch, is_leaf};
+use super::watch::Watch;
 use crate::audit::tiles::Edge;
 use crate::config::AuditReviewConfig;
 use crate::domain::clock::Timestamp;
 use crate::service::{Alarm, Service};
-use crate::storage::{RecordKey, ReviewPart, Reviewed, SequenceStore};
+use crate::storage::{RecordKey, ReviewPart, Reviewed, SequenceStore, StoredEntry};
 
 const EVERY: Duration = Duration::from_secs(2);
 /// Between two passes over a log that is read in one step.
 const REST: Duration = Duration::from_secs(6);
 /// New entries that one step reads where no files are written; what is more is left to the night.
 const NEWEST: u64 = 1_024;
+/// Between two looks at what is on record of pruned months.
+const PRUNED_EVERY: Duration = Duration::from_secs(6);
 /// Of a long log one stretch of this many entries counts as a review.
 const STRETCH: u64 = 1_000_000;
 /// How far a review is, is kept so often.
@@ -42,6 +47,8 @@ pub(super) struct Review {
     /// The leaves did not lead to the head. Until a whole pass does again, nothing is signed.
     is_in_doubt: bool,
     records: RecordsPass,
+    /// When what is on record of pruned months was last looked at.
+    pruned_at: Option<Instant>,
 }
 
 /// Over entries.
@@ -51,7 +58,7 @@ struct Pass {
     reviewed: Option<Reviewed>,
     /// The head that it goes to.
     goal: Option<Edge>,
-    /// It began with the first entry: nothing that was kept is in its tree.
+    /// It began with the first entry that the database has: nothing that was kept of a pass is in its tree.
     is_whole: bool,
     kept_at: Option<Instant>,
     rested_at: Option<Instant>,
@@ -88,6 +95,7 @@ impl Review {
             has_fault: false,
             is_in_doubt: false,
             records: RecordsPass::default(),
+            pruned_at: None,
         }
     }
 
@@ -107,8 +115,10 @@ impl Review {
         if !self.is_in_doubt && self.looked_at.is_some_and(|at| at.elapsed() < EVERY) {
             return Ok(());
         }
-        self.read_newest(store, head, watch, service).await?;
-        let is_late = self.read_entries(store, head, service).await?;
+        let boundary = store.boundary().await?;
+        self.read_newest(store, &boundary, head, watch, service).await?;
+        let is_late = self.read_entries(store, &boundary, head, service).await?;
+        self.look_at_pruned(store, service).await?;
         self.find_unnumbered(store, service).await?;
         self.compare_records(store, service).await?;
         watch.tell(service).await;
@@ -132,22 +142,44 @@ impl Review {
     async fn read_newest(
         &mut self,
         store: &SequenceStore,
+        boundary: &Edge,
         head: &Edge,
         watch: &mut Watch,
         service: &Service,
     ) -> Result<(), Fault> {
-        let from = watch.next().unwrap_or_default().max(head.size().saturating_sub(NEWEST));
+        let newest = head.size().saturating_sub(NEWEST).max(boundary.size());
+        let from = watch.next().unwrap_or_default().max(newest);
         if watch.is_fed || from >= head.size() {
             return Ok(());
         }
         let stored = store.entries(from, head.size() - from).await?;
         let are_all = u64::try_from(stored.len()).is_ok_and(|count| count == head.size() - from);
-        if !are_all || stored.iter().any(|entry| !is_leaf(entry)) {
+        if !are_all || !stored.iter().all(StoredEntry::is_as_numbered) {
+            if store.boundary().await? != *boundary {
+                return Ok(());
+            }
             self.has_fault = true;
             service.raise(Alarm::EntriesChanged).await;
         }
-        let entries: Vec<Vec<u8>> = stored.into_iter().map_while(|(_, entry)| entry).collect();
-        watch.hear(from, &entries).await;
+        // What comes after the last of which there is nothing to be heard.
+        let silent = stored.iter().rposition(|stored| stored.entry.is_none()).map_or(0, |last| last + 1);
+        let entries: Vec<Vec<u8>> =
+            stored.into_iter().skip(silent).filter_map(|stored| stored.entry).collect();
+        watch.hear(from + u64::try_from(silent).unwrap_or(0), &entries).await;
+        Ok(())
+    }
+
+    /// Nobody but `audit prune` makes entries go, and it says so in the log.
+    async fn look_at_pruned(&mut self, store: &SequenceStore, service: &Service) -> Result<(), Fault> {
+        if self.pruned_at.is_some_and(|at| at.elapsed() < PRUNED_EVERY) {
+            return Ok(());
+        }
+        if store.differs().await? {
+            tracing::error!("log.pruned_differs");
+            self.has_fault = true;
+            service.raise(Alarm::EntriesChanged).await;
+        }
+        self.pruned_at = Some(Instant::now());
         Ok(())
     }
 
@@ -155,6 +187,7 @@ impl Review {
     async fn read_entries(
         &mut self,
         store: &SequenceStore,
+        boundary: &Edge,
         head: &Edge,
         service: &Service,
     ) -> Result<bool, Fault> {
@@ -166,7 +199,7 @@ impl Review {
         if pass.is_resting() {
             return Ok(false);
         }
-        let (ended, has_fault) = pass.read(store, head, step, now, service).await?;
+        let (ended, has_fault) = pass.read(store, (boundary, head), step, now, service).await?;
         self.has_fault |= has_fault;
         if let Step::Ended { fits, is_whole } = ended {
             let is_old = matches!(pass.part, ReviewPart::Old);
@@ -244,25 +277,37 @@ impl Pass {
     async fn read(
         &mut self,
         store: &SequenceStore,
-        head: &Edge,
+        (boundary, head): (&Edge, &Edge),
         most: u64,
         now: Timestamp,
         service: &Service,
     ) -> Result<(Step, bool), Fault> {
         self.resume(store).await?;
         let Some(reviewed) = &mut self.reviewed else { return Ok((Step::GoesOn, false)) };
+        if reviewed.edge.size() <= boundary.size() {
+            (reviewed.edge, self.is_whole) = (boundary.clone(), true);
+            self.goal = self.goal.take().filter(|goal| goal.size() > boundary.size());
+        }
         let from = reviewed.edge.size();
-        self.is_whole |= from == 0;
         let goal = self.goal.get_or_insert_with(|| head.clone());
         let wanted = most.min(goal.size().saturating_sub(from));
-        let mut has_fault = false;
-        for (entry, number) in store.entries(from, wanted).await?.iter().zip(from..) {
-            if !is_leaf(entry) {
-                tracing::error!(entry = number, "log.entry_changed");
-                has_fault = true;
-                service.raise(Alarm::EntriesChanged).await;
-            }
-            reviewed.edge.append(entry.0);
+        let stored = store.entries(from, wanted).await?;
+        let changed: Vec<u64> = (from..)
+            .zip(&stored)
+            .filter(|(_, stored)| !stored.is_as_numbered())
+            .map(|(number, _)| number)
+            .collect();
+        let is_short = u64::try_from(stored.len()) != Ok(wanted);
+        if (is_short || !changed.is_empty()) && store.boundary().await? != *boundary {
+            return Ok((Step::GoesOn, false));
+        }
+        for entry in &changed {
+            tracing::error!(entry, "log.entry_changed");
+            service.raise(Alarm::EntriesChanged).await;
+        }
+        let has_fault = !changed.is_empty();
+        for stored in &stored {
+            reviewed.edge.append(stored.leaf);
         }
         let size = reviewed.edge.size();
         let is_number_gone = size < from + wanted;

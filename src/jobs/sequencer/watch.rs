@@ -3,7 +3,6 @@
 //! Where files are written, the entries come from there, and otherwise from the review; nothing is read for this alone.
 
 use crate::audit::checkpoint::VerifierKey;
-use crate::audit::tree::TreeHash;
 use crate::audit::verify::{ChainWatch, Finding};
 use crate::service::{Alarm, Service};
 
@@ -69,9 +68,4 @@ impl Watch {
             service.raise(Alarm::ChainsBroken).await;
         }
     }
-}
-
-/// Whether an entry is the one that was numbered.
-pub(super) fn is_leaf((leaf, entry): &(TreeHash, Option<Vec<u8>>)) -> bool {
-    entry.as_ref().is_some_and(|entry| TreeHash::of_leaf(entry) == *leaf)
 }

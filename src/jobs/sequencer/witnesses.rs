@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use reqwest::{Method, Url};
 use ring::digest::{SHA256, digest};
 
-use super::compare::follow;
+use super::compare::{follow, gone};
 use super::outgoing::{Answer, Outgoing};
 use super::{Fault, LEAVES};
 use crate::audit::checkpoint::{Distrust, SignatureLine, SignedCheckpoint, Trust, VerifierKey, decimal};
@@ -143,6 +143,11 @@ impl Witness {
         signed: &SignedCheckpoint,
         head: &Edge,
     ) -> Result<Told, Fault> {
+        let seen = self.seen.size();
+        if seen > 0 && seen < store.boundary().await?.size() {
+            // What is between was pruned. Asked so, it says how far it is.
+            self.seen = head.clone();
+        }
         for _ in 0..2 {
             let Some(answer) = self.add_checkpoint(store, signed, head).await? else { break };
             match answer.status {
@@ -161,7 +166,9 @@ impl Witness {
                     if size > head.size() {
                         return Err(Fault::Shrunk { stored: head.size(), published: size });
                     }
-                    self.look_back(store, size).await?;
+                    if !self.look_back(store, size).await? {
+                        break;
+                    }
                 }
                 // It has proof that this log and the one that it saw are two.
                 422 => return Err(Fault::Changed { from: self.seen.size() }),
@@ -183,12 +190,19 @@ impl Witness {
         Ok(self.outgoing.send(Method::POST, url, Some(request.to_string())).await)
     }
 
-    /// The tree as it was at another size; from the start where it was smaller than what is at hand.
-    async fn look_back(&mut self, store: &SequenceStore, size: u64) -> Result<(), Fault> {
-        if size < self.seen.size() {
-            self.seen = Edge::default();
+    /// The tree as it was at another size; from the start where it was smaller than what is at hand. `false` where the leaves
+    /// since then were pruned: it has been away for longer than the database has entries.
+    async fn look_back(&mut self, store: &SequenceStore, size: u64) -> Result<bool, Fault> {
+        let boundary = store.boundary().await?;
+        if size > 0 && size < boundary.size() {
+            tracing::warn!(witness = self.key.name().as_str(), size, "log.witness_behind_what_was_pruned");
+            return Ok(false);
         }
-        follow(store, &mut self.seen, size).await
+        if size < self.seen.size() {
+            self.seen = if size == 0 { Edge::default() } else { boundary };
+        }
+        follow(store, &mut self.seen, size).await?;
+        Ok(true)
     }
 }
 
@@ -201,7 +215,7 @@ async fn prove(store: &SequenceStore, old: &Edge, size: u64) -> Result<Vec<TreeH
     while at < size && plan.nodes().next().is_some() {
         let more = store.leaves(at, LEAVES.min(size - at)).await?;
         if more.is_empty() {
-            return Err(Fault::Changed { from: at });
+            return Err(gone(store, at).await?);
         }
         at += u64::try_from(more.len()).unwrap_or(0);
         leaves.extend(more);

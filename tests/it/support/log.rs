@@ -125,7 +125,8 @@ pub async fn log_entries(count: usize) -> Vec<Vec<u8>> {
     std::mem::take(&mut *shelf.0.lock().unwrap())
 }
 
-fn draft(number: usize) -> EntryDraft {
+/// What happened, one of a few kinds of things.
+pub fn draft(number: usize) -> EntryDraft {
     let context = context();
     match number % 20 {
         0 => EntryDraft::of_request(&context, Act::RecordRead, Outcome::refused("purpose_not_allowed"))
@@ -145,7 +146,8 @@ fn draft(number: usize) -> EntryDraft {
     }
 }
 
-fn written(number: usize) -> EntryDraft {
+/// A patient's first version.
+pub fn written(number: usize) -> EntryDraft {
     EntryDraft::of_request(&context(), Act::RecordCreate, Outcome::SUCCESS)
         .subject(SubjectId::from_uuid(id(number)))
         .policies(&[Arc::from("portal-writes-patients")])
@@ -159,7 +161,8 @@ fn patient(number: usize) -> RecordObject {
         .version(RecordVersion::FIRST)
 }
 
-fn id(number: usize) -> Uuid {
+/// Of the patient of this number, and of the tenant.
+pub fn id(number: usize) -> Uuid {
     Uuid::from_u128(0x019b_76da_0000_7000_8000_0000_0000_0000 | u128::try_from(number).unwrap())
 }
 

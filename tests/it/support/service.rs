@@ -192,13 +192,18 @@ impl Strongroom {
 
     /// Runs another command of the program on this service's configuration: exit code, standard output and error.
     pub async fn command(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
-        let config = self.config_file.display().to_string();
-        let variables: HashMap<_, _> = self.environment.iter().cloned().collect();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
-        command.args(arguments).args(["--config", &config]).envs(variables).stdin(Stdio::null());
+        let mut command = self.program(arguments);
         let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         (output.status.code(), text(&output.stdout), text(&output.stderr))
+    }
+
+    /// Such a command, not yet begun.
+    pub fn program(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
+        command.args(arguments).arg("--config").arg(&self.config_file);
+        command.envs(self.environment.iter().cloned()).stdin(Stdio::null());
+        command
     }
 
     /// The most memory that the process has had so far (`VmHWM`).
