@@ -29,11 +29,13 @@ const RECORDED: &str = "/* storage::pruned::differs */
         EXISTS (SELECT FROM audit_pruned q WHERE p.entry_id >= q.from_id AND p.entry_id < q.until_id)
     FROM audit_pruned p ORDER BY month";
 
-/// Whether other numbers are missing than those months had. One statement, so that it sees a month and its record alike.
+/// Whether other numbers are missing than those months had, or leaves are kept of what no month had. One statement, so that it
+/// sees a month and its record alike.
 const MISSING: &str = "/* storage::pruned::differs */
     SELECT (SELECT coalesce(max(end_idx), 0) FROM audit_pruned) - (
             SELECT count(*) FROM audit_index WHERE idx < (SELECT coalesce(max(end_idx), 0) FROM audit_pruned))
-        <> (SELECT coalesce(sum(entries), 0) FROM audit_pruned)";
+        <> (SELECT coalesce(sum(entries), 0) FROM audit_pruned)
+        OR EXISTS (SELECT FROM audit_pruned_tile WHERE idx * 256 >= (SELECT coalesce(max(end_idx), 0) FROM audit_pruned))";
 
 /// Months that were made and are not where they should be, or that are although they should have gone.
 const GONE: &str = "/* storage::pruned::lacks_month */
@@ -106,9 +108,6 @@ impl SequenceStore {
             if !says_so {
                 return Ok(true);
             }
-        }
-        if rows.is_empty() {
-            return Ok(false);
         }
         self.database()
             .run("pruned::differs", async |client| {

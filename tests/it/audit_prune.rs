@@ -10,6 +10,7 @@ use strongroom::audit::tiles::Edge;
 use strongroom::audit::tree::TreeHash;
 use tokio_postgres::Client as Superuser;
 
+use crate::audit_attacks::around_the_guards;
 use crate::support::export::Exported;
 use crate::support::old_log::{OldMonth, fill_month};
 use crate::support::samples::small_patient;
@@ -424,4 +425,28 @@ async fn a_record_that_is_not_the_logs_is_noticed() {
         println!("a month dropped as if pruned: {alarm} after {:.1} s", dropped.elapsed().as_secs_f64());
         stand.read(1).await;
     }
+}
+
+/// An entry that was deleted, with a leaf in its place as if it had gone with its month.
+#[tokio::test]
+async fn a_leaf_that_stands_in_for_an_entry_that_was_not_pruned_is_noticed() {
+    let stand = Stand::start().await;
+    stand.fill().await;
+    stand.stays_quiet().await;
+    let rows = "SELECT leaf FROM audit_index WHERE idx < 256 ORDER BY idx";
+    let rows = stand.superuser.query(rows, &[]).await.unwrap();
+    let hashes: Vec<u8> = rows.iter().flat_map(|row| row.get::<_, &[u8]>(0)).copied().collect();
+    let sql = format!(
+        "DELETE FROM audit_index WHERE idx = (SELECT min(idx) FROM audit_index JOIN audit_entry USING (entry_id)); \
+         DELETE FROM audit_entry e WHERE NOT EXISTS (SELECT FROM audit_index i WHERE i.entry_id = e.entry_id) \
+             AND entry_id < audit_first_id('{}-01 00:00Z'); \
+         INSERT INTO audit_pruned_tile VALUES (0, '\\x{}');",
+        stand.old[2].name,
+        hex(&hashes)
+    );
+    let delete = around_the_guards(&["audit_entry", "audit_index"], &sql);
+    stand.superuser.batch_execute(&delete).await.unwrap();
+    let deleted = Instant::now();
+    stand.alarm("entries_changed").await;
+    println!("a leaf in an entry's place: entries_changed after {:.1} s", deleted.elapsed().as_secs_f64());
 }
