@@ -4,8 +4,9 @@
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-/// Entries of one transaction.
-const STEP: i64 = 50_000;
+/// Entries of one transaction, about as many as a full batch of the committer has: numbering goes through all of one again in every
+/// step that begins within it.
+const STEP: i64 = 500;
 
 const MONTHS: &str = "
     SET strongroom.audit_migration = 'yes';
@@ -60,12 +61,12 @@ pub const fn record(patient: u128) -> Uuid {
     Uuid::from_u128(0x0000_0003_0000_7000_8000_0000_0000_0000 | patient)
 }
 
-/// Makes so many entries, none of them with a number. As a superuser, who says how it goes on.
 /// The months that a log of a year has, empty.
 pub async fn make_months(superuser: &Client) {
     superuser.batch_execute(MONTHS).await.unwrap();
 }
 
+/// Makes so many entries, none of them with a number. As a superuser, who says how it goes on.
 pub async fn make_log(superuser: &Client, entries: i64, mut progress: impl FnMut(i64)) {
     make_months(superuser).await;
     superuser.batch_execute(SETUP).await.unwrap();
