@@ -227,8 +227,8 @@ async fn a_list_leaves_out_whom_a_relationship_forbids() {
         std::fs::write(folder.join("extra.cedar"), rules).unwrap();
         let people = folder.join("people.toml");
         let text = std::fs::read_to_string(&people).unwrap();
-        let roles = "[issuer.roles]\n";
-        replace_file(&people, &text.replace(roles, &format!("{roles}loader = \"integration\"\n")));
+        let table = "[issuer.roles]\n";
+        replace_file(&people, &text.replace(table, &format!("{table}loader = \"integration\"\n")));
         let identities = folder.join("identities.toml");
         let text = std::fs::read_to_string(&identities).unwrap();
         let own = "roles = [\"integration\"]";
