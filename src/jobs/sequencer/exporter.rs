@@ -111,7 +111,8 @@ impl Exporter {
     }
 
     /// Writes the entries that a checkpoint covers, and then the checkpoint; where there are too many, it is called again. Before
-    /// the checkpoint is due, only bundles that are full. Nothing is written of what a checkpoint does not vouch for: a file of a log is never put right afterwards.
+    /// the checkpoint is due, only bundles that are full. Nothing is written of what a checkpoint does not vouch for: a file of a
+    /// log is never put right afterwards.
     pub async fn write(
         &mut self,
         store: &SequenceStore,
