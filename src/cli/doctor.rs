@@ -18,6 +18,7 @@ use crate::jobs::sequencer::count_witnesses;
 use crate::keys::{Transit, TransitError};
 use crate::people::{self, Known, People};
 use crate::policy::{PolicySet, run_cases};
+use crate::service::with_known;
 use crate::storage::Database;
 use crate::tls::{FileFault, Identities, IdentityError, LiveTls, ServerConfigError, TlsFiles};
 
@@ -203,13 +204,9 @@ fn lives(findings: &mut Findings, tls: &LiveTls, clock: &dyn Clock) {
 /// Whose people are believed, and whether their keys are to be had. Identities that are not valid are told with the door.
 async fn people(findings: &mut Findings, config: &Config, policy: &PolicySet) {
     let Ok(identities) = Identities::load(&config.policy.directory.join("identities.toml")) else { return };
-    let known = Known {
-        tenant: &|name| identities.tenant(name),
-        has_role: &|role| policy.has_role(role),
-        has_department: &|name| policy.has_department(name),
-    };
     let file = config.policy.directory.join(people::FILE);
-    let people = match People::open(file, &known, SystemClock.now()) {
+    let open = |known: &Known<'_>| People::open(file, known, SystemClock.now());
+    let people = match with_known(policy, &identities, open) {
         Ok(people) => people,
         Err(error) => {
             return findings.bad("people", &error, "see policy/README.md, \"An identity provider\"");

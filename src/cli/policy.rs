@@ -8,8 +8,12 @@ use clap::{Args, Subcommand};
 use super::output;
 use crate::domain::actor::ClientKind;
 use crate::domain::relationship::Relationship;
-use crate::policy::{Change, Described, PolicySet, differences, explain, idle_permits, matrix, run_cases};
-use crate::service::check_clients;
+use crate::people::{self, Known};
+use crate::policy::{
+    Change, Described, PolicySet, SettingChange, differences, explain, idle_permits, matrix, run_cases,
+    setting_changes,
+};
+use crate::service::{check_clients, with_known};
 use crate::tls::Identities;
 
 #[derive(Subcommand)]
@@ -26,7 +30,7 @@ pub(crate) enum PolicyCommand {
         #[arg(long, default_value = "policy")]
         directory: PathBuf,
     },
-    /// Print what a change would grant or take away, a sentence each
+    /// Print what a change would grant or take away, and what of hours, limits, masks, clients and providers it sets, a sentence each
     Diff {
         /// The policy directory as it was
         old: PathBuf,
@@ -98,7 +102,7 @@ pub(super) fn run(command: PolicyCommand) -> Result<()> {
     match command {
         PolicyCommand::Check { directory } => check(&directory)?,
         PolicyCommand::Matrix { directory } => output::line(matrix(&load(&directory)?).trim_end()),
-        PolicyCommand::Diff { old, new, json } => diff(&load_one_of(&old)?, &load_one_of(&new)?, json),
+        PolicyCommand::Diff { old, new, json } => diff(&old, &new, json)?,
         PolicyCommand::Explain(asked) => explained(asked)?,
     }
     Ok(())
@@ -117,6 +121,7 @@ fn check(directory: &Path) -> Result<()> {
     let set = load(directory)?;
     let identities = Identities::load(&directory.join("identities.toml")).context("identities.toml")?;
     check_clients(&set, &identities).context("identities.toml does not go with the policy")?;
+    check_people(&set, &identities, directory)?;
     let report = run_cases(&set, directory).context("the policy's tests cannot be run")?;
     let idle = idle_permits(&set);
     for fault in report.failures.iter().chain(&idle) {
@@ -132,19 +137,27 @@ fn check(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-fn diff(old: &PolicySet, new: &PolicySet, json: bool) {
-    let changes = differences(old, new);
+/// As the service would read it, but for the keys of the providers: those `strongroom doctor` looks at.
+fn check_people(set: &PolicySet, identities: &Identities, directory: &Path) -> Result<()> {
+    let text = std::fs::read_to_string(directory.join(people::FILE)).context("people.toml")?;
+    let parse = |known: &Known<'_>| people::parse(&text, directory, known).map(|_| ());
+    with_known(set, identities, parse).context("people.toml does not go with the policy")
+}
+
+fn diff(old: &Path, new: &Path, json: bool) -> Result<()> {
+    let changes = differences(&load_one_of(old)?, &load_one_of(new)?);
+    let settings = setting_changes(old, new).context("the files cannot be compared")?;
     if json {
-        let all: Vec<_> = changes.iter().map(Change::to_json).collect();
-        output::line(&serde_json::Value::from(all).to_string());
-        return;
+        let all = changes.iter().map(Change::to_json).chain(settings.iter().map(SettingChange::to_json));
+        output::line(&all.collect::<serde_json::Value>().to_string());
+        return Ok(());
     }
-    for change in &changes {
-        output::line(&change.sentence());
-    }
-    if changes.is_empty() {
+    let sentences = changes.iter().map(Change::sentence).chain(settings.iter().map(SettingChange::sentence));
+    sentences.for_each(|sentence| output::line(&sentence));
+    if changes.is_empty() && settings.is_empty() {
         output::line("nobody is given or loses anything");
     }
+    Ok(())
 }
 
 fn explained(asked: ExplainArgs) -> Result<()> {

@@ -152,7 +152,8 @@ fn spawn_workers(
     workers.spawn(jobs::tls_reload::keep(Arc::clone(tls), Arc::clone(service), LOOK, hangup()?));
     let directory = config.policy.directory.clone();
     let clients = Arc::clone(tls.admission());
-    workers.spawn(jobs::policy_reload::keep(Arc::clone(service), clients, directory, LOOK, hangup()?));
+    let known = Arc::clone(people);
+    workers.spawn(jobs::policy_reload::keep(Arc::clone(service), clients, known, directory, LOOK, hangup()?));
     let keeper = jobs::people::Keeper {
         people: Arc::clone(people),
         admission: Arc::clone(tls.admission()),
@@ -185,7 +186,7 @@ fn open_people(
 ) -> Result<Arc<People>> {
     let file = config.policy.directory.join(people::FILE);
     let open = |known: &Known<'_>| People::open(file, known, clock.now());
-    let people = jobs::people::with_known(tls.admission(), service, open);
+    let people = service.with_known(&tls.admission().identities(), open);
     people.map(Arc::new).context("the people file is not usable")
 }
 

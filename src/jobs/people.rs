@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::audit::Act;
 use crate::domain::random::jittered;
-use crate::people::{FetchFault, IgnoredKey, KeysTaken, Known, People, PeopleError, Source};
+use crate::people::{FetchFault, IgnoredKey, KeysTaken, People, PeopleError, Source};
 use crate::service::Service;
 use crate::telemetry::metrics;
 use crate::tls::{Admission, changed_at};
@@ -23,16 +23,6 @@ pub struct Keeper {
     pub people: Arc<People>,
     pub admission: Arc<Admission>,
     pub service: Arc<Service>,
-}
-
-/// Asks identities for the tenants, and the policy in force for the roles and departments, that a table names.
-pub fn with_known<T>(admission: &Admission, service: &Service, ask: impl FnOnce(&Known<'_>) -> T) -> T {
-    let identities = admission.identities();
-    ask(&Known {
-        tenant: &|name| identities.tenant(name),
-        has_role: &|role| service.has_role(role),
-        has_department: &|name| service.has_department(name),
-    })
 }
 
 /// Looks at the file every `interval`, and reads it at every `hangup`; what is wrong with it is logged and on record once.
@@ -78,8 +68,9 @@ pub async fn keep(keeper: Keeper, interval: Duration, mut hangup: Signal) {
 impl Keeper {
     async fn reload(&self) -> Result<Option<[u8; 32]>, PeopleError> {
         let Self { people, admission, service } = self.clone();
-        let load =
-            move || with_known(&admission, &service, |known| people.reload(known, service.clock().now()));
+        let load = move || {
+            service.with_known(&admission.identities(), |known| people.reload(known, service.clock().now()))
+        };
         // It fails only if that thread panicked; the next look is soon.
         tokio::task::spawn_blocking(load).await.unwrap_or(Ok(None))
     }

@@ -7,21 +7,23 @@ use std::time::{Duration, SystemTime};
 use tokio::signal::unix::Signal;
 
 use crate::audit::Act;
+use crate::people::{People, PeopleError};
 use crate::policy::{Authoriser, PolicyError, PolicySet};
-use crate::service::{Service, check_clients};
+use crate::service::{Service, check_clients, with_known};
 use crate::tls::{Admission, Identities, IdentityError};
 
 /// Looks at the files every `interval`, and loads them at every `hangup` even if they look unchanged; a change that does
-/// not load is logged and audited once, and the policy in force stays. One that does not go with the clients in force is
-/// tried again when there are others.
+/// not load is logged and audited once, and the policy in force stays. One that does not go with the clients or the people
+/// in force is tried again when there are others.
 pub async fn keep(
     service: Arc<Service>,
     clients: Arc<Admission>,
+    people: Arc<People>,
     directory: PathBuf,
     interval: Duration,
     mut hangup: Signal,
 ) {
-    let look = async || (fingerprint(directory.clone()).await, clients.identities().hash());
+    let look = async || (fingerprint(directory.clone()).await, clients.identities().hash(), people.sha256());
     let mut seen = look().await;
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -35,7 +37,7 @@ pub async fn keep(
             continue;
         }
         seen = now;
-        take_up(&service, clients.identities(), &directory).await;
+        take_up(&service, clients.identities(), Arc::clone(&people), &directory).await;
     }
 }
 
@@ -46,13 +48,16 @@ enum Refused {
     Policy(#[from] PolicyError),
     #[error("it does not go with identities.toml: {0}")]
     Clients(#[from] IdentityError),
+    #[error("it does not go with people.toml: {0}")]
+    People(#[from] PeopleError),
 }
 
-async fn take_up(service: &Service, clients: Arc<Identities>, directory: &Path) {
+async fn take_up(service: &Service, clients: Arc<Identities>, people: Arc<People>, directory: &Path) {
     let directory = directory.to_owned();
     let load = move || {
         let policy = PolicySet::load(&directory)?;
         check_clients(&policy, &clients)?;
+        with_known(&policy, &clients, |known| people.check_words(known))?;
         Ok::<_, Refused>(policy)
     };
     match tokio::task::spawn_blocking(load).await {

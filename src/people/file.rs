@@ -102,6 +102,17 @@ pub struct Issuer {
     pub(super) departments: HashMap<Box<str>, Arc<str>>,
 }
 
+impl Issuer {
+    /// Whether there are the roles and departments that it speaks of.
+    pub(super) fn check_words(&self, known: &Known<'_>) -> Result<(), PeopleError> {
+        if let Some(role) = self.roles.values().filter(|role| !(known.has_role)(role)).min() {
+            return Err(PeopleError::Role(self.name.to_string(), role.to_string()));
+        }
+        let other = self.departments.values().filter(|name| !(known.has_department)(name)).min();
+        other.map_or(Ok(()), |other| Err(PeopleError::Department(self.name.to_string(), other.to_string())))
+    }
+}
+
 /// Where in a token's claims something stands.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ClaimNames {
@@ -198,12 +209,6 @@ impl Entry {
         let tenant =
             (known.tenant)(&self.tenant).ok_or_else(|| refuse("name a tenant of identities.toml"))?;
         let keys = self.key_place(folder).map_err(refuse)?;
-        if let Some(role) = self.roles.values().find(|role| !(known.has_role)(role)) {
-            return Err(PeopleError::Role(self.name.clone(), role.clone()));
-        }
-        if let Some(other) = self.departments.values().find(|name| !(known.has_department)(name)) {
-            return Err(PeopleError::Department(self.name.clone(), other.clone()));
-        }
         let optional = |claim: Option<&String>| claim.map(|name| claim_name(name)).transpose();
         let claims = ClaimNames {
             roles: claim_name(&self.roles_claim).map_err(refuse)?,
@@ -211,7 +216,7 @@ impl Entry {
             care_teams: optional(self.care_teams_claim.as_ref()).map_err(refuse)?,
             subject: optional(self.subject_claim.as_ref()).map_err(refuse)?,
         };
-        Ok(Issuer {
+        let issuer = Issuer {
             factors: Factors::new(self.second_factor.as_deref()).map_err(refuse)?,
             name: self.name.as_str().into(),
             tenant,
@@ -227,7 +232,9 @@ impl Entry {
             binding: self.binding,
             roles: meanings(self.roles),
             departments: meanings(self.departments),
-        })
+        };
+        issuer.check_words(known)?;
+        Ok(issuer)
     }
 
     fn check_texts(&self) -> Result<(), &'static str> {

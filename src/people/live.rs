@@ -101,6 +101,16 @@ impl People {
         self.in_force.load().issuers.iter().map(|live| Arc::clone(&live.source)).collect()
     }
 
+    /// SHA-256 of the file in force.
+    pub fn sha256(&self) -> [u8; 32] {
+        self.in_force.load().sha256
+    }
+
+    /// Whether there are all roles and departments that the table in force speaks of.
+    pub fn check_words(&self, known: &Known<'_>) -> Result<(), PeopleError> {
+        self.in_force.load().issuers.iter().try_for_each(|live| live.source.issuer.check_words(known))
+    }
+
     /// Takes up the file as it is now, where it is another than the one in force; on an error that one stays. An issuer
     /// whose keys come from where they came from keeps them. Reads files: call it on a blocking thread.
     pub fn reload(&self, known: &Known<'_>, now: Timestamp) -> Result<Option<[u8; 32]>, PeopleError> {

@@ -50,6 +50,7 @@ mod review;
 mod rule_files;
 mod schema_file;
 mod set;
+mod settings;
 mod table;
 mod words;
 
@@ -66,3 +67,4 @@ pub use matrix::matrix;
 pub use permit::{AuditPermit, Denial, DenialCode, Dependent, Permit, Prospect, SubjectPermit, View};
 pub use review::idle_permits;
 pub use set::{PolicyError, PolicySet};
+pub use settings::{SettingChange, setting_changes};

@@ -46,7 +46,7 @@ pub use audit_read::{EventsAnswer, EventsRequest};
 pub use authorise::Attempted;
 pub use break_glass::{BreakGlassRequest, Opened};
 pub use care_team::CareTeamAnswer;
-pub use clients::check_clients;
+pub use clients::{check_clients, with_known};
 pub use create_many::NewItem;
 pub use documents::{Append, DocumentAnswer, DocumentField, DocumentStream, UploadState};
 pub use error::{Error, Part};

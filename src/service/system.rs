@@ -111,16 +111,6 @@ impl Service {
         Ok(())
     }
 
-    /// Whether the policy in force knows the role.
-    pub fn has_role(&self, role: &str) -> bool {
-        self.policy.load().policy_set().has_role(role)
-    }
-
-    /// Whether the policy in force lists the department.
-    pub fn has_department(&self, department: &str) -> bool {
-        self.policy.load().policy_set().has_department(department)
-    }
-
     /// The door is about to close: whoever asks whether the service is ready hears so from now on. What was accepted goes on.
     pub fn begin_drain(&self) {
         self.is_draining.store(true, Ordering::Release);

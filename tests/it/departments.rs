@@ -153,4 +153,22 @@ async fn a_table_that_names_an_unknown_department_waits_for_it() {
     assert_eq!(department().await, "cardiology", "the old table is in force");
     edit("schema.cedarschema", "\"cardiology\"", "\"cardiology\", \"heart_centre\"");
     eventually("the table is taken up", async || department().await == "heart_centre").await;
+    // Nor is a policy taken up that has lost what the table names, until there is another table.
+    let hashes = async || {
+        let loads = clinic.strongroom.entries_of("policy.load").await;
+        loads.iter().filter(|entry| entry["out"]["status"] == "success").count()
+    };
+    let before = hashes().await;
+    edit("schema.cedarschema", ", \"heart_centre\"", "");
+    let why = "it does not go with people.toml: issuer staff: the policy has no department heart_centre";
+    clinic
+        .strongroom
+        .logs("the refusal", |line| line.contains("policy.reload_refused") && line.contains(why))
+        .await;
+    assert_eq!((department().await, hashes().await), (json!("heart_centre"), before));
+    edit("people.toml", "\"Heart\" = \"heart_centre\"", "\"Heart\" = \"cardiology\"");
+    eventually("both are taken up", async || {
+        department().await == "cardiology" && hashes().await == before + 1
+    })
+    .await;
 }

@@ -151,6 +151,73 @@ fn diff_says_what_a_change_grants_and_takes_away() {
     assert_eq!(code, Some(1));
 }
 
+const PROVIDER: &str = r#"
+[[issuer]]
+name = "staff-login"
+tenant = "clinic-north"
+issuer = "https://login.clinic-north.internal/realms/staff"
+audience = ["strongroom"]
+algorithms = ["ES256"]
+jwks_url = "https://login.clinic-north.internal/realms/staff/certs"
+roots_file = "people/login-roots.pem"
+roles_claim = "roles"
+department_claim = "department"
+[issuer.roles]
+doctor = "clinician"
+[issuer.departments]
+"Cardiology (2 West)" = "cardiology"
+"#;
+
+/// Hours, networks, limits, masks, clients and providers are rules as much as rules are.
+#[test]
+fn diff_says_what_tables_set_anew() {
+    let said = |file: &str, from: &str, to: &str| {
+        let edited = Changed::new(file, |text| text.replacen(from, to, 1));
+        let (code, said) = policy(&["diff", &shipped(), edited.path()]);
+        assert_eq!(code, Some(0));
+        said
+    };
+    assert_eq!(
+        said("bands.toml", "from = \"05:00\"", "from = \"05:30\""),
+        "sets bands.toml: hour day from = \"05:30\" (\"05:00\" before)\n"
+    );
+    assert_eq!(
+        said(
+            "collections/patients.toml",
+            "name = \"ssn\"\ntype = \"ssn\"\nclass = \"pii\"\nmask = \"last-four\"",
+            "name = \"ssn\"\ntype = \"ssn\"\nclass = \"pii\"\nmask = \"full\""
+        ),
+        "sets collections/patients.toml: field ssn mask = \"full\" (\"last-four\" before)\n"
+    );
+    let client = "\n[[client]]\nname = \"kiosk\"\ntenant = \"clinic-north\"\nkind = \"app\"\n\
+                  san = \"spiffe://strongroom.internal/client/clinic-north/kiosk\"\nroles = [\"mobile\"]\n";
+    let edited = Changed::new("identities.toml", |text| text + client);
+    let (_, added) = policy(&["diff", &shipped(), edited.path()]);
+    assert!(added.starts_with("adds identities.toml: client clinic-north/kiosk = {"), "{added}");
+    assert!(added.contains("roles = [\"mobile\"]") && added.lines().count() == 1, "{added}");
+    let (_, removed) = policy(&["diff", edited.path(), &shipped(), "--json"]);
+    let removed: Value = serde_json::from_str(&removed).unwrap();
+    let expected = json!(["client", "clinic-north/kiosk"]);
+    assert_eq!((&removed[0]["setting"], &removed[0]["after"]), (&expected, &Value::Null));
+    assert_eq!((&removed[0]["change"], &removed[0]["file"]), (&json!("sets"), &json!("identities.toml")));
+    // Which claims make somebody somebody.
+    let edited = Changed::new("people.toml", |text| text + PROVIDER);
+    let (code, said) = policy(&["diff", &shipped(), edited.path()]);
+    assert!(code == Some(0) && said.starts_with("adds people.toml: issuer"), "{said}");
+}
+
+#[test]
+fn check_looks_at_the_people_file() {
+    let edited = Changed::new("people.toml", |text| text + PROVIDER);
+    assert_eq!(policy(&["check", "--directory", edited.path()]).0, Some(0));
+    for (from, to) in
+        [("\"clinician\"", "\"chief\""), ("\"cardiology\"", "\"astrology\""), ("clinic-north", "clinic-far")]
+    {
+        let edited = Changed::new("people.toml", |text| text + &PROVIDER.replace(from, to));
+        assert_eq!(policy(&["check", "--directory", edited.path()]).0, Some(1), "{to}");
+    }
+}
+
 #[test]
 fn explain_says_which_policy_decides_and_what_would_change_it() {
     let folder = shipped();

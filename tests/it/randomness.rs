@@ -14,7 +14,6 @@ use strongroom::config::{Config, DatabaseConfig};
 use strongroom::domain::clock::{SharedClock, SystemClock};
 use strongroom::domain::random::{NoRandomness, Random, SharedRandom, SystemRandom};
 use strongroom::http::{self, App, door};
-use strongroom::jobs::people::with_known;
 use strongroom::jobs::revocation::{self, CrlFiles};
 use strongroom::keys::{KeyRing, Transit};
 use strongroom::people::{self, People};
@@ -107,7 +106,7 @@ async fn open(databases: &Databases, random: SharedRandom) -> SocketAddr {
     assert!(service.note_start().await);
     let file = policy_directory().join(people::FILE);
     let open = |known: &people::Known<'_>| People::open(file, known, clock.now());
-    let people = with_known(tls.admission(), &service, open).unwrap();
+    let people = service.with_known(&tls.admission().identities(), open).unwrap();
     let limits = &config.limits;
     let app = App {
         service,
