@@ -54,7 +54,7 @@ impl Service {
         Ok(opened)
     }
 
-    /// The keys of the classes that are wanted and present, one look-up each, usually in memory.
+    /// The keys of the classes that are wanted and present, usually in memory.
     async fn opening_keys(
         &self,
         permit: &Permit,
@@ -65,7 +65,7 @@ impl Service {
         let stored = &found.stored;
         let owner = key_owner(permit.collection(), &stored.place.record, stored.place.subject)
             .map_err(|_| tampered(permit, found, OpenError::MissingKey))?;
-        let mut keys = Vec::with_capacity(stored.seals.len());
+        let mut named = Vec::with_capacity(stored.seals.len());
         for seal in &stored.seals {
             if !wanted.iter().any(|field| field.class == seal.class) {
                 continue;
@@ -74,16 +74,14 @@ impl Service {
             if !found.is_usable(seal.class, id) {
                 return Err(tampered(permit, found, OpenError::MissingKey));
             }
-            match self.keys.subject_key(permit.tenant(), &owner, seal.class, id).await {
-                Ok(key) => keys.push((seal.class, key)),
-                Err(KeyError::Missing | KeyError::TooOld) => {
-                    return Err(tampered(permit, found, OpenError::MissingKey));
-                }
-                Err(KeyError::Unusable) => return Err(tampered(permit, found, OpenError::WrongKey)),
-                Err(error) => return Err(Error::from(error)),
-            }
+            named.push((seal.class, id));
         }
-        Ok(keys)
+        match self.keys.subject_keys(permit.tenant(), &owner, &named).await {
+            Ok(keys) => Ok(named.into_iter().map(|(class, _)| class).zip(keys).collect()),
+            Err(KeyError::Missing | KeyError::TooOld) => Err(tampered(permit, found, OpenError::MissingKey)),
+            Err(KeyError::Unusable) => Err(tampered(permit, found, OpenError::WrongKey)),
+            Err(error) => Err(Error::from(error)),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The key database: wrapped tenant keys, wrapped subject keys, tombstones. Nothing here can open a key.
 //!
-//! Every method is one statement: one round trip, atomic by itself. Inserts return once their commit is durable.
+//! Every method is one statement, which [`KeyDatabase::subject_keys`] shares: one round trip, atomic by itself. Inserts return once their commit is durable.
 //!
 //! Not here: unwrapping and caching (`keys`).
 
@@ -11,6 +11,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::fitness::Weakness;
+use super::key_finder::{FoundKeys, KeyFinder, KeyName};
 use super::pool::{Database, StorageError};
 use crate::crypto::{HEADER_BYTES, WrappedKey};
 use crate::domain::class::DataClass;
@@ -21,6 +22,7 @@ use crate::domain::id::{KeyId, KeyOwner, RecordId, TenantId};
 #[derive(Clone)]
 pub struct KeyDatabase {
     database: Database,
+    finder: KeyFinder,
 }
 
 /// A subject key's place and its wrapped bytes, to be inserted.
@@ -57,8 +59,9 @@ pub struct TenantKeyState {
 }
 
 impl KeyDatabase {
-    pub const fn new(database: Database) -> Self {
-        Self { database }
+    pub fn new(database: Database) -> Self {
+        let finder = KeyFinder::new(database.clone());
+        Self { database, finder }
     }
 
     /// Tells the metrics how full the pool is.
@@ -142,57 +145,14 @@ impl KeyDatabase {
             .await
     }
 
-    /// One subject key by its number.
-    pub async fn subject_key(
+    /// Subject keys by their numbers, in the order in which they are asked for; `None` for one that there is not. Who asks
+    /// while others do shares their statement.
+    pub async fn subject_keys(
         &self,
         tenant: TenantId,
-        owner: &KeyOwner,
-        class: DataClass,
-        key_id: KeyId,
-    ) -> Result<Option<FoundSubjectKey>, StorageError> {
-        const SQL: &str = "/* storage::key_store::subject_key */ \
-            SELECT class, key_id, tenant_key_id, header, wrapped FROM subject_key \
-            WHERE tenant_id = $1 AND owner = $2 AND class = $3 AND key_id = $4";
-        let row = self
-            .database
-            .run("key_store::subject_key", async |client| {
-                let statement = client.prepare_cached(SQL).await?;
-                let parameters: [&(dyn ToSql + Sync); 4] =
-                    [tenant.as_uuid(), &owner.to_text(), &class.as_str(), &key_id.as_i64()];
-                Ok(client.query_opt(&statement, &parameters).await?)
-            })
-            .await?;
-        row.as_ref().map(found_subject_key).transpose()
-    }
-
-    /// Many subject keys by their numbers, those that there are, each with the place that was asked for.
-    pub async fn subject_keys<'w>(
-        &self,
-        tenant: TenantId,
-        wanted: &[&'w (KeyOwner, DataClass, KeyId)],
-    ) -> Result<Vec<(&'w (KeyOwner, DataClass, KeyId), FoundSubjectKey)>, StorageError> {
-        const SQL: &str = "/* storage::key_store::subject_keys */ \
-            SELECT s.class, s.key_id, s.tenant_key_id, s.header, s.wrapped, w.place \
-            FROM unnest($2::text[], $3::text[], $4::bigint[]) WITH ORDINALITY AS w (owner, class, key_id, place) \
-            JOIN subject_key s ON s.tenant_id = $1 AND s.owner = w.owner AND s.class = w.class AND s.key_id = w.key_id";
-        let owners: Vec<String> = wanted.iter().map(|(owner, ..)| owner.to_text()).collect();
-        let classes: Vec<&str> = wanted.iter().map(|(_, class, _)| class.as_str()).collect();
-        let ids: Vec<i64> = wanted.iter().map(|(.., id)| id.as_i64()).collect();
-        let rows = self
-            .database
-            .run("key_store::subject_keys", async |client| {
-                let statement = client.prepare_cached(SQL).await?;
-                Ok(client.query(&statement, &[tenant.as_uuid(), &owners, &classes, &ids]).await?)
-            })
-            .await?;
-        let read = |row: &Row| {
-            // Counted from 1.
-            let place =
-                usize::try_from(row.try_get::<_, i64>(5)?).ok().and_then(|place| place.checked_sub(1));
-            let place = place.and_then(|place| wanted.get(place)).ok_or(StorageError::Malformed("place"))?;
-            Ok((*place, found_subject_key(row)?))
-        };
-        rows.iter().map(read).collect()
+        wanted: Vec<KeyName>,
+    ) -> Result<FoundKeys, StorageError> {
+        self.finder.find(tenant, wanted).await
     }
 
     /// The sealing keys of an owner: the highest active version of each class that has one. An owner with a tombstone
@@ -286,6 +246,35 @@ impl KeyDatabase {
     pub const fn statement_timeout(&self) -> Duration {
         self.database.timeout()
     }
+}
+
+/// The rows of keys by their numbers, in one statement; `None` in the place of one that there is not.
+pub(super) async fn find_subject_keys(
+    database: &Database,
+    tenant: TenantId,
+    wanted: &[&KeyName],
+) -> Result<FoundKeys, StorageError> {
+    const SQL: &str = "/* storage::key_store::subject_keys */ \
+        SELECT s.class, s.key_id, s.tenant_key_id, s.header, s.wrapped, w.place \
+        FROM unnest($2::text[], $3::text[], $4::bigint[]) WITH ORDINALITY AS w (owner, class, key_id, place) \
+        JOIN subject_key s ON s.tenant_id = $1 AND s.owner = w.owner AND s.class = w.class AND s.key_id = w.key_id";
+    let owners: Vec<String> = wanted.iter().map(|(owner, ..)| owner.to_text()).collect();
+    let classes: Vec<&str> = wanted.iter().map(|(_, class, _)| class.as_str()).collect();
+    let ids: Vec<i64> = wanted.iter().map(|(.., id)| id.as_i64()).collect();
+    let rows = database
+        .run("key_store::subject_keys", async |client| {
+            let statement = client.prepare_cached(SQL).await?;
+            Ok(client.query(&statement, &[tenant.as_uuid(), &owners, &classes, &ids]).await?)
+        })
+        .await?;
+    let mut found: FoundKeys = wanted.iter().map(|_| Ok(None)).collect();
+    for row in &rows {
+        // Counted from 1.
+        let place = usize::try_from(row.try_get::<_, i64>(5)?).ok().and_then(|place| place.checked_sub(1));
+        let place = place.and_then(|place| found.get_mut(place)).ok_or(StorageError::Malformed("place"))?;
+        *place = found_subject_key(row).map(Some);
+    }
+    Ok(found)
 }
 
 /// The arrays of an `unnest`.

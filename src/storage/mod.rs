@@ -5,6 +5,7 @@
 pub mod audit;
 mod audit_tree;
 mod fitness;
+mod key_finder;
 pub mod key_store;
 mod lanes;
 pub mod migrate;

@@ -124,8 +124,7 @@ impl KeyRing {
         Ok(self.inner.database.ping().await?)
     }
 
-    /// The key that a stored seal names, for opening. From memory in well under a microsecond; otherwise one round
-    /// trip to the key database, and one to Vault when the tenant key is not in memory either.
+    /// The key that a stored seal names, for opening; see [`Self::subject_keys`].
     pub async fn subject_key(
         &self,
         tenant: TenantId,
@@ -133,12 +132,31 @@ impl KeyRing {
         class: DataClass,
         id: KeyId,
     ) -> Result<Arc<SubjectKey>, KeyError> {
-        let slot = Slot::new(tenant, owner, class, id);
-        if let Some(key) = self.inner.cached(&slot) {
-            return Ok(key);
+        self.subject_keys(tenant, owner, &[(class, id)]).await?.pop().ok_or(KeyError::Missing)
+    }
+
+    /// The keys that stored seals name, for opening. From memory in well under a microsecond; otherwise one round trip to
+    /// the key database for all that are not there, and one to Vault when the tenant key is not in memory either.
+    pub async fn subject_keys(
+        &self,
+        tenant: TenantId,
+        owner: &KeyOwner,
+        named: &[(DataClass, KeyId)],
+    ) -> Result<Vec<Arc<SubjectKey>>, KeyError> {
+        let slot = |(class, id): &(DataClass, KeyId)| Slot::new(tenant, owner, *class, *id);
+        let mut keys: Vec<_> = named.iter().map(|each| self.inner.cached(&slot(each))).collect();
+        let missing: Vec<_> =
+            keys.iter().zip(named).filter(|(key, _)| key.is_none()).map(|(_, each)| *each).collect();
+        if !missing.is_empty() {
+            let wanted = missing.iter().map(|(class, id)| (owner.clone(), *class, *id)).collect();
+            let rows = self.inner.database.subject_keys(tenant, wanted).await?;
+            let places = keys.iter_mut().filter(|key| key.is_none());
+            for (place, (each, row)) in places.zip(missing.iter().zip(rows)) {
+                let row = row?.ok_or(KeyError::Missing)?;
+                *place = Some(self.inner.open_row(slot(each), row, None).await?);
+            }
         }
-        let row = self.inner.database.subject_key(tenant, owner, class, id).await?;
-        self.inner.open_row(slot, row.ok_or(KeyError::Missing)?, None).await
+        keys.into_iter().map(|key| key.ok_or(KeyError::Missing)).collect()
     }
 
     /// Brings keys that stored seals name into memory, in one round trip for all that are not there. What cannot be
@@ -150,13 +168,14 @@ impl KeyRing {
     ) -> Result<(), KeyError> {
         let slot = |(owner, class, id): &(KeyOwner, DataClass, KeyId)| Slot::new(tenant, owner, *class, *id);
         let mut missing: Vec<_> =
-            wanted.iter().filter(|each| self.inner.cached(&slot(each)).is_none()).collect();
+            wanted.iter().filter(|each| self.inner.cached(&slot(each)).is_none()).cloned().collect();
         missing.sort_unstable();
         missing.dedup();
-        if missing.len() < 2 {
+        if missing.is_empty() {
             return Ok(());
         }
-        for (place, row) in self.inner.database.subject_keys(tenant, &missing).await? {
+        let rows = self.inner.database.subject_keys(tenant, missing.clone()).await?;
+        for (place, row) in missing.iter().zip(rows).filter_map(|(place, row)| Some((place, row.ok()??))) {
             if let Err(error) = self.inner.open_row(slot(place), row, None).await
                 && matches!(error, KeyError::Unavailable | KeyError::Denied)
             {
