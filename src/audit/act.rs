@@ -84,6 +84,8 @@ acts! {
     ChainRestart = "chain.restart",
     /// A month of the log left the database; the exported files have it.
     AuditPrune = "audit.prune",
+    /// Entries that had been kept long enough were removed from the exported files.
+    AuditExpire = "audit.expire",
     /// Months of the log must stay, whatever their age.
     AuditHold = "audit.hold",
     /// They need not any more, for this reason.

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::event::{EntryDraft, HoldObject, KeyObject, Object, PrunedObject, RecordObject, Who};
+use super::event::{
+    EntryDraft, ExpiredObject, HoldObject, KeyObject, Object, PrunedObject, RecordObject, Who,
+};
 use super::instance::{InstanceKey, InstanceKeyId};
 use super::json::{Comma, Json};
 use crate::domain::actor::Acting;
@@ -230,6 +232,7 @@ fn objects(json: &mut Json, objects: &[Object]) {
                 json.raw("}");
             }
             Object::Pruned(object) => pruned(json, object),
+            Object::Expired(object) => expired(json, object),
             Object::Hold(object) => hold(json, object),
         }
     }
@@ -303,6 +306,20 @@ fn pruned(json: &mut Json, object: &PrunedObject) {
     json.hex(&object.kept_root);
     json.raw(",\"month\":");
     json.string(&object.month.to_string());
+    json.raw("}");
+}
+
+fn expired(json: &mut Json, object: &ExpiredObject) {
+    json.raw("{\"by\":");
+    json.label(&object.by);
+    json.raw(",\"checkpoint_root\":");
+    json.hex(&object.checkpoint_root);
+    json.raw(",\"checkpoint_size\":");
+    json.number(object.checkpoint_size);
+    json.raw(",\"end\":");
+    json.number(object.end);
+    json.raw(",\"first\":");
+    json.number(object.first);
     json.raw("}");
 }
 

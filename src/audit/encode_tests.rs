@@ -4,7 +4,9 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::super::act::{Act, Outcome};
-use super::super::event::{EntryDraft, HoldObject, KeyLevel, KeyObject, PrunedObject, RecordObject};
+use super::super::event::{
+    EntryDraft, ExpiredObject, HoldObject, KeyLevel, KeyObject, PrunedObject, RecordObject,
+};
 use super::super::fixtures::{Counting, context, names, patient, read, scribe, uuid};
 use super::*;
 use crate::audit::verify::{EntryReader, FormFault};
@@ -84,6 +86,7 @@ fn examples() -> Vec<(&'static str, String)> {
         ("chain.flush", flush),
         ("instance.attest", chained_text_of(&attested)),
         ("audit.prune", text_of(&pruned())),
+        ("audit.expire", text_of(&expired("postgres"))),
         ("audit.hold", text_of(&EntryDraft::of_service(Act::AuditHold, Outcome::SUCCESS).hold(hold()))),
     ]
 }
@@ -101,6 +104,17 @@ fn pruned() -> EntryDraft {
         checkpoint_root: [0xaa; 32],
     };
     EntryDraft::of_service(Act::AuditPrune, Outcome::SUCCESS).pruned(object)
+}
+
+fn expired(by: &str) -> EntryDraft {
+    let object = ExpiredObject {
+        by: by.into(),
+        first: 0,
+        end: 1_249_792,
+        checkpoint_size: 90_000_123,
+        checkpoint_root: [0xbb; 32],
+    };
+    EntryDraft::of_service(Act::AuditExpire, Outcome::SUCCESS).expired(object)
 }
 
 fn hold() -> HoldObject {
@@ -298,6 +312,7 @@ prop_compose! {
             draft = draft.ended_chain(Uuid::from_u128(u128::from(seq)), seq, None);
         }
         if let Some(role) = role {
+            draft.objects.extend(expired(&role).objects);
             let by: Arc<str> = role.into();
             draft.objects.extend(pruned().objects.into_iter().map(|object| match object {
                 Object::Pruned(object) => Object::Pruned(PrunedObject { by: Arc::clone(&by), ..object }),

@@ -58,6 +58,7 @@ pub(super) enum Object {
     Chain { src: Uuid, seq: u64, sha256: Option<[u8; 32]> },
     InstanceKey { public: [u8; 32], attestation: [u8; 64] },
     Pruned(PrunedObject),
+    Expired(ExpiredObject),
     Hold(HoldObject),
 }
 
@@ -148,6 +149,12 @@ impl EntryDraft {
     /// A month that left the database.
     pub fn pruned(mut self, object: PrunedObject) -> Self {
         self.objects.push(Object::Pruned(object));
+        self
+    }
+
+    /// What the exported files no longer keep.
+    pub fn expired(mut self, object: ExpiredObject) -> Self {
+        self.objects.push(Object::Expired(object));
         self
     }
 
@@ -304,6 +311,19 @@ pub struct PrunedObject {
     /// What the database goes on from, and the root of the tree before that.
     pub kept_from: u64,
     pub kept_root: [u8; 32],
+    /// The checkpoint that the files were verified against.
+    pub checkpoint_size: u64,
+    pub checkpoint_root: [u8; 32],
+}
+
+/// Entries that leave the exported files, in the `obj` member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExpiredObject {
+    /// The database role that asked for it.
+    pub by: Arc<str>,
+    /// The first of them, and one more than the last: the minimum index from then on.
+    pub first: u64,
+    pub end: u64,
     /// The checkpoint that the files were verified against.
     pub checkpoint_size: u64,
     pub checkpoint_root: [u8; 32],

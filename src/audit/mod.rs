@@ -33,7 +33,7 @@ pub use committer::{
     Batch, ChainEnd, ChainedEntry, CommitError, Committer, CommitterStatus, Drain, EntrySink, Settled,
     SinkFailure,
 };
-pub use event::{EntryDraft, HoldObject, KeyLevel, KeyObject, PrunedObject, RecordObject};
+pub use event::{EntryDraft, ExpiredObject, HoldObject, KeyLevel, KeyObject, PrunedObject, RecordObject};
 pub use marks::{Kind, Marks, Sought};
 pub use query::{AuditQuery, Cursor, Filter, Order, Page, PageSize, Scope};
 pub use receipt::{OutboxBytes, OutboxEntry, Receipt, Withheld};

@@ -1,6 +1,7 @@
 //! `strongroom audit`: the log on the operator's terminal, where looking is itself an entry, and on the auditor's, from
 //! files alone.
 
+mod expire;
 mod hold;
 mod keys;
 mod print;
@@ -38,7 +39,10 @@ pub(crate) enum AuditCommand {
     /// Drop months from the database that are old enough, when the exported log has every entry of them
     #[command(after_help = prune::AFTER_HELP)]
     Prune(prune::PruneArgs),
-    /// Keep months of the log from being pruned, for a legal case
+    /// Remove entries from the exported files that have been kept long enough
+    #[command(after_help = expire::AFTER_HELP)]
+    Expire(expire::ExpireArgs),
+    /// Keep months of the log from being pruned, and their entries in the files, for a legal case
     #[command(subcommand)]
     Hold(hold::HoldCommand),
     /// Print an exported log as a table, JSON lines, FHIR or OCSF, each entry with its number in the log
@@ -77,6 +81,7 @@ pub(super) async fn run(command: AuditCommand) -> Result<()> {
         AuditCommand::Keys(args) => keys::print(&args).await,
         AuditCommand::Verify(args) => verify::verify(&args),
         AuditCommand::Prune(args) => prune::prune(args).await,
+        AuditCommand::Expire(args) => expire::expire(args).await,
         AuditCommand::Hold(command) => hold::run(command).await,
         AuditCommand::Print(args) => print::print(args),
         AuditCommand::Prove(args) => prove::prove_entry(&args),

@@ -68,12 +68,14 @@ impl Default for AuditReviewConfig {
 pub struct AuditRetentionConfig {
     /// Months that `audit prune` leaves in the database, besides the one that goes on.
     pub online_months: u32,
+    /// Years that `audit expire` leaves in the exported files.
+    pub file_years: u16,
 }
 
 impl Default for AuditRetentionConfig {
-    /// PCI DSS 10.5.1 demands twelve months, three of them at once at hand.
+    /// PCI DSS 10.5.1 demands twelve months, three of them at once at hand; 45 CFR 164.316(b)(2)(i) six years.
     fn default() -> Self {
-        Self { online_months: 12 }
+        Self { online_months: 12, file_years: 6 }
     }
 }
 

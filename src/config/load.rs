@@ -200,6 +200,19 @@ mod tests {
         assert_eq!(config.cache.subject_keys_entries, 7);
     }
 
+    /// What must be kept for six years is, whoever would keep it for less.
+    #[test]
+    fn six_years_of_the_log_stay_in_files() {
+        let years = |years: &str| sample_with(&[("STRONGROOM__AUDIT__RETENTION__FILE_YEARS", years)]);
+        for fits in ["6", "10", "100"] {
+            assert_eq!(years(fits).unwrap().audit.retention.file_years.to_string(), fits);
+        }
+        for wrong in ["0", "5", "101", "-6"] {
+            let error = years(wrong).err().unwrap().to_string();
+            assert!(error.contains("file_years"), "{error}");
+        }
+    }
+
     /// Twelve months of the log stay where they can be searched, whoever would have fewer.
     #[test]
     fn a_year_of_the_log_stays_online() {

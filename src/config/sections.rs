@@ -271,6 +271,9 @@ impl Config {
         if !(12..=1_200).contains(&self.audit.retention.online_months) {
             return refuse("audit.retention.online_months", "choose 12 to 1200");
         }
+        if !(6..=100).contains(&self.audit.retention.file_years) {
+            return refuse("audit.retention.file_years", "choose 6 to 100");
+        }
         self.audit.export.as_ref().map_or(Ok(()), AuditExportConfig::check)
     }
 }

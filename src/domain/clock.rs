@@ -30,6 +30,22 @@ impl Timestamp {
         Self(self.0.saturating_add(seconds.saturating_mul(1_000_000)))
     }
 
+    /// When a day begins, in UTC.
+    pub fn of_day(day: jiff::civil::Date) -> Self {
+        let at = day.to_zoned(jiff::tz::TimeZone::UTC).map(|at| at.timestamp().as_microsecond());
+        Self(at.unwrap_or(0))
+    }
+
+    /// The same day and time so many years ago, in UTC; of a leap day the one before it.
+    #[must_use]
+    pub fn years_ago(self, years: u16) -> Self {
+        let span = jiff::Span::new().try_years(years).unwrap_or_default();
+        let earlier = jiff::Timestamp::from_microsecond(self.0)
+            .and_then(|at| at.to_zoned(jiff::tz::TimeZone::UTC).checked_sub(span));
+        // Where there is no such day, nothing is so long ago.
+        earlier.map_or(Self(i64::MIN), |at| Self(at.timestamp().as_microsecond()))
+    }
+
     /// RFC 3339 in UTC with exactly six decimals, as audit entries and answers carry it.
     pub fn to_rfc3339(self) -> String {
         jiff::Timestamp::from_microsecond(self.0)

@@ -26,6 +26,12 @@ impl Month {
         (1970..=9998).contains(&day.year()).then(|| Self(day.first_of_month()))
     }
 
+    /// The one that a time is in.
+    pub fn at(time: Timestamp) -> Option<Self> {
+        let at = jiff::Timestamp::from_microsecond(time.as_micros()).ok()?;
+        Self::of(at.to_zoned(jiff::tz::TimeZone::UTC).date())
+    }
+
     /// Its first day.
     pub const fn first_day(self) -> Date {
         self.0
@@ -46,8 +52,7 @@ impl Month {
 
     /// When it begins, in UTC.
     pub fn begins_at(self) -> Timestamp {
-        let at = self.0.to_zoned(jiff::tz::TimeZone::UTC).map(|at| at.timestamp().as_microsecond());
-        Timestamp::from_micros(at.unwrap_or(0))
+        Timestamp::of_day(self.0)
     }
 }
 
@@ -71,6 +76,10 @@ mod tests {
         assert_eq!(month("2025-02").begins_at().to_rfc3339(), "2025-02-01T00:00:00.000000Z");
         assert_eq!(Month::of(Date::constant(2025, 2, 28)), Some(month("2025-02")));
         assert_eq!(month("9998-12").next(), month("9998-12"));
+        let last = month("2025-03").begins_at().as_micros() - 1;
+        assert_eq!(Month::at(Timestamp::from_micros(last)), Some(month("2025-02")));
+        assert_eq!(Month::at(Timestamp::from_micros(last + 1)), Some(month("2025-03")));
+        assert_eq!(Month::at(Timestamp::from_micros(-1)), None);
     }
 
     #[test]

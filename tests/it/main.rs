@@ -7,6 +7,7 @@ mod audit_attacks;
 mod audit_bucket;
 mod audit_entries;
 mod audit_events;
+mod audit_expire;
 mod audit_export;
 mod audit_hold;
 mod audit_interop;

@@ -10,6 +10,7 @@ use crate::audit::fixtures::{Folder, log_entries};
 use crate::audit::tiles::TileId;
 use crate::audit::tree::TreeHash;
 use crate::audit::verify::{Finding, Verification};
+use crate::domain::clock::Timestamp;
 
 fn open(root: &Path) -> Result<LogWriter<Directory>, ExportError> {
     LogWriter::open(Directory::open(root)?)
@@ -47,7 +48,14 @@ pub fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
 /// What a verifier says of a log.
 fn found(root: &Path) -> Vec<Finding> {
     let trust = Trust::parse(format!("log {}\nquorum none", Signer::log(1).key).as_bytes()).unwrap();
-    let verification = Verification { log: root, trust: &trust, witnesses: 0, from: None, threads: 2 };
+    let verification = Verification {
+        log: root,
+        trust: &trust,
+        witnesses: 0,
+        from: None,
+        kept_from: Timestamp::from_micros(0),
+        threads: 2,
+    };
     verification.run(&mut |_, _| {}).unwrap().findings
 }
 

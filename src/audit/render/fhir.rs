@@ -26,7 +26,7 @@ fn kind(act: &str) -> (&'static str, Option<&'static str>, Option<&'static str>)
         // BALP's pattern of a query wants the query itself, which the log does not hold.
         "record.list" | "audit.read" => ("E", Some("search-type"), None),
         "record.history" => ("R", Some("history-instance"), None),
-        "audit.prune" => ("D", None, None),
+        "audit.prune" | "audit.expire" => ("D", None, None),
         _ => ("E", None, None),
     }
 }

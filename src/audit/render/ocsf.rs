@@ -13,7 +13,7 @@ fn activity(act: &str) -> (u64, &'static str) {
         "record.create" => (1, "Create"),
         "record.read" | "record.list" | "record.history" | "document.read" | "audit.read" => (2, "Read"),
         "record.update" => (3, "Update"),
-        "record.delete" | "audit.prune" => (4, "Delete"),
+        "record.delete" | "audit.prune" | "audit.expire" => (4, "Delete"),
         _ => (99, "Other"),
     }
 }

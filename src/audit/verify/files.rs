@@ -31,6 +31,8 @@ pub(super) struct Listing {
     pub tiles: BTreeMap<(u8, u64), BTreeSet<u16>>,
     /// Widths of partial bundles, by index.
     pub bundles: BTreeMap<u64, BTreeSet<u16>>,
+    /// The first bundle, whole or not.
+    pub first: Option<u64>,
     /// Up to which entry files of entries reach.
     pub reach: u64,
     /// Files that no log has.
@@ -88,10 +90,23 @@ impl Files {
         }))
     }
 
+    /// Whether there is a bundle, or the full one that it is the beginning of.
+    pub fn has(&self, id: BundleId) -> bool {
+        let full = BundleId::new(id.index(), FULL);
+        [Some(id), full].into_iter().flatten().any(|id| self.root.join(id.to_string()).is_file())
+    }
+
     /// The newest checkpoint's path and all others', without reading them.
     pub fn checkpoints(&self) -> Result<Vec<String>, ReadFault> {
         let mut paths = vec![CHECKPOINT.to_owned()];
         self.walk(CHECKPOINTS, &mut |path| paths.push(path))?;
+        Ok(paths)
+    }
+
+    /// The files of tiles and entries that `is_one` is true of.
+    pub fn paths(&self, is_one: impl Fn(&str) -> bool) -> Result<Vec<String>, ReadFault> {
+        let mut paths = Vec::new();
+        self.walk("tile", &mut |path| paths.extend(Some(path).filter(|path| is_one(path))))?;
         Ok(paths)
     }
 
@@ -133,6 +148,7 @@ impl Listing {
 
     fn add(&mut self, path: String) {
         if let Some(id) = BundleId::parse(&path) {
+            self.first = Some(self.first.map_or(id.index(), |first| first.min(id.index())));
             self.reach = self.reach.max(id.start_index().saturating_add(u64::from(id.width())));
             if !id.is_full() {
                 self.bundles.entry(id.index()).or_default().insert(id.width());

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use uuid::Uuid;
 
-use super::form::FormFault;
+use super::form_fault::FormFault;
 use crate::audit::checkpoint::Distrust;
 
 /// How entries differ from the hashes that the tree has for their places.

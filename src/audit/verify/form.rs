@@ -5,6 +5,7 @@ use std::ops::Range;
 use ring::digest::{Context, SHA256};
 
 use super::duplicates::fold;
+use super::form_fault::{FormFault, Misfit};
 use super::schema::{Node, Object, Schema, Slot};
 use crate::audit::act::Act;
 use crate::audit::instance::InstanceKeyId;
@@ -17,31 +18,6 @@ const DEEPEST: usize = 32;
 /// What stands around the value of a signature, and goes with it.
 const SIGNATURE_BEFORE: &[u8] = b"\"sig\":\"";
 const SIGNATURE_AFTER: &[u8] = b"\",";
-
-/// What is wrong with an entry.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum FormFault {
-    #[error("not canonical JSON (RFC 8785) from byte {at} on")]
-    NotCanonical { at: usize },
-    #[error("{member} is missing, or something unknown is in its place, at byte {at}")]
-    Missing { member: String, at: usize },
-    #[error("something that no entry has, at byte {at}")]
-    Unknown { at: usize },
-    #[error("a value that does not fit {member}, at byte {at}")]
-    Value { member: String, at: usize },
-    #[error("an act that audit/events.toml does not have")]
-    Act,
-    #[error("id is not a UUIDv7 of the time in ts")]
-    Time,
-    #[error("the first of a chain has no prev, and every other has one")]
-    Previous,
-    #[error("chain.restart names no chain that ended")]
-    NoEnd,
-    #[error("a flush has a key and a signature, or neither and no writes")]
-    Flush,
-    #[error("instance.attest, and nothing else, names an instance's key")]
-    Attested,
-}
 
 /// What the log is checked for across entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,13 +77,13 @@ impl EntryReader {
         let mut cursor = Cursor::new(entry);
         let outcome = match cursor.value(&self.schema.entry) {
             Ok(()) if cursor.at == entry.len() => Ok(()),
-            Ok(()) => Err(FormFault::Unknown { at: cursor.at }),
-            Err(fault) => Err(fault),
+            Ok(()) => Err(Misfit::Unknown { at: cursor.at }),
+            Err(misfit) => Err(misfit),
         };
         // What is not canonical JSON at all is called so, wherever the form was left.
-        let outcome = outcome.map_err(|fault| match canonical_until(entry) {
+        let outcome = outcome.map_err(|misfit| match canonical_until(entry) {
             Some(at) => FormFault::NotCanonical { at },
-            None => fault,
+            None => misfit.into(),
         });
         outcome.and_then(|()| {
             // Only text without a pattern can be other than ASCII.
@@ -136,16 +112,25 @@ impl EntryReader {
     }
 }
 
-/// A place in an entry's bytes, and the values met so far that are needed later.
+/// A place in an entry's bytes, and the values met so far that are needed later: from where to where, and nothing where
+/// both are 0, since nothing stands before the first brace.
 struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
-    slots: [Option<(usize, usize)>; Slot::COUNT],
+    slots: [(u32, u32); Slot::COUNT],
+}
+
+/// Most are told apart by their second byte, the first behind a quote.
+fn begins_with(bytes: &[u8], text: &[u8]) -> bool {
+    match text {
+        [_, second, ..] => bytes.get(1) == Some(second) && bytes.starts_with(text),
+        _ => bytes.starts_with(text),
+    }
 }
 
 impl<'a> Cursor<'a> {
     const fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0, slots: [None; Slot::COUNT] }
+        Self { bytes, at: 0, slots: [(0, 0); Slot::COUNT] }
     }
 
     fn rest(&self) -> &'a [u8] {
@@ -153,15 +138,15 @@ impl<'a> Cursor<'a> {
     }
 
     fn skip(&mut self, text: &[u8]) -> bool {
-        let is_next = self.rest().starts_with(text);
+        let is_next = begins_with(self.rest(), text);
         if is_next {
             self.at += text.len();
         }
         is_next
     }
 
-    fn value(&mut self, node: &Node) -> Result<(), FormFault> {
-        let misfit = |at| FormFault::Value { member: String::new(), at };
+    fn value<'s>(&mut self, node: &'s Node) -> Result<(), Misfit<'s>> {
+        let misfit = |at| Misfit::Value { member: None, at };
         let from = self.at;
         match node {
             Node::Object(object) => self.object(object),
@@ -202,10 +187,10 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn object(&mut self, object: &Object) -> Result<(), FormFault> {
+    fn object<'s>(&mut self, object: &'s Object) -> Result<(), Misfit<'s>> {
         let from = self.at;
         if !self.skip(b"{") {
-            return Err(FormFault::Value { member: String::new(), at: from });
+            return Err(Misfit::Value { member: None, at: from });
         }
         let mut count = 0;
         for member in &object.members {
@@ -213,26 +198,24 @@ impl<'a> Cursor<'a> {
             if (count > 0 && !self.skip(b",")) || !self.skip(&member.key) {
                 self.at = before;
                 if member.required {
-                    return Err(FormFault::Missing { member: member.name.clone(), at: before });
+                    return Err(Misfit::Missing { member: &member.name, at: before });
                 }
                 continue;
             }
             count += 1;
-            self.value(&member.node).map_err(|fault| match fault {
-                FormFault::Value { member: inner, at } if inner.is_empty() => {
-                    FormFault::Value { member: member.name.clone(), at }
-                }
+            self.value(&member.node).map_err(|misfit| match misfit {
+                Misfit::Value { member: None, at } => Misfit::Value { member: Some(&member.name), at },
                 other => other,
             })?;
         }
         if !self.skip(b"}") || count < object.least {
-            return Err(FormFault::Unknown { at: self.at });
+            return Err(Misfit::Unknown { at: self.at });
         }
         Ok(())
     }
 
-    fn array(&mut self, item: &Node, least: usize) -> Result<(), FormFault> {
-        let misfit = |at| FormFault::Value { member: String::new(), at };
+    fn array<'s>(&mut self, item: &'s Node, least: usize) -> Result<(), Misfit<'s>> {
+        let misfit = |at| Misfit::Value { member: None, at };
         if !self.skip(b"[") {
             return Err(misfit(self.at));
         }
@@ -289,14 +272,18 @@ impl<'a> Cursor<'a> {
     }
 
     fn keep(&mut self, slot: Option<Slot>, range: Range<usize>) {
-        if let Some(kept) = slot.and_then(|slot| self.slots.get_mut(slot as usize)) {
-            *kept = Some((range.start, range.end));
-        }
+        let Some(kept) = slot.and_then(|slot| self.slots.get_mut(slot as usize)) else { return };
+        // A bundle has two bytes for an entry's length.
+        *kept = (u32::try_from(range.start).unwrap_or(0), u32::try_from(range.end).unwrap_or(0));
+    }
+
+    fn place(&self, slot: Slot) -> Option<Range<usize>> {
+        let (from, to) = self.slots.get(slot as usize).copied().filter(|(_, to)| *to > 0)?;
+        Some(usize::try_from(from).ok()?..usize::try_from(to).ok()?)
     }
 
     fn text(&self, slot: Slot) -> Option<&'a [u8]> {
-        let (from, to) = self.slots.get(slot as usize).copied().flatten()?;
-        self.bytes.get(from..to)
+        self.bytes.get(self.place(slot)?)
     }
 
     fn chain(&self, act: &[u8], source: u128) -> Result<ChainFacts, FormFault> {
@@ -339,7 +326,7 @@ impl<'a> Cursor<'a> {
 
     /// The digest of the entry without `"sig":"…",`.
     fn unsigned_sha256(&self) -> Option<[u8; 32]> {
-        let (from, to) = self.slots.get(Slot::ChainSignature as usize).copied().flatten()?;
+        let Range { start: from, end: to } = self.place(Slot::ChainSignature)?;
         let mut context = Context::new(&SHA256);
         context.update(self.bytes.get(..from.checked_sub(SIGNATURE_BEFORE.len())?)?);
         context.update(self.bytes.get(to + SIGNATURE_AFTER.len()..)?);
@@ -351,8 +338,12 @@ impl<'a> Cursor<'a> {
     }
 
     fn uuid(&self, slot: Slot) -> Option<u128> {
-        let digits = self.text(slot)?.iter().filter(|byte| **byte != b'-');
-        Some(digits.fold(0, |sum, digit| sum << 4 | u128::from(hex_digit(*digit))))
+        // Five groups, none of them longer than a word.
+        let groups = self.text(slot)?.split(|byte| *byte == b'-');
+        Some(groups.fold(0, |sum, group| {
+            let word = group.iter().fold(0_u64, |sum, digit| sum << 4 | u64::from(hex_digit(*digit)));
+            sum << (4 * group.len()) | u128::from(word)
+        }))
     }
 
     fn digest(&self, slot: Slot) -> Option<[u8; 32]> {

@@ -14,9 +14,11 @@
 mod chains;
 mod duplicates;
 mod examine;
+mod expire;
 mod files;
 mod finding;
 mod form;
+mod form_fault;
 mod heads;
 mod pattern;
 mod prove;
@@ -35,15 +37,18 @@ use uuid::Uuid;
 use super::checkpoint::{Trust, TrustFault};
 use super::tiles::FULL;
 use super::tree::TreeHash;
+use crate::domain::clock::Timestamp;
 use examine::Context;
 use files::Files;
 use finding::Findings;
 use heads::{Heads, Judge};
 use upper::Upper;
 
+pub use expire::{Expiry, RemoveFault};
 pub use files::ReadFault;
 pub use finding::{Change, Finding};
-pub use form::{EntryReader, FormFault};
+pub use form::EntryReader;
+pub use form_fault::FormFault;
 pub use prove::{EntryName, ProveFault, ProvenEntry, prove};
 pub use scan::Scan;
 pub use watch::ChainWatch;
@@ -69,6 +74,8 @@ pub struct Verification<'a> {
     pub witnesses: usize,
     /// The bytes of a checkpoint that was verified before: entries up to it are not read again.
     pub from: Option<&'a [u8]>,
+    /// How long entries are kept: the first ones may be missing where what follows them is from before this time.
+    pub kept_from: Timestamp,
     pub threads: usize,
 }
 
@@ -99,6 +106,8 @@ pub struct Report {
 pub enum Note {
     #[error("files reach to {reach} entries, beyond the newest checkpoint: written, and not yet signed")]
     Unsigned { reach: u64 },
+    #[error("entries 0 to {last} are gone, which is right: what follows them is older than entries are kept")]
+    Expired { last: u64 },
     #[error("{count} files are not of the log, one of them {path}")]
     Strays { count: usize, path: String },
     #[error("chain {chain} was left because it held what its process had not written (entry {entry})")]
@@ -128,6 +137,8 @@ impl Verification<'_> {
         }
         let Some(newest) = heads.newest.clone() else { return Ok(Report::of_nothing(findings)) };
         let listing = files.listing()?;
+        let kept = expire::kept(&files, &listing, &reader, self.kept_from)?;
+        start = start.max(kept.unwrap_or(0));
         let upper = Upper::read(&files, &newest, start, &mut findings)?;
         let context = Context {
             files: &files,
@@ -143,6 +154,7 @@ impl Verification<'_> {
         context.compare_upper_partial(&mut findings)?;
         let mut notes: Vec<Note> =
             walked.chains.left().map(|(chain, entry)| Note::ChainLeft { chain, entry }).collect();
+        notes.extend(kept.map(|first| Note::Expired { last: first.saturating_sub(1) }));
         notes.extend(listing.notes(newest.size));
         let (findings, findings_total) = findings.finish();
         Ok(Report {

@@ -6,9 +6,76 @@ pub(super) struct Pattern {
 }
 
 struct Run {
-    class: [bool; 256],
+    class: Class,
     least: usize,
     most: usize,
+}
+
+/// Ids, digests and times are most of an entry: what they are made of is compared without a table, many bytes at once.
+enum Class {
+    LowerHex,
+    Digit,
+    One(u8),
+    Of(Box<[bool; 256]>),
+}
+
+impl Class {
+    fn new(members: [bool; 256]) -> Self {
+        let is = |class: &dyn Fn(u8) -> bool| {
+            (0_u8..=255).zip(&members).all(|(byte, is_in)| class(byte) == *is_in)
+        };
+        let first = (0_u8..=255).zip(&members).find(|(_, is_in)| **is_in).map_or(0, |(byte, _)| byte);
+        if is(&is_lower_hex) {
+            Self::LowerHex
+        } else if is(&|byte| byte.is_ascii_digit()) {
+            Self::Digit
+        } else if is(&|byte| byte == first) {
+            Self::One(first)
+        } else {
+            Self::Of(Box::new(members))
+        }
+    }
+
+    fn has(&self, byte: u8) -> bool {
+        match self {
+            Self::LowerHex => is_lower_hex(byte),
+            Self::Digit => byte.is_ascii_digit(),
+            Self::One(one) => byte == *one,
+            Self::Of(members) => members.get(usize::from(byte)).copied().unwrap_or(false),
+        }
+    }
+
+    /// Looks at all of them, whatever the first is: that is what makes it several at once.
+    fn has_all(&self, bytes: &[u8]) -> bool {
+        match self {
+            Self::LowerHex => bytes.iter().fold(true, |all, byte| all & is_lower_hex(*byte)),
+            Self::Digit => bytes.iter().fold(true, |all, byte| all & byte.is_ascii_digit()),
+            Self::One(_) | Self::Of(_) => bytes.iter().all(|byte| self.has(*byte)),
+        }
+    }
+
+    /// How many of the first bytes are of it.
+    fn count(&self, bytes: &[u8]) -> usize {
+        // Asked once which class it is, and not for each byte.
+        let until = |is_of: &dyn Fn(u8) -> bool| bytes.iter().position(|byte| !is_of(*byte));
+        let end = match self {
+            Self::Of(members) => {
+                bytes.iter().position(|byte| !members.get(usize::from(*byte)).copied().unwrap_or(false))
+            }
+            Self::LowerHex => until(&is_lower_hex),
+            Self::Digit => until(&|byte| byte.is_ascii_digit()),
+            Self::One(one) => until(&|byte| byte == *one),
+        };
+        end.unwrap_or(bytes.len())
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        (0_u8..=255).any(|byte| self.has(byte) && other.has(byte))
+    }
+}
+
+const fn is_lower_hex(byte: u8) -> bool {
+    byte.is_ascii_digit() | matches!(byte, b'a'..=b'f')
 }
 
 impl Pattern {
@@ -18,13 +85,12 @@ impl Pattern {
         let mut rest = text.strip_prefix('^')?.strip_suffix('$')?;
         let mut runs: Vec<Run> = Vec::new();
         while !rest.is_empty() {
-            let (class, after) = class(rest)?;
+            let (members, after) = class(rest)?;
             let (least, most, after) = count(after)?;
             // Only plain characters: a string that matches needs no escapes, so its bytes are its canonical form.
-            let is_plain = (0_u8..=255).zip(&class).all(|(byte, member)| !member || is_plain(byte));
-            let overlaps = |run: &Run| {
-                run.least != run.most && run.class.iter().zip(&class).any(|(one, other)| *one && *other)
-            };
+            let is_plain = (0_u8..=255).zip(&members).all(|(byte, member)| !member || is_plain(byte));
+            let class = Class::new(members);
+            let overlaps = |run: &Run| run.least != run.most && run.class.overlaps(&class);
             if !is_plain || runs.last().is_some_and(overlaps) {
                 return None;
             }
@@ -36,15 +102,15 @@ impl Pattern {
 
     /// How many bytes at the beginning match all of the pattern.
     pub fn matched(&self, bytes: &[u8]) -> Option<usize> {
-        let mut at = 0;
-        for run in &self.runs {
-            let rest = bytes.get(at..)?;
-            let in_class = |byte: &&u8| run.class.get(usize::from(**byte)).copied().unwrap_or(false);
-            let length = rest.iter().take(run.most).take_while(in_class).count();
-            if length < run.least {
-                return None;
-            }
-            at += length;
+        let mut at = 0_usize;
+        for Run { class, least, most } in &self.runs {
+            at += if least == most {
+                class.has_all(bytes.get(at..at.checked_add(*least)?)?).then_some(*least)?
+            } else {
+                let rest = bytes.get(at..)?;
+                let length = class.count(rest.get(..*most).unwrap_or(rest));
+                (length >= *least).then_some(length)?
+            };
         }
         Some(at)
     }

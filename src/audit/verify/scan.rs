@@ -32,6 +32,10 @@ impl Scan {
     pub fn entries(&self, from: u64, mut each: impl FnMut(u64, &[u8]) -> bool) -> Result<(), ProveFault> {
         let size = self.newest.checkpoint().size();
         let mut index = from / u64::from(FULL);
+        // Without its first entries, as a log that has been kept for long may be, it begins with the first that is there.
+        if BundleId::at(index, size).is_some_and(|id| !self.files.has(id)) {
+            index = self.files.listing()?.first.filter(|first| *first > index).ok_or(ProveFault::Damaged)?;
+        }
         while let Some(bundle) = BundleId::at(index, size) {
             let bytes = self.files.bundle(bundle)?.ok_or(ProveFault::Damaged)?;
             let (entries, _) = read_entries(bundle.width(), &bytes);

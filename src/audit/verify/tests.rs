@@ -1,5 +1,6 @@
 //! A log, and everything that can be done to it by somebody who has its files and not its keys, or its keys as well.
 
+mod expiry;
 mod flushes;
 mod log;
 
@@ -20,8 +21,14 @@ use log::Log;
 fn a_log_that_nobody_touched_holds() {
     let log = Log::usual("holds");
     let mut heard = Vec::new();
-    let verification =
-        Verification { log: log.folder.path(), trust: &log.trust, witnesses: 1, from: None, threads: 3 };
+    let verification = Verification {
+        log: log.folder.path(),
+        trust: &log.trust,
+        witnesses: 1,
+        from: None,
+        kept_from: Timestamp::from_micros(0),
+        threads: 3,
+    };
     let report = verification.run(&mut |done, of| heard.push((done, of))).unwrap();
     assert_eq!(report.findings, []);
     assert!(report.holds() && report.notes.is_empty());
@@ -280,8 +287,14 @@ fn checkpoints_that_are_not_to_be_believed_are_named() {
 #[test]
 fn more_witnesses_than_the_policy_wants_can_be_demanded() {
     let log = Log::usual("witnesses");
-    let verification =
-        Verification { log: log.folder.path(), trust: &log.trust, witnesses: 2, from: None, threads: 1 };
+    let verification = Verification {
+        log: log.folder.path(),
+        trust: &log.trust,
+        witnesses: 2,
+        from: None,
+        kept_from: Timestamp::from_micros(0),
+        threads: 1,
+    };
     let report = verification.run(&mut |_, _| {}).unwrap();
     assert!(report.findings.iter().all(|finding| finding.kind() == "cosignatures_missing"));
     assert_eq!(report.findings_total, 5, "each checkpoint, and the newest twice");
@@ -291,8 +304,14 @@ fn more_witnesses_than_the_policy_wants_can_be_demanded() {
 fn nothing_signed_is_nothing_verified() {
     let log = Log::usual("unsigned");
     let stranger = Trust::parse(format!("log {}\nquorum none", Signer::log(8).key).as_bytes()).unwrap();
-    let verification =
-        Verification { log: log.folder.path(), trust: &stranger, witnesses: 0, from: None, threads: 2 };
+    let verification = Verification {
+        log: log.folder.path(),
+        trust: &stranger,
+        witnesses: 0,
+        from: None,
+        kept_from: Timestamp::from_micros(0),
+        threads: 2,
+    };
     let report = verification.run(&mut |_, _| {}).unwrap();
     assert_eq!((report.holds(), report.entries), (false, 0));
     assert_eq!(report.findings.last(), Some(&Finding::NothingSigned));
@@ -379,8 +398,14 @@ fn a_log_is_verified_from_a_known_checkpoint_on() {
     let unseen = log.signer.sign(700, TreeHash::of_nothing()).to_string();
     let run = |from: &[u8]| {
         let from = Some(from);
-        let verification =
-            Verification { log: log.folder.path(), trust: &log.trust, witnesses: 1, from, threads: 1 };
+        let verification = Verification {
+            log: log.folder.path(),
+            trust: &log.trust,
+            witnesses: 1,
+            from,
+            kept_from: Timestamp::from_micros(0),
+            threads: 1,
+        };
         verification.run(&mut |_, _| {}).unwrap_err().to_string()
     };
     assert!(run(unseen.as_bytes()).starts_with("the known checkpoint is not to be believed"));

@@ -63,7 +63,9 @@ pub(super) async fn prune(args: PruneArgs) -> Result<()> {
     let database = args.administrator.database(&config);
     let mut retention = open(Retention::open(&database).await)?;
     if !retention.lock(&database).await? {
-        return Err(anyhow!("another `audit prune` or `migrate` is under way: wait for its end"));
+        return Err(anyhow!(
+            "another `audit prune`, `audit expire` or `migrate` is under way: wait for its end"
+        ));
     }
     let (months, next) = choose(&retention, &config, args.through).await?;
     let told = match months {
@@ -168,7 +170,7 @@ async fn work(
 }
 
 /// Whom to believe: the policy file, where there are witnesses, or the log's own keys.
-async fn trust(config: &Config) -> Result<Trust> {
+pub(super) async fn trust(config: &Config) -> Result<Trust> {
     let bytes = match &config.audit.witness {
         Some(witness) => read(&witness.policy_file)?,
         None => public_keys(config).await?.into_bytes(),

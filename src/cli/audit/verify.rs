@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::audit::checkpoint::Trust;
 use crate::audit::verify::{Finding, Report, Verification};
 use crate::cli::output::{self, DoesNotHold};
-use crate::domain::clock::Timestamp;
+use crate::domain::clock::{Clock, SystemClock, Timestamp};
 
 pub(super) const EXIT_CODES: &str =
     "Exit codes: 0 it holds, 1 it could not be verified, 2 wrong usage, 3 it does not hold.";
@@ -46,6 +46,9 @@ pub(crate) struct VerifyArgs {
     /// A checkpoint that was verified before: what it covers is not read again, and must not be less now
     #[arg(long, value_name = "CHECKPOINT")]
     from: Option<PathBuf>,
+    /// For how many years entries are kept: older ones may be missing at the beginning of the log
+    #[arg(long, value_name = "YEARS", default_value_t = 6)]
+    kept_years: u16,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -59,13 +62,10 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<()> {
         trust: &trust,
         witnesses: args.trust.witnesses,
         from: from.as_deref(),
+        kept_from: SystemClock.now().years_ago(args.kept_years),
         threads: threads(),
     };
-    // Draws nothing where standard error is no terminal.
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    bar.set_style(ProgressStyle::with_template(
-        "{wide_bar} {human_pos} of {human_len} entries, {per_sec:.0}, {eta} left",
-    )?);
+    let bar = progress_bar()?;
     let report = verification.run(&mut |done, of| {
         bar.set_length(of);
         bar.set_position(done);
@@ -84,6 +84,14 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<()> {
         report.notes.iter().for_each(|note| output::line(&format!("note: {note}")));
     }
     if report.holds() { Ok(()) } else { Err(DoesNotHold.into()) }
+}
+
+/// Draws nothing where standard error is no terminal.
+pub(super) fn progress_bar() -> Result<ProgressBar> {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    let template = "{wide_bar} {human_pos} of {human_len} entries, {per_sec:.0}, {eta} left";
+    bar.set_style(ProgressStyle::with_template(template)?);
+    Ok(bar)
 }
 
 /// The whole of it in one line.

@@ -10,6 +10,7 @@ use super::tale::Tale;
 use crate::audit::checkpoint::Trust;
 use crate::audit::verify::{Report, Verification};
 use crate::config::AuditExportConfig;
+use crate::domain::clock::Timestamp;
 
 /// The site writes once a second.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -28,7 +29,14 @@ pub(super) async fn verified(tale: &mut Tale, local: &Local, entries: usize) -> 
     let mut tick = tokio::time::interval(Duration::from_millis(200));
     let report = loop {
         tick.tick().await;
-        let verification = Verification { log, trust: &trust, witnesses: 0, from: None, threads: 2 };
+        let verification = Verification {
+            log,
+            trust: &trust,
+            witnesses: 0,
+            from: None,
+            kept_from: Timestamp::from_micros(0),
+            threads: 2,
+        };
         let report = verification.run(&mut |_, _| {}).ok().filter(|report| covers(report, entries));
         if report.is_some() || begun.elapsed() > LIMIT {
             break report;

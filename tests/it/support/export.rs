@@ -104,7 +104,7 @@ impl Exported {
         out.lines().map(str::to_owned).collect()
     }
 
-    fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+    pub fn run(&self, arguments: &[&str]) -> (i32, String, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
         let output = command
             .current_dir(self.folder.path())

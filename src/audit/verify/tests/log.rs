@@ -11,6 +11,7 @@ use crate::audit::fixtures::{Folder, log_entries};
 use crate::audit::tiles::push_entry;
 use crate::audit::tree::TreeHash;
 use crate::audit::verify::{Report, Verification};
+use crate::domain::clock::Timestamp;
 
 pub struct Log {
     pub folder: Folder,
@@ -91,8 +92,14 @@ impl Log {
     }
 
     pub fn run(&self, from: Option<&[u8]>) -> Report {
-        let verification =
-            Verification { log: self.folder.path(), trust: &self.trust, witnesses: 1, from, threads: 3 };
+        let verification = Verification {
+            log: self.folder.path(),
+            trust: &self.trust,
+            witnesses: 1,
+            from,
+            kept_from: Timestamp::from_micros(0),
+            threads: 3,
+        };
         verification.run(&mut |_, _| {}).unwrap()
     }
 
