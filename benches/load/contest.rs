@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 use crate::connection::Target;
 use crate::generator::{self, Lane, Limits, Round};
 use crate::kv::Kv;
-use crate::lanes::{Append, Create, Enter, Read, ReadMany, Roster, Update};
+use crate::lanes::{Append, Create, Enter, Read, ReadMany, Roster, Search, Update};
 use crate::options::{Options, Scenario};
 use crate::patients::Spread;
 use crate::processor::{Meter, resident_bytes};
@@ -73,8 +73,7 @@ fn pairing(
         let early = if first_is_bare { Some(run(&stage.bare, Dialect::Bare)?) } else { None };
         let ours = run(own, own_dialect)?;
         let theirs = early.map_or_else(|| run(&stage.bare, Dialect::Bare), Ok)?;
-        // Its store has no request for many.
-        let third = match stage.openbao.as_ref().filter(|_| scenario != Scenario::Entries) {
+        let third = match stage.openbao.as_ref().filter(|_| scenario.is_of_a_store()) {
             Some(contender) => Some((run(contender, Dialect::Kv)?, contender.process)),
             None => None,
         };
@@ -93,7 +92,7 @@ fn pairing(
         stage.check()?;
         number += 1;
     }
-    let openbao = (stage.openbao.is_some() && scenario != Scenario::Entries).then(|| openbao.figures());
+    let openbao = (stage.openbao.is_some() && scenario.is_of_a_store()).then(|| openbao.figures());
     Ok(compare(scenario.name(), connections, bare.figures(), strongroom.figures(), openbao))
 }
 
@@ -143,6 +142,9 @@ fn new_lane(asked: Asked, contender: &Contender, seed: u64, lane: usize) -> Box<
         Scenario::Create => Create::lane(seed),
         Scenario::Append => Append::lane(roster, seed),
         Scenario::Update => Update::lane(roster, seed, lane, lanes),
+        // It has no index but its primary key.
+        Scenario::Search if matches!(asked.dialect, Dialect::Bare) => Read::lane(roster, seed),
+        Scenario::Search => Search::lane(roster, seed),
         Scenario::Entries if matches!(asked.dialect, Dialect::Bare) => Enter::lane(asked.entry_bytes),
         Scenario::Entries => ReadMany::lane(roster, seed),
     }

@@ -94,7 +94,7 @@ impl Lane for Kv {
                 call.body.extend_from_slice(body.as_bytes());
             }
             // There is no such request.
-            Scenario::Entries => return false,
+            Scenario::Entries | Scenario::Search => return false,
         }
         true
     }
@@ -105,7 +105,7 @@ impl Lane for Kv {
             Scenario::Read | Scenario::ReadCold => {
                 ensure!(contains(body, &record_number(self.current)), "a read answered with another record");
             }
-            Scenario::Create | Scenario::Append | Scenario::Entries => {}
+            Scenario::Create | Scenario::Append | Scenario::Entries | Scenario::Search => {}
             Scenario::Update => {
                 if let Some(version) = self.roster.versions.get(self.current) {
                     version.fetch_add(1, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! What connections do: fill, check, read, create, append, update, and read many. The bare server is asked with the same bytes as
+//! What connections do: fill, check, read, create, append, update, search, and read many. The bare server is asked with the same bytes as
 //! Strongroom.
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -13,6 +13,7 @@ use crate::generator::Lane;
 use crate::patients::{Spread, change, message, person, record_number};
 
 const PATIENTS: &str = "/api/v1/patients";
+const PATIENTS_SEARCH: &str = "/api/v1/patients/search";
 const PATIENTS_READ: &str = "/api/v1/patients/batch/read";
 const MESSAGES: &str = "/api/v1/messages";
 /// How each record begins in the answer to a read of many.
@@ -308,7 +309,44 @@ impl Lane for ReadMany {
     }
 }
 
-/// The bare server's side of it: one row of the bytes of an entry.
+/// Finds records by their number, evenly spread.
+pub struct Search {
+    roster: Arc<Roster>,
+    spread: Spread,
+    current: usize,
+}
+
+impl Search {
+    pub fn lane(roster: &Arc<Roster>, seed: u64) -> Box<dyn Lane> {
+        Box::new(Self { roster: Arc::clone(roster), spread: Spread::new(seed), current: 0 })
+    }
+}
+
+impl Lane for Search {
+    fn next(&mut self, call: &mut Call) -> bool {
+        self.current = self.spread.below(self.roster.ids.len());
+        call.method = "POST";
+        PATIENTS_SEARCH.clone_into(&mut call.path);
+        call.if_match = None;
+        call.body.clear();
+        let number = record_number(self.current);
+        for part in [r#"{"where":[{"field":"mrn","match":"exact","value":""#, &number, r#""}]}"#] {
+            call.body.extend_from_slice(part.as_bytes());
+        }
+        true
+    }
+
+    fn check(&mut self, _: &Call, status: u16, body: &[u8]) -> Result<()> {
+        expect_status(200, status, body)?;
+        ensure!(
+            contains(body, self.roster.id(self.current)) && contains(body, &record_number(self.current)),
+            "a search answered with another record"
+        );
+        Ok(())
+    }
+}
+
+/// The bare server's side of reading many: one row of the bytes of an entry.
 pub struct Enter {
     bytes: usize,
 }

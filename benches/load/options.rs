@@ -116,13 +116,20 @@ pub enum Scenario {
     Append,
     /// Change one field: the record is read, opened, sealed anew, and the old version kept
     Update,
+    /// Find a record of twelve fields by its record number, beside reading the same bytes by their key
+    Search,
     /// Read 500 records a request, an audit entry for each; counted in entries, beside a row of an entry's bytes a request
     Entries,
 }
 
 impl Scenario {
-    const ALL: [Self; 6] =
-        [Self::Read, Self::ReadCold, Self::Create, Self::Append, Self::Update, Self::Entries];
+    /// Whether OpenBao's store has such a request: none for many, and none by what is in a value.
+    pub const fn is_of_a_store(self) -> bool {
+        !matches!(self, Self::Entries | Self::Search)
+    }
+
+    const ALL: [Self; 7] =
+        [Self::Read, Self::ReadCold, Self::Create, Self::Append, Self::Update, Self::Search, Self::Entries];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -131,6 +138,7 @@ impl Scenario {
             Self::Create => "create",
             Self::Append => "append",
             Self::Update => "update",
+            Self::Search => "search",
             Self::Entries => "entries",
         }
     }

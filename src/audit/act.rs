@@ -34,6 +34,10 @@ acts! {
     RecordHistory = "record.history",
     /// Ids of a collection's records were shown.
     RecordList = "record.list",
+    /// Records were looked for by what is in them; each that was shown has an entry of its own as well.
+    RecordSearch = "record.search",
+    /// The service made what records are found by anew, since the policy declares other indexes.
+    RecordIndex = "record.index",
     /// Many records were read or created in one request; each has an entry of its own as well.
     RecordBatch = "record.batch",
     /// A document began to be sent out; who broke off before its end is not told apart.

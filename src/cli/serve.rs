@@ -163,6 +163,7 @@ fn spawn_workers(
     workers.spawn(jobs::idempotency::keep(Arc::clone(service)));
     workers.spawn(jobs::key_destruction::keep(Arc::clone(service)));
     workers.spawn(jobs::uploads::keep(Arc::clone(service)));
+    workers.spawn(jobs::reindex::keep(Arc::clone(service)));
     workers.spawn(jobs::break_glass::keep(Arc::clone(service)));
     workers.spawn(jobs::parts::watch(Arc::clone(service)));
     workers.spawn(jobs::limits::keep(Arc::clone(service)));

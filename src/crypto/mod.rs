@@ -14,7 +14,7 @@
 //! ```compile_fail,E0451
 //! use strongroom::crypto::{SealPlace, SealedRecord};
 //! fn forge(place: SealPlace) -> SealedRecord {
-//!     SealedRecord { place, seals: Vec::new(), fields: Vec::new() }
+//!     SealedRecord { place, seals: Vec::new(), fields: Vec::new(), index: Default::default() }
 //! }
 //! ```
 //!
@@ -64,6 +64,7 @@ pub mod digest;
 mod error;
 pub mod file;
 mod header;
+pub mod index;
 mod key;
 pub mod keyed_hash;
 mod open;

@@ -9,6 +9,7 @@ use crate::domain::random::Random;
 use super::aad::{SealAad, fields_digest, nonce};
 use super::error::SealError;
 use super::header::{self, Purpose, SALT_BYTES};
+use super::index::{IndexTerm, RecordIndex};
 use super::key::SubjectKey;
 use super::pad::{pad_into, padded_length};
 use super::primitive::{Cipher, TAG_BYTES};
@@ -23,9 +24,26 @@ pub struct SealedRecord {
     place: SealPlace,
     seals: Vec<Seal>,
     fields: Vec<SealedField>,
+    index: RecordIndex,
 }
 
 impl SealedRecord {
+    /// With what it is found by; stored, and replaced, together with it.
+    #[must_use]
+    pub fn indexed(self, index: RecordIndex) -> Self {
+        Self { index, ..self }
+    }
+
+    /// None where its collection has no indexes.
+    pub fn terms(&self) -> &[IndexTerm] {
+        &self.index.terms
+    }
+
+    /// By which declaration of indexes; none where its collection has none.
+    pub fn index_state(&self) -> Option<i64> {
+        self.index.state
+    }
+
     pub fn place(&self) -> &SealPlace {
         &self.place
     }
@@ -81,7 +99,7 @@ pub fn seal_record<'k>(
         seals.push(Seal { class, header });
     }
     sealed.sort_unstable_by_key(|field| field.id);
-    Ok(SealedRecord { place, seals, fields: sealed })
+    Ok(SealedRecord { place, seals, fields: sealed, index: RecordIndex::default() })
 }
 
 fn ascending(fields: &[PlainField]) -> Result<Vec<&PlainField>, SealError> {

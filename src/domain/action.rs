@@ -13,6 +13,8 @@ pub enum Action {
     List,
     /// Read many records in one request (which also needs [`Self::Read`]).
     ReadMany,
+    /// Find records by what is in them (which also needs [`Self::Read`]).
+    Search,
     ReadAudit,
     /// See counts and times of the service; nothing of any record.
     ReadMetrics,
@@ -27,7 +29,7 @@ pub enum Action {
 }
 
 impl Action {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Create,
         Self::Read,
         Self::Update,
@@ -35,6 +37,7 @@ impl Action {
         Self::History,
         Self::List,
         Self::ReadMany,
+        Self::Search,
         Self::ReadAudit,
         Self::ReadMetrics,
         Self::ReadCareTeam,
@@ -52,6 +55,7 @@ impl Action {
             Self::History => "history",
             Self::List => "list",
             Self::ReadMany => "read_many",
+            Self::Search => "search",
             Self::ReadAudit => "read_audit",
             Self::ReadMetrics => "read_metrics",
             Self::ReadCareTeam => "read_care_team",

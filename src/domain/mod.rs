@@ -11,6 +11,7 @@ pub mod clock;
 pub mod context;
 pub mod id;
 pub mod idempotency;
+pub mod index;
 pub mod meter;
 pub mod month;
 pub mod person;

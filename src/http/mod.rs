@@ -20,6 +20,7 @@ mod place;
 mod problem;
 mod problem_kind;
 mod records;
+mod search;
 mod subjects;
 mod watch;
 mod witness;

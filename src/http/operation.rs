@@ -5,7 +5,7 @@ use axum::http::Method;
 use axum::routing::{MethodRouter, on};
 use std::sync::Arc;
 
-use super::{App, audit, batch, break_glass, files, health, openapi, pages, records, subjects};
+use super::{App, audit, batch, break_glass, files, health, openapi, pages, records, search, subjects};
 use crate::audit::Act;
 use crate::domain::action::Action;
 
@@ -64,6 +64,8 @@ operations! {
     CreateMany = POST "/api/v1/{collection}/batch" => batch::create;
     /// Up to 500 records, those that there are.
     ReadMany = POST "/api/v1/{collection}/batch/read" => batch::read;
+    /// Records by what is in them.
+    Search = POST "/api/v1/{collection}/search" => search::search;
     Read = GET "/api/v1/{collection}/{id}" => records::read;
     Update = PATCH "/api/v1/{collection}/{id}" => records::update;
     Delete = DELETE "/api/v1/{collection}/{id}" => records::delete;
@@ -103,6 +105,7 @@ impl Operation {
             Self::List => (Action::List, Act::RecordList),
             Self::Create | Self::CreateMany => (Action::Create, Act::RecordCreate),
             Self::ReadMany => (Action::ReadMany, Act::RecordRead),
+            Self::Search => (Action::Search, Act::RecordSearch),
             Self::Read => (Action::Read, Act::RecordRead),
             Self::Update => (Action::Update, Act::RecordUpdate),
             Self::Delete => (Action::Delete, Act::RecordDelete),

@@ -11,7 +11,7 @@ use super::problem_kind::ProblemKind;
 use super::watch::Told;
 use crate::domain::id::FieldName;
 use crate::policy::{DenialCode, FieldFaults};
-use crate::service::{Error, Limit, Part};
+use crate::service::{ConditionFault, Error, Limit, Part};
 
 /// Most errors that one answer lists.
 const MOST_ERRORS: usize = 256;
@@ -32,6 +32,9 @@ pub struct ProblemField {
     /// The place of the record in a batch, from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub record: Option<usize>,
+    /// The place of the condition in a search, from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub condition: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
     pub code: &'static str,
@@ -117,18 +120,7 @@ impl From<Error> for Problem {
 impl Problem {
     fn untold(error: Error) -> Self {
         match error {
-            Error::Denied(denial) => Self::of(match denial.code {
-                DenialCode::PurposeRequired => ProblemKind::PurposeRequired,
-                DenialCode::PurposeNotAllowed => ProblemKind::PurposeNotAllowed,
-                DenialCode::ActionNotAllowed => ProblemKind::ActionNotAllowed,
-                DenialCode::RolesConflict => ProblemKind::RolesConflict,
-                DenialCode::PersonRequired => ProblemKind::PersonRequired,
-                DenialCode::SecondFactorRequired => ProblemKind::SecondFactorRequired,
-                DenialCode::RelationshipRequired => ProblemKind::RelationshipRequired,
-                DenialCode::DepartmentNotAllowed => ProblemKind::DepartmentNotAllowed,
-                DenialCode::HourNotAllowed => ProblemKind::HourNotAllowed,
-                DenialCode::SourceNotAllowed => ProblemKind::SourceNotAllowed,
-            }),
+            Error::Denied(denial) => Self::of(denied(denial.code)),
             Error::Limited { limit, retry_after_seconds } => {
                 let kind = match limit {
                     Limit::Requests => ProblemKind::RateLimited,
@@ -146,6 +138,10 @@ impl Problem {
                 let each = records.iter().flat_map(|(place, faults)| faulty(Some(*place), faults));
                 Self { errors: each.take(MOST_ERRORS).collect(), ..Self::of(ProblemKind::FieldsInvalid) }
             }
+            Error::SearchInvalid(faults) => {
+                Self { errors: unsearchable(&faults), ..Self::of(ProblemKind::SearchInvalid) }
+            }
+            Error::SearchTooWide => Self::of(ProblemKind::SearchTooWide),
             Error::BatchSize => Self::of(ProblemKind::BatchSize),
             Error::KeyReused => Self::of(ProblemKind::IdempotencyKeyReused),
             Error::NotFound => Self::of(ProblemKind::RecordNotFound),
@@ -178,13 +174,39 @@ impl Problem {
     }
 }
 
+const fn denied(code: DenialCode) -> ProblemKind {
+    match code {
+        DenialCode::PurposeRequired => ProblemKind::PurposeRequired,
+        DenialCode::PurposeNotAllowed => ProblemKind::PurposeNotAllowed,
+        DenialCode::ActionNotAllowed => ProblemKind::ActionNotAllowed,
+        DenialCode::RolesConflict => ProblemKind::RolesConflict,
+        DenialCode::PersonRequired => ProblemKind::PersonRequired,
+        DenialCode::SecondFactorRequired => ProblemKind::SecondFactorRequired,
+        DenialCode::RelationshipRequired => ProblemKind::RelationshipRequired,
+        DenialCode::DepartmentNotAllowed => ProblemKind::DepartmentNotAllowed,
+        DenialCode::HourNotAllowed => ProblemKind::HourNotAllowed,
+        DenialCode::SourceNotAllowed => ProblemKind::SourceNotAllowed,
+    }
+}
+
 fn refused(names: &[FieldName]) -> Vec<ProblemField> {
     let entry = |name: &FieldName| ProblemField {
         record: None,
+        condition: None,
         field: Some(name.as_str().to_owned()),
         code: "not_allowed",
     };
     names.iter().map(entry).collect()
+}
+
+fn unsearchable(faults: &[ConditionFault]) -> Vec<ProblemField> {
+    let entry = |fault: &ConditionFault| ProblemField {
+        record: None,
+        condition: fault.condition,
+        field: fault.field.as_ref().map(|name| name.as_str().to_owned()),
+        code: fault.code.code(),
+    };
+    faults.iter().map(entry).collect()
 }
 
 fn faulty(record: Option<usize>, faults: &FieldFaults) -> Vec<ProblemField> {
@@ -192,6 +214,11 @@ fn faulty(record: Option<usize>, faults: &FieldFaults) -> Vec<ProblemField> {
     faults
         .faults()
         .iter()
-        .map(|fault| ProblemField { record, field: fault.field.as_ref().map(name), code: fault.code.code() })
+        .map(|fault| ProblemField {
+            record,
+            condition: None,
+            field: fault.field.as_ref().map(name),
+            code: fault.code.code(),
+        })
         .collect()
 }

@@ -123,6 +123,10 @@ kinds! {
         "one or more fields do not fit the collection; each is listed with its code";
     IdempotencyKeyReused = UNPROCESSABLE_ENTITY, "idempotency_key_reused",
         "this Idempotency-Key came with another request in the last 24 hours; send a new key";
+    SearchInvalid = UNPROCESSABLE_ENTITY, "search_invalid",
+        "ask by 1 to 4 fields of this collection that have an index, each in a way that its index knows; each fault is listed with its code";
+    SearchTooWide = UNPROCESSABLE_ENTITY, "search_too_wide",
+        "too many records may be what is asked for; add a condition, or a longer beginning";
     SubjectRule = UNPROCESSABLE_ENTITY, "subject_rule",
         "give `subject` in collections whose records refer to one, and leave it out where a record makes its own";
     SubjectUnknown = UNPROCESSABLE_ENTITY, "subject_unknown",

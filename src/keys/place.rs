@@ -14,6 +14,8 @@ pub enum TenantKeyKind {
     Seal(DataClass),
     /// The root of the digests that stand for idempotency keys and the bodies sent with them.
     Requests,
+    /// The root of the terms that records are found by.
+    Terms,
 }
 
 impl TenantKeyKind {
@@ -21,7 +23,7 @@ impl TenantKeyKind {
     pub const fn class(self) -> &'static str {
         match self {
             Self::Seal(class) => class.as_str(),
-            Self::Requests => "index",
+            Self::Requests | Self::Terms => "index",
         }
     }
 
@@ -30,6 +32,7 @@ impl TenantKeyKind {
         match self {
             Self::Seal(_) => "seal",
             Self::Requests => "requests",
+            Self::Terms => "terms",
         }
     }
 
@@ -39,7 +42,7 @@ impl TenantKeyKind {
             Self::Seal(DataClass::Phi) => "strongroom-phi",
             Self::Seal(DataClass::Pii) => "strongroom-pii",
             Self::Seal(DataClass::Chd) => "strongroom-chd",
-            Self::Requests => "strongroom-index",
+            Self::Requests | Self::Terms => "strongroom-index",
         }
     }
 }

@@ -111,6 +111,15 @@ impl Authoriser {
         each.filter_map(|one| Some((one, self.permit(ctx, collection, action, one).ok()?))).collect()
     }
 
+    /// For the service itself, where it makes anew what a tenant's records are found by: it opens them, and shows and writes
+    /// nothing. `None` where the collection has no indexes, or is not of this authoriser's set.
+    pub fn permit_indexing(&self, tenant: TenantId, collection: &Collection) -> Option<Permit> {
+        let own = self.set.collection(collection.name().as_str())?;
+        own.index_digest()?;
+        let (collection, table) = (Arc::clone(own), Arc::new(Table::default()));
+        Some(Permit { tenant, action: Action::Search, collection, table })
+    }
+
     /// Decides whether the caller of `ctx` may read its tenant's audit log.
     pub fn permit_audit(&self, ctx: &OperationContext) -> Result<AuditPermit, Denial> {
         let table = self.table(ctx, None, Action::ReadAudit, Relationship::NONE)?;

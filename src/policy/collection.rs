@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::domain::class::DataClass;
 use crate::domain::id::{CollectionName, FieldId, FieldName};
+use crate::domain::index::{FieldIndex, NORMALISATION_VERSION};
 use crate::domain::value::{FieldType, Mask, ValueLimits};
 
 /// Paths of the interface that no collection may take.
@@ -53,6 +54,8 @@ pub struct Field {
     /// Must be there on create and cannot be removed.
     pub required: bool,
     pub limits: ValueLimits,
+    /// How it can be looked for; `None` where it cannot.
+    pub index: Option<FieldIndex>,
     /// One line for people and for the OpenAPI document.
     pub about: Box<str>,
 }
@@ -67,6 +70,8 @@ pub struct Collection {
     /// Ascending by id.
     fields: Vec<Field>,
     by_name: HashMap<FieldName, usize>,
+    /// Of what its indexes are; `None` where there are none.
+    index_digest: Option<[u8; 32]>,
 }
 
 impl Collection {
@@ -80,7 +85,8 @@ impl Collection {
     ) -> Self {
         fields.sort_by_key(|field| field.id);
         let by_name = fields.iter().enumerate().map(|(at, field)| (field.name.clone(), at)).collect();
-        Self { name, subject, key_scope, about, fields, by_name }
+        let index_digest = index_digest(&fields);
+        Self { name, subject, key_scope, about, fields, by_name, index_digest }
     }
 
     pub const fn name(&self) -> &CollectionName {
@@ -112,4 +118,34 @@ impl Collection {
     pub fn field_by_id(&self, id: FieldId) -> Option<&Field> {
         self.fields.binary_search_by_key(&id, |field| field.id).ok().and_then(|at| self.fields.get(at))
     }
+
+    /// Fields that can be looked for, and how.
+    pub fn indexed(&self) -> impl Iterator<Item = (&Field, &FieldIndex)> {
+        self.fields.iter().filter_map(|field| Some((field, field.index.as_ref()?)))
+    }
+
+    /// A digest of its indexes: records that were stored under another have other terms. `None` where it has none.
+    pub const fn index_digest(&self) -> Option<&[u8; 32]> {
+        self.index_digest.as_ref()
+    }
+}
+
+/// Over fields ascending by id: u32 id ‖ u16 type ‖ u16 transform ‖ u8 bits for each index, after the u16 version of the
+/// normalisation.
+fn index_digest(fields: &[Field]) -> Option<[u8; 32]> {
+    let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
+    digest.update(&NORMALISATION_VERSION.to_be_bytes());
+    let mut indexes = 0;
+    for field in fields {
+        for spec in field.index.iter().flat_map(FieldIndex::specs) {
+            digest.update(&field.id.0.to_be_bytes());
+            digest.update(&field.field_type.type_id().to_be_bytes());
+            digest.update(&spec.transform.number().to_be_bytes());
+            digest.update(&[spec.bits]);
+            indexes += 1;
+        }
+    }
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest.finish().as_ref());
+    (indexes > 0).then_some(bytes)
 }

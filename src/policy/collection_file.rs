@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::collection::{CardPart, Collection, Field, KeyScope, RESERVED_NAMES, SubjectRule};
+use super::index_file::{IndexEntry, read_index};
 use crate::domain::class::DataClass;
 use crate::domain::id::{CollectionName, FieldId, FieldName};
 use crate::domain::value::{FieldType, Mask, PhoneCountry, ValueLimits, parse_value};
@@ -48,6 +49,8 @@ struct FieldEntry {
     values: Option<Vec<String>>,
     /// The country of phone numbers that come without one.
     country: Option<String>,
+    /// How the field can be looked for.
+    index: Option<IndexEntry>,
 }
 
 /// `stem` is the file's name without `.toml`; it must be the collection's name. The error is a sentence for the person
@@ -106,6 +109,7 @@ fn read_field(entry: &FieldEntry) -> Result<Field, String> {
         return Err("a document comes after its record and is bounded by limits.document_bytes: leave out required and max_bytes".to_owned());
     }
     let limits = read_limits(entry, field_type)?;
+    let index = entry.index.as_ref().map(|index| read_index(index, field_type, &limits)).transpose()?;
     let about = one_line(&entry.about)?;
     Ok(Field {
         id: FieldId(entry.id),
@@ -116,6 +120,7 @@ fn read_field(entry: &FieldEntry) -> Result<Field, String> {
         card: entry.card,
         required: entry.required,
         limits,
+        index,
         about,
     })
 }

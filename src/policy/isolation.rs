@@ -26,7 +26,7 @@ use crate::domain::purpose::Purpose;
 /// Roles of clients that keep the service, its keys or its log.
 const KEEPERS: [&str; 3] = ["auditor", "custodian", "operator"];
 /// By which a value, or that there is one, is given or taken.
-const ON_VALUES: [RuleAction; 8] = [
+const ON_VALUES: [RuleAction; 9] = [
     RuleAction::Create,
     RuleAction::ReadPlain,
     RuleAction::ReadMasked,
@@ -35,6 +35,7 @@ const ON_VALUES: [RuleAction; 8] = [
     RuleAction::History,
     RuleAction::List,
     RuleAction::ReadMany,
+    RuleAction::Search,
 ];
 /// What a permit says with `@allows` whose role may read both.
 pub(super) const BOTH_CLASSES: &str = "cardholder data beside health information";

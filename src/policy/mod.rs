@@ -41,6 +41,7 @@ mod described;
 mod diff;
 mod explain;
 mod fields;
+mod index_file;
 mod isolation;
 mod limits;
 mod matrix;

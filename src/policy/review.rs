@@ -74,7 +74,11 @@ fn resources(set: &PolicySet, action: RuleAction) -> Box<dyn Iterator<Item = Rul
                 collection.fields().iter().map(move |field| RuleResource::Field(collection, field))
             }))
         }
-        RuleAction::Delete | RuleAction::History | RuleAction::List | RuleAction::ReadMany => {
+        RuleAction::Delete
+        | RuleAction::History
+        | RuleAction::List
+        | RuleAction::ReadMany
+        | RuleAction::Search => {
             Box::new(set.collections().map(|collection| RuleResource::Collection(collection.name())))
         }
         RuleAction::ReadAudit => Box::new(std::iter::once(RuleResource::AuditLog)),

@@ -12,10 +12,10 @@ use crate::domain::actor::Identity;
 use crate::domain::id::FieldId;
 use crate::domain::purpose::Purpose;
 
-/// Field → view and deciding policies; immutable.
-#[derive(PartialEq, Eq)]
+/// Field → view and deciding policies; immutable. By default it gives nothing.
+#[derive(Default, PartialEq, Eq)]
 pub(super) struct Table {
-    /// Ascending by field id; empty where the action is about no field (delete, history, list, read many, read audit).
+    /// Ascending by field id; empty where the action is about no field (delete, history, list, read many, search, read audit).
     rows: Vec<Row>,
     policies: Vec<Arc<str>>,
 }
@@ -156,6 +156,7 @@ impl Question<'_> {
             Action::History => RuleAction::History,
             Action::List => RuleAction::List,
             Action::ReadMany => RuleAction::ReadMany,
+            Action::Search => RuleAction::Search,
             Action::ReadAudit => return Some((RuleAction::ReadAudit, RuleResource::AuditLog)),
             Action::ReadMetrics => return Some((RuleAction::ReadMetrics, RuleResource::Metrics)),
             Action::ReadCareTeam => return Some((RuleAction::ReadCareTeam, RuleResource::Subject)),
@@ -176,6 +177,7 @@ impl Question<'_> {
             | Action::History
             | Action::List
             | Action::ReadMany
+            | Action::Search
             | Action::ReadAudit
             | Action::ReadMetrics
             | Action::ReadCareTeam

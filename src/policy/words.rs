@@ -18,6 +18,7 @@ pub(super) enum RuleAction {
     History,
     List,
     ReadMany,
+    Search,
     ReadAudit,
     ReadMetrics,
     ReadCareTeam,
@@ -27,7 +28,7 @@ pub(super) enum RuleAction {
 }
 
 impl RuleAction {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Create,
         Self::ReadPlain,
         Self::ReadMasked,
@@ -36,6 +37,7 @@ impl RuleAction {
         Self::History,
         Self::List,
         Self::ReadMany,
+        Self::Search,
         Self::ReadAudit,
         Self::ReadMetrics,
         Self::ReadCareTeam,
@@ -54,6 +56,7 @@ impl RuleAction {
             Action::History => &[Self::History],
             Action::List => &[Self::List],
             Action::ReadMany => &[Self::ReadMany],
+            Action::Search => &[Self::Search],
             Action::ReadAudit => &[Self::ReadAudit],
             Action::ReadMetrics => &[Self::ReadMetrics],
             Action::ReadCareTeam => &[Self::ReadCareTeam],
@@ -73,6 +76,7 @@ impl RuleAction {
             Self::History => "history",
             Self::List => "list",
             Self::ReadMany => "read_many",
+            Self::Search => "search",
             Self::ReadAudit => "read_audit",
             Self::ReadMetrics => "read_metrics",
             Self::ReadCareTeam => "read_care_team",

@@ -150,11 +150,21 @@ impl Service {
         record: Option<&RecordId>,
         refused: Vec<FieldName>,
     ) -> Error {
-        let draft =
-            EntryDraft::of_request(context, act_of(permit.action()), Outcome::refused("field_not_allowed"))
-                .policies(permit.policies())
-                .asked(refused.as_slice())
-                .record(object(permit.collection(), record));
+        self.refuse_fields_of(context, (permit.action(), permit), record, refused).await
+    }
+
+    /// The same of an action that the permit is only a part of.
+    pub(super) async fn refuse_fields_of(
+        &self,
+        context: &OperationContext,
+        (action, permit): (Action, &Permit),
+        record: Option<&RecordId>,
+        refused: Vec<FieldName>,
+    ) -> Error {
+        let draft = EntryDraft::of_request(context, act_of(action), Outcome::refused("field_not_allowed"))
+            .policies(permit.policies())
+            .asked(refused.as_slice())
+            .record(object(permit.collection(), record));
         match self.put_on_record(draft).await {
             Ok(()) => Error::FieldsRefused(refused),
             Err(error) => error,
@@ -240,6 +250,7 @@ pub(super) const fn act_of(action: Action) -> Act {
         Action::Read | Action::ReadMany => Act::RecordRead,
         Action::History => Act::RecordHistory,
         Action::List => Act::RecordList,
+        Action::Search => Act::RecordSearch,
         Action::Update => Act::RecordUpdate,
         Action::Delete => Act::RecordDelete,
         Action::ReadAudit => Act::AuditRead,

@@ -83,7 +83,7 @@ impl Service {
         Ok(Written::confirmed(sealed.place(), at, &receipt))
     }
 
-    /// Seals the first version of a record, under keys that are made and committed first where there are none.
+    /// Seals the first version of a record with what it is found by, under keys that are made and committed first where there are none.
     pub(super) async fn seal_new(
         &self,
         permit: &Permit,
@@ -104,7 +104,7 @@ impl Service {
             version: RecordVersion::FIRST,
             subject: Some(subject),
         };
-        self.seal(place, fields, &keys)
+        self.indexed(permit, self.seal(place, fields, &keys)?, fields).await
     }
 
     /// Refuses fields that the caller may not write.

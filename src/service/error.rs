@@ -1,6 +1,7 @@
 //! Why a use case did not succeed. What a caller is told is decided in `http::problem`, in one exhaustive match.
 
 use super::limits::Limit;
+use super::search::ConditionFault;
 use crate::domain::id::FieldName;
 use crate::policy::{Denial, FieldFaults};
 
@@ -52,6 +53,12 @@ pub enum Error {
     /// Records of a batch do not fit the collection; each by its place in the request, from 0.
     #[error("records of the batch do not fit the collection")]
     InvalidRecords(Vec<(usize, FieldFaults)>),
+    /// The conditions of a search do not fit the collection.
+    #[error("the conditions do not fit the collection")]
+    SearchInvalid(Vec<ConditionFault>),
+    /// Too many records share what the search is indexed by.
+    #[error("the search is too wide")]
+    SearchTooWide,
     /// More records than one request may name, or none.
     #[error("the batch is empty or too large")]
     BatchSize,
@@ -110,6 +117,8 @@ impl Error {
             Self::DocumentTooLarge
             | Self::Invalid(_)
             | Self::InvalidRecords(_)
+            | Self::SearchInvalid(_)
+            | Self::SearchTooWide
             | Self::BatchSize
             | Self::BreakGlassBounds
             | Self::SubjectRule

@@ -19,6 +19,7 @@ mod documents;
 mod error;
 mod gate;
 mod history;
+mod index;
 mod judge;
 mod key_destruction;
 mod limits;
@@ -28,8 +29,10 @@ mod open;
 mod parts;
 mod read;
 mod read_many;
+mod reindex;
 mod relate;
 mod seal;
+mod search;
 mod system;
 mod update;
 
@@ -55,6 +58,10 @@ pub use limits::Limit;
 pub use parts::PartDown;
 pub use read::{ReadRequest, RequestedView};
 pub use read_many::ManyAnswer;
+pub use search::{
+    Condition, ConditionFault, ConditionFaultCode, LARGEST_PAGE, MOST_CONDITIONS, Query, SearchAnswer,
+    SearchProspect, SearchRequest, Test,
+};
 pub use system::FitnessCheck;
 
 use crate::audit::Committer;

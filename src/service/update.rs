@@ -86,7 +86,7 @@ impl Service {
         let place = next_place(found.stored.place)?;
         let owner = key_owner(permit.collection(), &place.record, place.subject)?;
         let keys = self.sealing_keys(permit, &owner, false, &fields).await?;
-        let sealed = self.seal(place, &fields, &keys)?;
+        let sealed = self.indexed(permit, self.seal(place, &fields, &keys)?, &fields).await?;
         drop(fields);
         let at = self.clock.now();
         let entry = self.outbox_entry(context, permit, &sealed, written)?;

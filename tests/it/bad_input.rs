@@ -73,6 +73,7 @@ async fn bodies_that_are_no_json_object_of_the_documented_form() {
     for (path, body) in [
         ("/api/v1/patients/batch", nest("{\"records\":")),
         ("/api/v1/messages/batch/read", nest("{\"ids\":")),
+        ("/api/v1/patients/search", nest("{\"where\":")),
         ("/api/v1/patients", nest("{\"subject\":")),
         ("/api/v1/patients", nest("{\"Zq7Mark\":")),
         ("/api/v1/patients", nest("")),

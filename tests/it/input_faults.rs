@@ -58,11 +58,13 @@ impl Scene {
         let batch = "POST /api/v1/patients/batch";
         let many = "POST /api/v1/messages/batch/read";
         let patch = "PATCH /api/v1/patients/ID";
+        let search = "POST /api/v1/patients/search";
         let mut cases = Vec::new();
         for (line, headers, act, object) in [
             (post, &[kind][..], "record.create", &patients),
             (batch, &[kind], "record.create", &patients),
             (many, &[kind], "record.read", &messages),
+            (search, &[kind], "record.search", &patients),
             (patch, &tagged, "record.update", &patient),
         ] {
             let large = MARK.repeat(1_200_000);
@@ -96,6 +98,7 @@ impl Scene {
         let batch = |records: Value| json!({ "records": records });
         let twice = json!({ "ids": [MARK, MARK] });
         let no_field = json!({ "ids": [self.patient], "fields": [MARK] });
+        let sought = json!({ "where": [{ "field": MARK, "match": "exact", "value": MARK }] });
         let (fields, size, rule) = ((422, "fields_invalid"), (422, "batch_size"), (422, "subject_rule"));
         let create = "record.create";
         let json_kind = ("content-type", "application/json");
@@ -112,6 +115,13 @@ impl Scene {
             case("POST /api/v1/patients/batch", &batch(json!([])), size, create, &patients),
             case("POST /api/v1/messages/batch/read", &json!({ "ids": [] }), size, "record.read", &messages),
             case("POST /api/v1/messages/batch/read", &twice, size, "record.read", &messages),
+            case(
+                "POST /api/v1/patients/search",
+                &sought,
+                (422, "search_invalid"),
+                "record.search",
+                &patients,
+            ),
             case("POST /api/v1/patients", &own, rule, create, &patients),
             case("POST /api/v1/messages", &letter, rule, create, &messages),
             case("POST /api/v1/messages/batch", &batch(json!([letter])), rule, create, &messages),

@@ -153,6 +153,41 @@ impl Scene {
         letter["fields"]["body"] = MARK.into();
         self.portal.create("messages", &letter).await;
         self.bring_a_document(id).await;
+        self.look_for_it().await;
+    }
+
+    /// By what is in it, found and in vain, and wrongly.
+    async fn look_for_it(&self) {
+        let path = "/api/v1/patients/search";
+        let condition =
+            |field: &str, word: &str, value: &str| json!({ "field": field, "match": word, "value": value });
+        for (conditions, found) in [
+            (
+                json!([
+                    condition("family_name", "exact", &format!("{MARK} {WIDE}")),
+                    condition("phone", "exact", "5554173962")
+                ]),
+                1,
+            ),
+            (
+                json!([
+                    condition("family_name", "prefix", MARK),
+                    condition("birth_date", "on", "1911-02-03")
+                ]),
+                1,
+            ),
+            (json!([condition("email", "exact", &format!("{MARK}@example.com"))]), 0),
+        ] {
+            let page: Value =
+                self.portal.post(path, &json!({ "where": conditions })).await.json().await.unwrap();
+            assert_eq!(page["records"].as_array().unwrap().len(), found, "{conditions}");
+        }
+        let asker = Asker { marks: marks(), client: self.portal.clone() };
+        let json_kind = [("content-type", "application/json")];
+        let wrong = json!({ "where": [condition("email", "exact", MARK), condition(MARK, "exact", WIDE)] });
+        asker.fails(422, Method::POST, path, &json_kind, &wrong.to_string()).await;
+        let hidden = json!({ "where": [condition("ssn", "exact", "951-47-8263")] });
+        asker.fails(403, Method::POST, path, &json_kind, &hidden.to_string()).await;
     }
 
     /// A file full of marks, named by one; and the beginning of another, which nobody finishes.

@@ -139,6 +139,7 @@ async fn answers_are_what_the_document_says() {
     for (client, collection, id, sample) in &records {
         reads(client, &dashboard, collection, id).await;
         many(client, collection, id, sample).await;
+        searches(client, collection, sample).await;
         writes(client, collection, id).await;
     }
     pages(&strongroom, &dashboard, &portal, &subject).await;
@@ -220,6 +221,36 @@ async fn many(client: &Client, collection: &str, id: &str, sample: &Value) {
     let read = check_answer(&Method::POST, answer).await;
     // Policy gives reading many to few; the others have been told so as documented.
     assert!(read["code"] == "action_not_allowed" || read["missing"] == json!([0]), "{collection}");
+}
+
+/// By every field that can be looked for, in every way there is.
+async fn searches(client: &Client, collection: &str, sample: &Value) {
+    let schemas = &DOCUMENT["components"]["schemas"];
+    let schema = &schemas[format!("{collection}.search")];
+    let path = format!("/api/v1/{collection}/search");
+    if schema.is_null() {
+        return assert!(DOCUMENT["paths"].get(path).is_none(), "{collection}");
+    }
+    let conditions = schema["properties"]["where"]["items"]["oneOf"].as_array().unwrap();
+    for condition in conditions {
+        let word = |name: &str| condition["properties"][name]["const"].as_str().unwrap();
+        let value = &sample["fields"][word("field")];
+        let day = || json!(value.as_str().unwrap()[..10]);
+        let sought = match word("match") {
+            "between" => json!({ "field": word("field"), "match": "between", "from": day(), "until": day() }),
+            "on" => json!({ "field": word("field"), "match": "on", "value": day() }),
+            other => json!({ "field": word("field"), "match": other, "value": value }),
+        };
+        let body = json!({ "where": [sought], "limit": 2 });
+        check_value(collection, schema, &body);
+        let found = check_answer(&Method::POST, client.post(&path, &body).await).await;
+        // Policy gives searches to few, and by what they may read.
+        let is_refused =
+            ["action_not_allowed", "field_not_allowed"].iter().any(|code| found["code"] == *code);
+        assert!(is_refused || !found["records"].as_array().unwrap().is_empty(), "{body}: {found}");
+    }
+    let answer = client.post(&path, &json!({ "where": [] })).await;
+    check_answer(&Method::POST, answer).await;
 }
 
 async fn writes(client: &Client, collection: &str, id: &str) {
@@ -351,6 +382,15 @@ fn the_document_is_as_narrow_as_the_interface() {
     other["sex"] = json!("female");
     refused("patients.create", json!({ "fields": other }));
     refused("patients.record", json!({ "id": NOBODY, "fields": {} }));
+    let exact = |field: &str, value: &str| json!({ "field": field, "match": "exact", "value": value });
+    for conditions in [
+        json!([]),
+        json!([exact("sex", "F")]),
+        json!([exact("birth_date", "1984-02-29")]),
+        json!(vec![exact("mrn", "1"); 5]),
+    ] {
+        refused("patients.search", json!({ "where": conditions }));
+    }
     for (name, item) in DOCUMENT["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap().iter().filter(|(key, _)| *key != "parameters") {
             for (status, answer) in operation["responses"].as_object().unwrap() {
@@ -361,7 +401,7 @@ fn the_document_is_as_narrow_as_the_interface() {
             }
         }
     }
-    assert_eq!(Operation::ALL.len(), 25, "a new operation has its answers in this file");
+    assert_eq!(Operation::ALL.len(), 26, "a new operation has its answers in this file");
 }
 
 fn root() -> &'static Path {

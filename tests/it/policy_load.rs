@@ -123,6 +123,75 @@ fn collections_are_strict() {
     edit("[[field]]", "[[field").refused(patients, "");
 }
 
+/// What an index would tell too much of, or could not compare, is refused with the reason.
+#[test]
+fn what_cannot_be_looked_for_safely_has_no_index() {
+    let index = |collection: &str, field: &str, lines: &str| {
+        let file = format!("collections/{collection}.toml");
+        let folder = Folder::shipped();
+        let text = std::fs::read_to_string(folder.0.join(&file)).unwrap();
+        let at = text.find(&format!("name = \"{field}\"\n")).unwrap();
+        let end = text[at..].find("\n\n").map_or(text.len(), |end| at + end);
+        let table = format!("\n\n[field.index]\n{lines}\n");
+        std::fs::write(folder.0.join(&file), format!("{}{table}{}", &text[..end], &text[end..])).unwrap();
+        (folder, file)
+    };
+    let refused = |collection: &str, field: &str, lines: &str, why: &str| {
+        let (folder, file) = index(collection, field, lines);
+        folder.refused(&file, why);
+    };
+    let exact = "match = [\"exact\"]\nrows = 200_000";
+    for (collection, field) in
+        [("patients", "sex"), ("patients", "active"), ("encounters", "emergency"), ("encounters", "status")]
+    {
+        refused(collection, field, exact, "how often each occurs would tell which it is");
+    }
+    refused("patients", "language", exact, "how many different values");
+    refused("patients", "language", &format!("{exact}\nvalues = 255"), "how often each occurs");
+    refused("patients", "race", &format!("{exact}\nvalues = 40"), "how often each occurs");
+    for (collection, field) in [
+        ("patients", "address"),
+        ("patients", "insurance"),
+        ("patients", "notes"),
+        ("encounters", "weight_kg"),
+        ("encounters", "diagnoses"),
+        ("documents", "content"),
+    ] {
+        refused(collection, field, exact, "no one spelling");
+    }
+    refused("patients", "deceased_at", exact, "match = [\"date\"]");
+    refused("patients", "drivers_licence", "match = [\"date\"]\nrows = 200_000", "dates and moments");
+    refused(
+        "patients",
+        "drivers_licence",
+        "match = [\"prefix\"]\nlengths = [3]\nrows = 200_000",
+        "for names",
+    );
+    for lengths in [
+        "",
+        "lengths = []",
+        "lengths = [2]",
+        "lengths = [17]",
+        "lengths = [3, 3]",
+        "lengths = [3, 4, 5, 6, 7]",
+    ] {
+        let lines = format!("match = [\"prefix\"]\nrows = 200_000\n{lengths}");
+        refused("patients", "emergency_contact", &lines, "3 to 16 characters");
+    }
+    let contact = |lines: &str, why: &str| refused("patients", "emergency_contact", lines, why);
+    contact(&format!("{exact}\nlengths = [3]"), "where it has prefix and only there");
+    contact("match = []\nrows = 200_000", "one at least");
+    contact("match = [\"exact\", \"exact\"]\nrows = 200_000", "at most once");
+    contact("match = [\"like\"]\nrows = 200_000", "like");
+    contact("match = [\"exact\"]", "unique = true, or in rows");
+    contact("match = [\"exact\"]\nrows = 999", "from 1000");
+    contact(&format!("{exact}\nunique = true"), "unique = true, or in rows");
+    contact(&format!("{exact}\nvalues = 1_000"), "codes and integers");
+    contact(&format!("{exact}\nbits = 8"), "bits");
+    let (good, _) = index("patients", "language", &format!("{exact}\nvalues = 256"));
+    good.load().unwrap();
+}
+
 #[test]
 fn paths_of_the_interface_are_no_collections() {
     for name in ["subjects", "relay", "intake", "audit", "keys", "break-glass", "openapi.json"] {

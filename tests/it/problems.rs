@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use strongroom::domain::value::ValueError;
 use strongroom::http::ProblemKind;
 use strongroom::policy::FieldFaultCode;
+use strongroom::service::ConditionFaultCode;
 
 use crate::source::files_under;
 
@@ -76,7 +77,11 @@ fn fault_codes() -> impl Iterator<Item = &'static str> {
     use FieldFaultCode::{DuplicateField, NotAnObject, NothingToChange, Required, UnknownField};
     let own =
         [NotAnObject, UnknownField, DuplicateField, Required, NothingToChange].map(FieldFaultCode::code);
-    own.into_iter().chain(ValueError::ALL.into_iter().map(ValueError::code)).chain(["not_allowed"])
+    let searches = ConditionFaultCode::OWN.into_iter().filter(move |code| !own.contains(code));
+    own.into_iter()
+        .chain(ValueError::ALL.into_iter().map(ValueError::code))
+        .chain(["not_allowed"])
+        .chain(searches)
 }
 
 fn folder() -> PathBuf {

@@ -13,7 +13,7 @@ use strongroom::http::Operation;
 
 use crate::support::samples::message;
 use crate::support::{eventually, problem, request_id};
-use scene::Scene;
+use scene::{Held, Scene};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Caller {
@@ -38,8 +38,9 @@ const CALLERS: [Caller; 7] = [
 ];
 
 /// Where a caller of this kind is not refused. May only shrink: health and the interface's own document say nothing about
-/// anybody; a checkpoint is a digest of the whole log; the log, a list, a batch and what waits for its review are of the caller's own tenant, and are looked through for anything of the other.
-const NOT_REFUSED: [(Operation, Caller); 14] = [
+/// anybody; a checkpoint is a digest of the whole log; the log, a list, a search, a batch and what waits for its review are of the caller's own tenant, and are looked through for anything of the other.
+const NOT_REFUSED: [(Operation, Caller); 15] = [
+    (Operation::Search, Caller::OtherTenant),
     (Operation::ReadMany, Caller::OtherTenant),
     (Operation::Live, Caller::WithoutPermission),
     (Operation::Live, Caller::WrongPurpose),
@@ -133,8 +134,9 @@ fn walk(document: &Value) -> Vec<Place> {
     places
 }
 
-/// The document has every operation of the router in every collection, and no other. Files are where a field is for them.
-fn check_agreement(places: &[Place], collections: &[(String, bool)]) {
+/// The document has every operation of the router in every collection, and no other. Files are where a field is for them, and
+/// searches where one has an index.
+fn check_agreement(places: &[Place], collections: &[Held]) {
     let mut expected = BTreeSet::new();
     for operation in Operation::ALL {
         let (method, route) = (operation.method().as_str().to_owned(), operation.route().to_owned());
@@ -142,7 +144,11 @@ fn check_agreement(places: &[Place], collections: &[(String, bool)]) {
             expected.insert(Place { method, path: route.clone(), route, collection: None });
             continue;
         }
-        for (name, _) in collections.iter().filter(|(_, files)| *files || !route.contains("/files/")) {
+        let has = |held: &&Held| match operation {
+            Operation::Search => held.indexes,
+            _ => held.files || !route.contains("/files/"),
+        };
+        for Held { name, .. } in collections.iter().filter(has) {
             let path = route.replace("{collection}", name);
             let collection = Some(name.clone());
             expected.insert(Place { method: method.clone(), path, route: route.clone(), collection });
@@ -163,7 +169,8 @@ impl Scene {
         use Operation::{
             AppendUpload, CancelUpload, Create, CreateMany, Delete, History, List, ListBreakGlass, Live,
             Metrics, OpenApi, OpenBreakGlass, Read, ReadCareTeam, ReadCheckpoint, ReadEvents, ReadFile,
-            ReadMany, ReadProof, Ready, ReviewBreakGlass, StartUpload, Update, UpdateCareTeam, UploadState,
+            ReadMany, ReadProof, Ready, ReviewBreakGlass, Search, StartUpload, Update, UpdateCareTeam,
+            UploadState,
         };
         match (caller, place.operation()) {
             // Not even a status: the handshake fails.
@@ -183,7 +190,10 @@ impl Scene {
                 Some((403, "action_not_allowed"))
             }
             (Caller::WrongPurpose, _) => Some((403, "purpose_not_allowed")),
-            (Caller::OtherTenant, ReadEvents | ReadCheckpoint | ReadMany | List | ListBreakGlass) => None,
+            (
+                Caller::OtherTenant,
+                ReadEvents | ReadCheckpoint | ReadMany | Search | List | ListBreakGlass,
+            ) => None,
             (Caller::OtherTenant, ReadProof) => Some((404, "entry_not_found")),
             // A record would be about somebody of another tenant.
             (Caller::OtherTenant, Create | CreateMany) if place.collection.as_deref() == Some("patients") => {
@@ -224,7 +234,11 @@ impl Scene {
         assert_eq!(entry["act"], act(place.operation()), "{what}");
         assert_eq!(entry["req"]["route"], place.route, "{what}");
         let record = place.collection.as_ref().map(|collection| match place.operation() {
-            Operation::Create | Operation::CreateMany | Operation::ReadMany | Operation::List => {
+            Operation::Create
+            | Operation::CreateMany
+            | Operation::ReadMany
+            | Operation::Search
+            | Operation::List => {
                 json!([{ "collection": collection }])
             }
             _ => json!([{ "collection": collection, "record": self.record(collection) }]),
@@ -284,6 +298,7 @@ fn act(operation: Operation) -> &'static str {
         Operation::Create | Operation::CreateMany => "record.create",
         Operation::Read | Operation::ReadMany | Operation::ReadFile => "record.read",
         Operation::List => "record.list",
+        Operation::Search => "record.search",
         Operation::History => "record.history",
         Operation::Update
         | Operation::StartUpload

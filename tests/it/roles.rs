@@ -8,6 +8,7 @@ use std::path::Path;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use strongroom::domain::purpose::Purpose;
+use strongroom::policy::PolicySet;
 
 use crate::support::clinic::{Clinic, team_path};
 use crate::support::people::claims;
@@ -127,6 +128,7 @@ impl Asking<'_> {
         for (collection, (id, sample)) in self.records {
             self.reads(collection, id, sample).await;
             self.reads_many(collection, id).await;
+            self.searches(collection, id, sample).await;
             self.writes(collection, id, sample).await;
             let path = format!("/api/v1/{collection}");
             let history = self.send(Method::GET, &format!("{path}/{id}/history"), None).await;
@@ -207,6 +209,36 @@ impl Asking<'_> {
                 assert_eq!(answer.status(), 200, "{what}");
                 let body: Value = answer.json().await.unwrap();
                 assert_eq!(body["records"][0]["id"], json!(id), "{what}");
+            }
+        }
+    }
+
+    /// By every field that has an index: given to who sees it in plain.
+    async fn searches(&self, collection: &str, id: &str, sample: &Value) {
+        let policy = PolicySet::load(&policy_directory()).unwrap();
+        for (field, index) in policy.collection(collection).unwrap().indexed() {
+            let name = field.name.as_str();
+            let value = &sample["fields"][name];
+            let condition = match index.day() {
+                None => json!({ "field": name, "match": "exact", "value": value }),
+                Some(_) => json!({ "field": name, "match": "on", "value": value.as_str().unwrap()[..10] }),
+            };
+            let body = json!({ "where": [condition] });
+            let answer = self.send(Method::POST, &format!("/api/v1/{collection}/search"), Some(&body)).await;
+            let searches = self.matrix.gives("search", collection, self.purpose);
+            let plain = self.matrix.shows(collection, self.purpose, "plain");
+            let what = format!("{} search {collection} by {name}", self.who);
+            match (searches, plain) {
+                (Err(code), _) | (_, Err(code)) => {
+                    assert_eq!(problem(answer).await, (403, code.to_owned()), "{what}");
+                }
+                (Ok(_), Ok(plain)) if plain.contains(name) => {
+                    assert_eq!(answer.status(), 200, "{what}");
+                    let body: Value = answer.json().await.unwrap();
+                    let found = body["records"].as_array().unwrap();
+                    assert!(found.iter().any(|record| record["id"] == id), "{what}");
+                }
+                _ => assert_eq!(problem(answer).await, (403, "field_not_allowed".into()), "{what}"),
             }
         }
     }

@@ -24,7 +24,7 @@ fn kind(act: &str) -> (&'static str, Option<&'static str>, Option<&'static str>)
         "record.update" => ("U", Some("update"), Some("Update")),
         "record.delete" => ("D", Some("delete"), Some("Delete")),
         // BALP's pattern of a query wants the query itself, which the log does not hold.
-        "record.list" | "audit.read" => ("E", Some("search-type"), None),
+        "record.list" | "record.search" | "audit.read" => ("E", Some("search-type"), None),
         "record.history" => ("R", Some("history-instance"), None),
         "audit.prune" | "audit.expire" => ("D", None, None),
         _ => ("E", None, None),

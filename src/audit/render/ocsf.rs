@@ -11,7 +11,8 @@ const CLASS: u64 = 6_003;
 fn activity(act: &str) -> (u64, &'static str) {
     match act {
         "record.create" => (1, "Create"),
-        "record.read" | "record.list" | "record.history" | "document.read" | "audit.read" => (2, "Read"),
+        "record.read" | "record.list" | "record.search" | "record.history" | "document.read"
+        | "audit.read" => (2, "Read"),
         "record.update" => (3, "Update"),
         "record.delete" | "audit.prune" | "audit.expire" => (4, "Delete"),
         _ => (99, "Other"),

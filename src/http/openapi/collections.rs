@@ -3,9 +3,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::fields::{changed, moment, sent, shown};
+use super::fields::{changed, moment, sent, shown, sought};
 use super::{object, reference};
+use crate::domain::index::MOST_DAYS;
 use crate::policy::{Collection, SubjectRule};
+use crate::service::{LARGEST_PAGE, MOST_CONDITIONS};
 
 /// The most records that one request names.
 const MOST_RECORDS: u16 = 500;
@@ -22,6 +24,10 @@ pub(super) fn add_schemas(collection: &Collection, schemas: &mut Map<String, Val
     add("create_many", many("records", &schema_of(collection, "create")));
     add("read_many", read_many(collection));
     add("records", records(collection));
+    if collection.indexed().next().is_some() {
+        add("search", search(collection));
+        add("found", found(collection));
+    }
 }
 
 pub(super) fn schema_of(collection: &Collection, part: &str) -> Value {
@@ -91,6 +97,43 @@ fn records(collection: &Collection) -> Value {
         ("records", json!({ "type": "array", "items": schema_of(collection, "record") })),
         ("missing", places("Places in `ids`, from 0, of what is no record for this caller.")),
         ("unreadable", places("Places in `ids`, from 0, of records that failed their integrity check.")),
+    ]);
+    object(members, &["records"])
+}
+
+fn search(collection: &Collection) -> Value {
+    let conditions: Vec<Value> =
+        collection.indexed().flat_map(|(field, index)| sought(field, index)).collect();
+    let about = format!(
+        "All of them must hold. `between` is of at most {MOST_DAYS} days, both included; days of moments are those of UTC."
+    );
+    let conditions = json!({
+        "type": "array", "minItems": 1, "maxItems": MOST_CONDITIONS, "items": { "oneOf": conditions },
+        "description": about,
+    });
+    let fields = json!({ "type": "array", "uniqueItems": true, "items": schema_of(collection, "field") });
+    let limit = json!({ "type": "integer", "minimum": 1, "maximum": LARGEST_PAGE, "default": 20 });
+    let members = members([
+        ("where", conditions),
+        ("fields", fields),
+        ("view", reference("schemas", "View")),
+        ("limit", limit),
+        ("cursor", reference("schemas", "Id")),
+    ]);
+    object(members, &["where"])
+}
+
+fn found(collection: &Collection) -> Value {
+    let incomplete = "There, and true, where records are not indexed as the policy says, or not yet: the search does not find them.";
+    let unreadable = "How many records that may be what was asked for failed their integrity check.";
+    let members = members([
+        (
+            "records",
+            json!({ "type": "array", "maxItems": LARGEST_PAGE, "items": schema_of(collection, "record") }),
+        ),
+        ("next", reference("schemas", "Id")),
+        ("incomplete", json!({ "const": true, "description": incomplete })),
+        ("unreadable", json!({ "type": "integer", "minimum": 1, "description": unreadable })),
     ]);
     object(members, &["records"])
 }

@@ -7,6 +7,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::object;
+use crate::domain::index::FieldIndex;
 use crate::domain::value::{FieldType, Mask, ValueLimits};
 use crate::policy::Field;
 
@@ -46,6 +48,40 @@ pub(super) fn changed(field: &Field) -> Value {
 pub(super) fn shown(field: &Field) -> Value {
     let plain = value(field.field_type, &field.limits, Way::Shown);
     described(field, json!({ "anyOf": [plain, masked(field.mask)] }))
+}
+
+/// The conditions by which a field can be looked for.
+pub(super) fn sought(field: &Field, index: &FieldIndex) -> Vec<Value> {
+    let condition = |word: &str, values: Vec<(&str, Value)>| {
+        let mut properties = Map::new();
+        properties.insert("field".to_owned(), json!({ "const": field.name.as_str() }));
+        properties.insert("match".to_owned(), json!({ "const": word }));
+        let mut required = vec!["field", "match"];
+        for (name, value) in values {
+            properties.insert(name.to_owned(), value);
+            required.push(name);
+        }
+        object(properties, &required)
+    };
+    let mut conditions = Vec::new();
+    if index.exact().is_some() {
+        let value = value(field.field_type, &field.limits, Way::Sent);
+        conditions.push(condition("exact", vec![("value", described(field, value))]));
+    }
+    if let Some(shortest) = index.prefix_lengths().min() {
+        let about = format!("At least {shortest} letters or digits, as they are compared.");
+        let mut value = value(field.field_type, &field.limits, Way::Sent);
+        if let Some(members) = value.as_object_mut() {
+            members.insert("description".to_owned(), json!(about));
+        }
+        conditions.push(condition("prefix", vec![("value", value)]));
+    }
+    if index.day().is_some() {
+        let day = || value(FieldType::Date, &ValueLimits::of(FieldType::Date), Way::Sent);
+        conditions.push(condition("on", vec![("value", day())]));
+        conditions.push(condition("between", vec![("from", day()), ("until", day())]));
+    }
+    conditions
 }
 
 /// The field's own line, and what a client's developer should know before putting a value somewhere.

@@ -77,16 +77,23 @@ fn paths(policy: &PolicySet) -> Map<String, Value> {
             add(&mut paths, route.to_owned(), *operation, None);
             continue;
         }
-        // Files are where the collection has a field for them; elsewhere there is none to be found.
-        let is_of_files = route.contains("/files/");
         for collection in policy.collections() {
-            if !is_of_files || document_fields(collection).next().is_some() {
+            if has(collection, *operation) {
                 let path = route.replace("{collection}", collection.name().as_str());
                 add(&mut paths, path, *operation, Some(collection));
             }
         }
     }
     paths
+}
+
+/// Files are where the collection has a field for them, and searches where one has an index; elsewhere there is none to be
+/// found.
+fn has(collection: &Collection, operation: Operation) -> bool {
+    match operation {
+        Operation::Search => collection.indexed().next().is_some(),
+        _ => !operation.route().contains("/files/") || document_fields(collection).next().is_some(),
+    }
 }
 
 fn add(paths: &mut Map<String, Value>, path: String, operation: Operation, collection: Option<&Collection>) {

@@ -62,6 +62,7 @@ const fn words(operation: Operation) -> (&'static str, &'static str) {
         Operation::Create => ("create", "Make a record"),
         Operation::CreateMany => ("create_many", "Make up to 500 records, all or none"),
         Operation::ReadMany => ("read_many", "Read up to 500 records, those that there are"),
+        Operation::Search => ("search", "Find records by what is in them, those that the caller may read"),
         Operation::Read => ("read", "Read a record, as far as policy goes"),
         Operation::Update => ("update", "Change fields of a record"),
         Operation::Delete => ("delete", "End a record"),
@@ -83,6 +84,7 @@ fn own_parameters(operation: Operation, collection: Option<&Collection>) -> Vec<
         | Operation::Ready
         | Operation::Metrics
         | Operation::ReadMany
+        | Operation::Search
         | Operation::ReadCheckpoint
         | Operation::ReadProof
         | Operation::ListBreakGlass
@@ -112,6 +114,7 @@ fn body(operation: Operation, collection: Option<&Collection>) -> Option<Value> 
         Operation::Create => json_body("create"),
         Operation::CreateMany => json_body("create_many"),
         Operation::ReadMany => json_body("read_many"),
+        Operation::Search => json_body("search"),
         Operation::Update => {
             let schema = schema("change")?;
             let content = json!({ "application/json": schema, "application/merge-patch+json": schema });
@@ -179,6 +182,7 @@ fn successes(operation: Operation, collection: Option<&Collection>) -> Vec<(&'st
             vec![("201", json_answer("All are stored.", &headers, &shared("WrittenMany")))]
         }
         Operation::ReadMany => vec![("200", json_answer("Those that there are.", &[], &schema("records")))],
+        Operation::Search => vec![("200", json_answer("The page.", &[], &schema("found")))],
         Operation::Read => vec![("200", json_answer("The record.", &[("ETag", "ETag")], &schema("record")))],
         Operation::Update => {
             vec![("200", json_answer("It is stored.", &[("ETag", "ETag")], &shared("Written")))]

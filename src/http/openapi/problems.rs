@@ -11,6 +11,7 @@ use super::reference;
 use crate::domain::value::ValueError;
 use crate::http::Operation;
 use crate::policy::FieldFaultCode;
+use crate::service::ConditionFaultCode;
 
 /// Everybody who is listed may.
 const fn is_open(operation: Operation) -> bool {
@@ -43,8 +44,8 @@ const fn names_something(operation: Operation) -> bool {
 }
 
 const fn is_of_a_record(operation: Operation) -> bool {
-    use Operation::{Create, CreateMany, List, ReadMany};
-    is_of_a_collection(operation) && !matches!(operation, Create | CreateMany | ReadMany | List)
+    use Operation::{Create, CreateMany, List, ReadMany, Search};
+    is_of_a_collection(operation) && !matches!(operation, Create | CreateMany | ReadMany | Search | List)
 }
 
 /// The body is JSON.
@@ -55,8 +56,8 @@ const fn takes_json(operation: Operation) -> bool {
 
 /// The body is JSON that names fields.
 const fn takes_fields(operation: Operation) -> bool {
-    use Operation::{Create, CreateMany, ReadMany, Update};
-    matches!(operation, Create | CreateMany | ReadMany | Update)
+    use Operation::{Create, CreateMany, ReadMany, Search, Update};
+    matches!(operation, Create | CreateMany | ReadMany | Search | Update)
 }
 
 const fn is_tus(operation: Operation) -> bool {
@@ -74,8 +75,8 @@ const fn uses_keys(operation: Operation) -> bool {
 fn applies(kind: ProblemKind, operation: Operation) -> bool {
     use Operation::{
         AppendUpload, CancelUpload, Create, CreateMany, Delete, History, List, OpenBreakGlass, Read,
-        ReadCheckpoint, ReadEvents, ReadFile, ReadMany, ReadProof, ReviewBreakGlass, StartUpload, Update,
-        UpdateCareTeam, UploadState,
+        ReadCheckpoint, ReadEvents, ReadFile, ReadMany, ReadProof, ReviewBreakGlass, Search, StartUpload,
+        Update, UpdateCareTeam, UploadState,
     };
     let is_one_of = |those: &[Operation]| those.contains(&operation);
     match kind {
@@ -146,7 +147,8 @@ fn applies(kind: ProblemKind, operation: Operation) -> bool {
                 || is_one_of(&[ReadEvents, ReadProof])
                 || is_one_of(&[Create, CreateMany, Read, Update, ReadFile])
         }
-        ProblemKind::VolumeLimited => is_one_of(&[Read, ReadMany, ReadFile]),
+        ProblemKind::SearchInvalid | ProblemKind::SearchTooWide => operation == Search,
+        ProblemKind::VolumeLimited => is_one_of(&[Read, ReadMany, Search, ReadFile]),
         ProblemKind::TusVersion => is_tus(operation),
         ProblemKind::DocumentNotFound => is_tus(operation) || operation == ReadFile,
         ProblemKind::UploadNotFound => is_one_of(&[UploadState, AppendUpload, CancelUpload]),
@@ -250,13 +252,17 @@ pub(super) fn field_schema() -> Value {
     use FieldFaultCode::{DuplicateField, NotAnObject, NothingToChange, Required, UnknownField};
     let own =
         [NotAnObject, UnknownField, DuplicateField, Required, NothingToChange].map(FieldFaultCode::code);
+    let values = ValueError::ALL.map(ValueError::code);
     let codes: BTreeSet<&str> =
-        own.into_iter().chain(ValueError::ALL.map(ValueError::code)).chain(["not_allowed"]).collect();
+        own.into_iter().chain(ConditionFaultCode::OWN).chain(values).chain(["not_allowed"]).collect();
     json!({
         "type": "object", "additionalProperties": false, "required": ["code"],
         "properties": {
             "record": {
                 "type": "integer", "minimum": 0, "description": "The place of the record in a batch, from 0.",
+            },
+            "condition": {
+                "type": "integer", "minimum": 0, "description": "The place of the condition in a search, from 0.",
             },
             "field": {
                 "type": "string", "description": "Absent where the body named a field that does not exist.",

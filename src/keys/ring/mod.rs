@@ -211,7 +211,15 @@ impl KeyRing {
 
     /// The root of the tenant's request digests, made if there is none. From memory after the first time.
     pub async fn request_root(&self, tenant: TenantId) -> Result<Arc<TenantKey>, KeyError> {
-        let kind = TenantKeyKind::Requests;
+        self.root(tenant, TenantKeyKind::Requests).await
+    }
+
+    /// The root of the terms that the tenant's records are found by, likewise.
+    pub async fn index_root(&self, tenant: TenantId) -> Result<Arc<TenantKey>, KeyError> {
+        self.root(tenant, TenantKeyKind::Terms).await
+    }
+
+    async fn root(&self, tenant: TenantId, kind: TenantKeyKind) -> Result<Arc<TenantKey>, KeyError> {
         let key_id = self.inner.active.get((tenant, kind)).await?.value;
         Ok(self.inner.tenant_keys.get(TenantKeyPlace { tenant, kind, key_id }).await?.value)
     }

@@ -207,6 +207,14 @@ impl Charge {
         outcome
     }
 
+    /// Gives back what was taken beyond `amount`: there turned out to be fewer.
+    pub fn give_back_but(self, amount: usize) {
+        let amount = u32::try_from(amount).unwrap_or(u32::MAX);
+        for taken in self.0.into_iter().flatten() {
+            taken.owner.records.give_back(taken.rate, taken.amount.saturating_sub(amount));
+        }
+    }
+
     pub(super) fn give_back(self) {
         for taken in self.0.into_iter().flatten() {
             taken.owner.records.give_back(taken.rate, taken.amount);

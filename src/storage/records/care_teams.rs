@@ -144,7 +144,7 @@ impl RecordStore {
     }
 }
 
-fn teams(row: &Row, index: usize) -> Result<CareTeams, StorageError> {
+pub(super) fn teams(row: &Row, index: usize) -> Result<CareTeams, StorageError> {
     let names: Option<Vec<String>> = column(row, index, "care teams")?;
     CareTeams::parse(names.unwrap_or_default()).ok_or(StorageError::Malformed("care teams"))
 }

@@ -74,11 +74,13 @@ const APPEND_WITH_ENTRY: &str =
     append!("INSERT INTO audit_outbox (tenant_id, entry_id, entry) SELECT $1, $7, $8 FROM held");
 const APPEND: &str = append!("SELECT 1 FROM held");
 
-/// The last parts and the version of the record that has the file: both or neither.
+/// The last parts and the version of the record that has the file: both or neither. Documents have no terms, and what has
+/// some is as before.
 const COMPLETE: &str = replace!(
     "false",
     " AND EXISTS (SELECT 1 FROM upload u WHERE u.tenant_id = $1 AND u.file_id = $11 AND u.parts = $12 \
                   AND u.completed_version IS NULL AND u.expires_at > now())",
+    "",
     ", completed AS ( \
         UPDATE upload SET parts = parts + cardinality($13::int[]), completed_version = $4 FROM current \
         WHERE upload.tenant_id = $1 AND upload.file_id = $11), \

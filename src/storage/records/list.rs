@@ -27,37 +27,36 @@ pub struct ListedFor {
     pub relationships: Vec<Relationship>,
 }
 
-/// A relationship as `theirs` below computes it.
+/// A relationship as [`THEIRS`] computes it.
 fn kind_of(relationship: Relationship) -> i32 {
     i32::from(relationship.is_self) + 2 * i32::from(relationship.in_care_team)
 }
 
-macro_rules! related_list {
-    ($which:literal) => {
-        concat!(
-            "/* storage::records::list_related */ \
-             WITH theirs AS MATERIALIZED ( \
-                 SELECT subject_id, CASE WHEN subject_id = $5 THEN 1 ELSE 0 END \
-                                    + CASE WHEN care_teams && $6 THEN 2 ELSE 0 END AS kind \
-                 FROM subject WHERE tenant_id = $1 AND state = 'active' AND (subject_id = $5 OR care_teams && $6)) \
-             SELECT r.record_id, r.version, r.updated_at FROM record r \
-             LEFT JOIN subject s ON s.tenant_id = r.tenant_id AND s.subject_id = r.subject_id \
-             WHERE r.tenant_id = $1 AND r.collection = $2 AND r.record_id > $3 AND NOT r.deleted \
-               AND (r.expires_at IS NULL OR r.expires_at > now()) \
-               AND (r.subject_id IS NULL OR s.state = 'active') AND ",
-            $which,
-            " ORDER BY r.record_id LIMIT $4"
-        )
-    };
-}
+/// To whom the person stands in some relationship: $1 tenant, $5 their own subject, $6 their care teams.
+pub(super) const THEIRS: &str = "theirs AS MATERIALIZED ( \
+    SELECT subject_id, CASE WHEN subject_id = $5 THEN 1 ELSE 0 END \
+                       + CASE WHEN care_teams && $6 THEN 2 ELSE 0 END AS kind \
+    FROM subject WHERE tenant_id = $1 AND state = 'active' AND (subject_id = $5 OR care_teams && $6))";
 
-/// Of nobody but those.
-const OF_THEIRS: &str =
-    related_list!("r.subject_id IN (SELECT t.subject_id FROM theirs t WHERE t.kind = ANY ($7))");
+/// Of nobody but those to whom the relationship is one of $7.
+const OF_THEIRS: &str = "r.subject_id IN (SELECT t.subject_id FROM theirs t WHERE t.kind = ANY ($7))";
 /// Of everybody to whom nothing else is known.
-const OF_OTHERS_TOO: &str = related_list!(
-    "NOT EXISTS (SELECT FROM theirs t WHERE t.subject_id = r.subject_id AND t.kind <> ALL ($7))"
-);
+const OF_OTHERS_TOO: &str =
+    "NOT EXISTS (SELECT FROM theirs t WHERE t.subject_id = r.subject_id AND t.kind <> ALL ($7))";
+
+impl ListedFor {
+    /// Which records `r` are about somebody like that, where [`THEIRS`] stands before.
+    pub(super) fn condition(&self) -> &'static str {
+        if self.relationships.contains(&Relationship::NONE) { OF_OTHERS_TOO } else { OF_THEIRS }
+    }
+
+    /// $5 to $7.
+    pub(super) fn parameters(&self) -> (Option<Uuid>, Vec<&str>, Vec<i32>) {
+        let subject = self.subject.map(|id| *id.as_uuid());
+        let teams = self.care_teams.iter().map(AsRef::as_ref).collect();
+        (subject, teams, self.relationships.iter().copied().map(kind_of).collect())
+    }
+}
 
 impl RecordStore {
     /// The records after `after` in the order of their ids, at most `limit`: without those that are deleted, expired,
@@ -99,18 +98,23 @@ impl RecordStore {
         limit: i64,
     ) -> Result<Vec<ListedRecord>, StorageError> {
         let after = after.map_or("", RecordId::as_str);
-        let subject: Option<Uuid> = listed_for.subject.map(|id| *id.as_uuid());
-        let teams: Vec<&str> = listed_for.care_teams.iter().map(AsRef::as_ref).collect();
-        let kinds: Vec<i32> = listed_for.relationships.iter().copied().map(kind_of).collect();
-        let sql =
-            if listed_for.relationships.contains(&Relationship::NONE) { OF_OTHERS_TOO } else { OF_THEIRS };
+        let (subject, teams, kinds) = listed_for.parameters();
+        let sql = format!(
+            "/* storage::records::list_related */ \
+             WITH {THEIRS} SELECT r.record_id, r.version, r.updated_at FROM record r \
+             LEFT JOIN subject s ON s.tenant_id = r.tenant_id AND s.subject_id = r.subject_id \
+             WHERE r.tenant_id = $1 AND r.collection = $2 AND r.record_id > $3 AND NOT r.deleted \
+               AND (r.expires_at IS NULL OR r.expires_at > now()) \
+               AND (r.subject_id IS NULL OR s.state = 'active') AND {} ORDER BY r.record_id LIMIT $4",
+            listed_for.condition()
+        );
         let name = collection.as_str();
         let parameters: [&(dyn ToSql + Sync); 7] =
             [tenant.as_uuid(), &name, &after, &limit, &subject, &teams, &kinds];
         let rows = self
             .database
             .run("records::list_related", async |client| {
-                let statement = client.prepare_cached(sql).await?;
+                let statement = client.prepare_cached(&sql).await?;
                 Ok(client.query(&statement, &parameters).await?)
             })
             .await?;

@@ -9,6 +9,8 @@ mod history;
 mod idempotency;
 mod key_destruction;
 mod list;
+mod reindex;
+mod search;
 mod writer;
 
 pub use break_glass::{FoundBreakGlass, NewBreakGlass};
@@ -18,6 +20,8 @@ pub use history::FoundVersion;
 pub use idempotency::{Claim, Claimed};
 pub use key_destruction::PendingDestruction;
 pub use list::{ListedFor, ListedRecord};
+pub use reindex::Reindexed;
+pub use search::{Candidate, TermsOf};
 
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -29,6 +33,7 @@ use super::fitness::Weakness;
 use super::pool::{Database, StorageError};
 use super::sealed_columns::{decode_fields, decode_seals, encode_fields, encode_seals};
 use crate::audit::OutboxBytes;
+use crate::crypto::index::IndexTerm;
 use crate::crypto::{SealPlace, SealedRecord, StoredRecord};
 use crate::domain::class::DataClass;
 use crate::domain::clock::Timestamp;
@@ -149,7 +154,8 @@ impl RecordStore {
     ) -> Result<(), StorageError> {
         let version = Version::of(sealed, entry, now)?;
         if version.subject.is_none() {
-            return self.store_alone("records::insert", INSERT_WITHOUT_SUBJECT, &version).await;
+            let parameters = version.with_terms();
+            return self.store_alone("records::insert", INSERT_WITHOUT_SUBJECT, &parameters).await;
         }
         let way = Way::First(subject);
         let Some(version) = self.writer.store(way, version).await? else {
@@ -159,7 +165,7 @@ impl RecordStore {
             SubjectRow::New => INSERT_WITH_SUBJECT,
             SubjectRow::Existing => INSERT_FOR_SUBJECT,
         };
-        self.store_alone("records::insert", statement, &version).await
+        self.store_alone("records::insert", statement, &version.with_terms()).await
     }
 
     /// Replaces version `sealed.version - 1` with `sealed`, keeping the old one in the history, with its audit entry:
@@ -179,12 +185,12 @@ impl RecordStore {
                 None => return Ok(()),
             }
         }
-        let statement = match successor {
-            Successor::Version => REPLACE,
-            Successor::End => END,
-            Successor::EndWithKeys => END_WITH_KEYS,
+        let (statement, parameters) = match successor {
+            Successor::Version => (REPLACE, version.with_terms()),
+            Successor::End => (END, version.parameters().to_vec()),
+            Successor::EndWithKeys => (END_WITH_KEYS, version.parameters().to_vec()),
         };
-        self.store_alone("records::replace", statement, &version).await
+        self.store_alone("records::replace", statement, &parameters).await
     }
 
     /// One version in a statement of its own.
@@ -192,48 +198,73 @@ impl RecordStore {
         &self,
         name: &'static str,
         statement: &str,
-        version: &Version,
+        parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<(), StorageError> {
         let affected = self
             .database
             .run(name, async |client| {
                 let statement = client.prepare_cached(statement).await?;
-                Ok(client.execute(&statement, &version.parameters()).await?)
+                Ok(client.execute(&statement, parameters).await?)
             })
             .await?;
         one_row(affected)
     }
 }
 
-const INSERT_WITH_SUBJECT: &str = "/* storage::records::insert */ \
+/// The terms of a first version; of which record stands in `$of`.
+macro_rules! first_terms {
+    ($of:literal) => {
+        concat!(
+            ", new_terms AS ( \
+        INSERT INTO index_term (tenant_id, collection, field_id, transform, index_version, term, record_id) \
+        SELECT $1, $2, t.field_id, t.transform, t.index_version, t.term, $3 \
+        FROM ",
+            $of,
+            "unnest($12::int[], $13::smallint[], $14::bigint[], $15::bytea[]) \
+             AS t (field_id, transform, index_version, term) \
+        ON CONFLICT DO NOTHING) "
+        )
+    };
+}
+
+const INSERT_WITH_SUBJECT: &str = concat!(
+    "/* storage::records::insert */ \
     WITH new_subject AS (INSERT INTO subject (tenant_id, subject_id) VALUES ($1, $5)), \
     new_record AS ( \
         INSERT INTO record (tenant_id, collection, record_id, version, subject_id, deleted, seal_headers, \
-                            sealed_values, created_at, updated_at, audit_entry_id) \
-        VALUES ($1, $2, $3, $4, $5, false, $6, $7, $8, $8, $9)) \
-    INSERT INTO audit_outbox (tenant_id, entry_id, entry) VALUES ($1, $9, $10)";
+                            sealed_values, created_at, updated_at, audit_entry_id, indexed_as) \
+        VALUES ($1, $2, $3, $4, $5, false, $6, $7, $8, $8, $9, $11))",
+    first_terms!(""),
+    "INSERT INTO audit_outbox (tenant_id, entry_id, entry) VALUES ($1, $9, $10)"
+);
 
-const INSERT_FOR_SUBJECT: &str = "/* storage::records::insert */ \
+const INSERT_FOR_SUBJECT: &str = concat!(
+    "/* storage::records::insert */ \
     WITH active_subject AS ( \
         SELECT subject_id FROM subject \
         WHERE tenant_id = $1 AND subject_id = $5 AND state = 'active' FOR KEY SHARE), \
     new_record AS ( \
         INSERT INTO record (tenant_id, collection, record_id, version, subject_id, deleted, seal_headers, \
-                            sealed_values, created_at, updated_at, audit_entry_id) \
-        SELECT $1, $2, $3, $4, subject_id, false, $6, $7, $8, $8, $9 FROM active_subject \
-        RETURNING record_id) \
-    INSERT INTO audit_outbox (tenant_id, entry_id, entry) SELECT $1, $9, $10 FROM new_record";
+                            sealed_values, created_at, updated_at, audit_entry_id, indexed_as) \
+        SELECT $1, $2, $3, $4, subject_id, false, $6, $7, $8, $8, $9, $11 FROM active_subject \
+        RETURNING record_id)",
+    first_terms!("new_record, "),
+    "INSERT INTO audit_outbox (tenant_id, entry_id, entry) SELECT $1, $9, $10 FROM new_record"
+);
 
-const INSERT_WITHOUT_SUBJECT: &str = "/* storage::records::insert */ \
+const INSERT_WITHOUT_SUBJECT: &str = concat!(
+    "/* storage::records::insert */ \
     WITH new_record AS ( \
         INSERT INTO record (tenant_id, collection, record_id, version, subject_id, deleted, seal_headers, \
-                            sealed_values, created_at, updated_at, audit_entry_id) \
-        VALUES ($1, $2, $3, $4, $5, false, $6, $7, $8, $8, $9)) \
-    INSERT INTO audit_outbox (tenant_id, entry_id, entry) VALUES ($1, $9, $10)";
+                            sealed_values, created_at, updated_at, audit_entry_id, indexed_as) \
+        VALUES ($1, $2, $3, $4, $5, false, $6, $7, $8, $8, $9, $11))",
+    first_terms!(""),
+    "INSERT INTO audit_outbox (tenant_id, entry_id, entry) VALUES ($1, $9, $10)"
+);
 
 /// The statement that replaces a version: whether with the record's end, what more it needs and what more it does.
 macro_rules! replace {
-    ($deleted:literal, $guard:literal, $more:literal) => {
+    ($deleted:literal, $guard:literal, $set:literal, $more:expr) => {
         concat!(
             "/* storage::records::replace */ \
     WITH old AS ( \
@@ -258,8 +289,9 @@ macro_rules! replace {
         UPDATE record SET version = $4, deleted = ",
             $deleted,
             ", seal_headers = $6, sealed_values = $7, updated_at = $8, \
-                          audit_entry_id = $9 \
-        FROM current \
+                          audit_entry_id = $9",
+            $set,
+            " FROM current \
         WHERE record.tenant_id = current.tenant_id AND record.collection = current.collection \
           AND record.record_id = current.record_id \
         RETURNING record.record_id)",
@@ -270,13 +302,44 @@ macro_rules! replace {
 }
 use replace;
 
-const REPLACE: &str = replace!("false", "", "");
-
-const END: &str = replace!("true", "", "");
-
-const END_WITH_KEYS: &str = replace!(
-    "true",
+/// Terms that stay are left alone, so that a row is never removed and put in by one statement.
+const REPLACE: &str = replace!(
+    "false",
     "",
+    ", indexed_as = $11",
+    ", terms AS MATERIALIZED ( \
+        SELECT t.* FROM unnest($12::int[], $13::smallint[], $14::bigint[], $15::bytea[]) \
+                        AS t (field_id, transform, index_version, term)), \
+    gone AS ( \
+        DELETE FROM index_term i USING current \
+        WHERE i.tenant_id = $1 AND i.collection = $2 AND i.record_id = $3 AND NOT EXISTS ( \
+            SELECT FROM terms t WHERE (t.field_id, t.transform, t.index_version, t.term) \
+                                    = (i.field_id, i.transform, i.index_version, i.term))), \
+    new_terms AS ( \
+        INSERT INTO index_term (tenant_id, collection, field_id, transform, index_version, term, record_id) \
+        SELECT $1, $2, t.field_id, t.transform, t.index_version, t.term, $3 FROM current, terms t \
+        ON CONFLICT DO NOTHING)"
+);
+
+/// A record that has ended is not found.
+macro_rules! end {
+    ($more:literal) => {
+        replace!(
+            "true",
+            "",
+            "",
+            concat!(
+                ", gone AS ( \
+        DELETE FROM index_term i USING current WHERE i.tenant_id = $1 AND i.collection = $2 AND i.record_id = $3)",
+                $more
+            )
+        )
+    };
+}
+
+const END: &str = end!("");
+
+const END_WITH_KEYS: &str = end!(
     ", destruction AS ( \
         INSERT INTO key_destruction (tenant_id, record_id, collection, subject_id, requested_at) \
         SELECT tenant_id, record_id, collection, subject_id, $8 FROM current)"
@@ -294,6 +357,31 @@ struct Version {
     now: jiff::Timestamp,
     entry_id: Uuid,
     entry: Vec<u8>,
+    indexed_as: Option<i64>,
+    terms: TermColumns,
+}
+
+/// Terms, by column.
+#[derive(Default)]
+struct TermColumns {
+    fields: Vec<i32>,
+    transforms: Vec<i16>,
+    versions: Vec<i64>,
+    terms: Vec<Vec<u8>>,
+}
+
+impl TermColumns {
+    fn of<'t>(terms: impl Iterator<Item = &'t IndexTerm>) -> Result<Self, StorageError> {
+        let mut columns = Self::default();
+        for term in terms {
+            let (field, transform) = (i32::try_from(term.field().0), i16::try_from(term.transform()));
+            columns.fields.push(field.map_err(|_| StorageError::Malformed("the field of a term"))?);
+            columns.transforms.push(transform.map_err(|_| StorageError::Malformed("the kind of a term"))?);
+            columns.versions.push(term.root().as_i64());
+            columns.terms.push(term.bytes().to_vec());
+        }
+        Ok(columns)
+    }
 }
 
 impl Version {
@@ -310,7 +398,17 @@ impl Version {
             now: instant(now)?,
             entry_id: *entry.entry_id().as_uuid(),
             entry: entry.bytes().to_vec(),
+            indexed_as: sealed.index_state(),
+            terms: TermColumns::of(sealed.terms().iter())?,
         })
+    }
+
+    /// $1 to $15 of the statements that store its terms as well.
+    fn with_terms(&self) -> Vec<&(dyn ToSql + Sync)> {
+        let TermColumns { fields, transforms, versions, terms } = &self.terms;
+        let mut parameters = self.parameters().to_vec();
+        parameters.extend([&self.indexed_as as &(dyn ToSql + Sync), fields, transforms, versions, terms]);
+        parameters
     }
 
     /// $1 to $10 of every statement that stores one version.

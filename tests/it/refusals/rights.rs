@@ -107,6 +107,13 @@ impl Rights {
             Operation::Delete => permit(Action::Delete).map(|_| true),
             Operation::Read => permit(Action::Read).map(|_| true),
             Operation::ReadMany => permit(Action::ReadMany).and_then(|_| permit(Action::Read)).map(|_| true),
+            Operation::Search => {
+                let Some((field, _)) = collection.indexed().next() else { return Ok(false) };
+                let name = field.name.as_str();
+                permit(Action::Search)
+                    .and_then(|_| permit(Action::Read))
+                    .map(|permit| is_plain(&permit, name))
+            }
             Operation::Create | Operation::CreateMany => {
                 let names = fields(collection.name().as_str());
                 permit(Action::Create).map(|permit| names.iter().all(|name| is_plain(&permit, name)))
@@ -152,6 +159,17 @@ pub fn change(collection: &Collection) -> (String, Value) {
     let mut names = collection.fields().iter().rev().map(|field| field.name.as_str());
     let name = names.find(|name| !sample["fields"][name].is_null()).unwrap();
     (name.to_owned(), sample["fields"][name].clone())
+}
+
+/// What a search asks by: the first field that has an index, as the sample has it.
+pub fn condition(collection: &Collection) -> Value {
+    let (field, index) = collection.indexed().next().unwrap();
+    let name = field.name.as_str();
+    let value = &sample(collection.name().as_str(), "")["fields"][name];
+    match index.exact() {
+        Some(_) => json!({ "field": name, "match": "exact", "value": value }),
+        None => json!({ "field": name, "match": "on", "value": value.as_str().unwrap()[..10] }),
+    }
 }
 
 fn context(identity: &Arc<Identity>, purpose: Option<Purpose>) -> OperationContext {

@@ -8,7 +8,7 @@ use strongroom::domain::value::FieldType;
 use strongroom::http::Operation;
 use strongroom::tls::Identities;
 
-use super::rights::{FILE, Right, Rights, change, sample};
+use super::rights::{FILE, Right, Rights, change, condition, sample};
 use super::{Caller, Place};
 use crate::support::{Client, NORTH, Strongroom, eventually, on_shared_runtime, replace_file, site};
 
@@ -32,6 +32,13 @@ pub struct Scene {
     /// By name; a tenant has a client of each name.
     north: BTreeMap<String, Client>,
     south: BTreeMap<String, Client>,
+}
+
+/// A collection as far as operations differ by it.
+pub struct Held {
+    pub name: String,
+    pub files: bool,
+    pub indexes: bool,
 }
 
 impl Scene {
@@ -81,11 +88,12 @@ impl Scene {
         self.rights.find(place)
     }
 
-    /// The collections, and whether they have files.
-    pub fn collections(&self) -> Vec<(String, bool)> {
-        let each = self.rights.collections().map(|collection| {
-            let has_files = collection.fields().iter().any(|field| field.field_type == FieldType::Document);
-            (collection.name().as_str().to_owned(), has_files)
+    /// The collections, and what they have.
+    pub fn collections(&self) -> Vec<Held> {
+        let each = self.rights.collections().map(|collection| Held {
+            name: collection.name().as_str().to_owned(),
+            files: collection.fields().iter().any(|field| field.field_type == FieldType::Document),
+            indexes: collection.indexed().next().is_some(),
         });
         each.collect()
     }
@@ -175,6 +183,10 @@ impl Scene {
             Operation::Create => Some(sample()),
             Operation::CreateMany => Some(json!({ "records": [sample()] })),
             Operation::ReadMany => Some(json!({ "ids": [self.record(name)] })),
+            Operation::Search => {
+                let collection = self.rights.collections().find(|other| other.name().as_str() == name);
+                Some(json!({ "where": [condition(collection.unwrap())] }))
+            }
             Operation::Update => {
                 let collection = self.rights.collections().find(|other| other.name().as_str() == name);
                 let (field, value) = change(collection.unwrap());

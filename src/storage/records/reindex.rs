@@ -1,0 +1,134 @@
+//! Terms made anew, for records that were stored under another declaration of indexes. How far that has come is in the rows.
+
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use super::batch::RECORD_ID;
+use super::{FoundRecord, RecordStore, StorageError, TermColumns, column, found, version_columns};
+use crate::audit::OutboxBytes;
+use crate::crypto::index::IndexTerm;
+use crate::domain::id::{CollectionName, RecordId, RecordVersion, TenantId};
+
+/// A record and the terms of its version.
+pub struct Reindexed {
+    pub record: RecordId,
+    pub version: RecordVersion,
+    pub terms: Vec<IndexTerm>,
+}
+
+impl RecordStore {
+    /// Those who have records, one after the other.
+    pub async fn tenant_after(&self, last: Option<TenantId>) -> Result<Option<TenantId>, StorageError> {
+        const SQL: &str = "/* storage::records::tenant_after */ \
+            SELECT tenant_id FROM record WHERE tenant_id > $1 ORDER BY tenant_id LIMIT 1";
+        let last = last.map_or(Uuid::nil(), |tenant| *tenant.as_uuid());
+        let row = self
+            .database
+            .run("records::tenant_after", async |client| {
+                let statement = client.prepare_cached(SQL).await?;
+                Ok(client.query_opt(&statement, &[&last]).await?)
+            })
+            .await?;
+        row.map(|row| column(&row, 0, "tenant").map(TenantId::from_uuid)).transpose()
+    }
+
+    /// Records after `after`, in the order of their ids, at most `limit`, whose terms were made otherwise than `state` says;
+    /// under the conditions of [`Self::find`]. Reads through the collection: ask [`Self::has_unindexed`] first.
+    pub async fn unindexed(
+        &self,
+        (tenant, collection): (TenantId, &CollectionName),
+        state: i64,
+        after: Option<&RecordId>,
+        limit: i64,
+    ) -> Result<Vec<(RecordId, Result<FoundRecord, StorageError>)>, StorageError> {
+        const SQL: &str = concat!(
+            "/* storage::records::unindexed */ SELECT ",
+            version_columns!(),
+            ", r.record_id FROM record r \
+             LEFT JOIN subject s ON s.tenant_id = r.tenant_id AND s.subject_id = r.subject_id \
+             WHERE r.tenant_id = $1 AND r.collection = $2 AND r.record_id > $4 AND NOT r.deleted \
+               AND r.indexed_as IS DISTINCT FROM $3 AND (r.expires_at IS NULL OR r.expires_at > now()) \
+               AND (r.subject_id IS NULL OR s.state = 'active') \
+             ORDER BY r.record_id LIMIT $5"
+        );
+        let (name, after) = (collection.as_str(), after.map_or("", RecordId::as_str));
+        let rows = self
+            .database
+            .run("records::unindexed", async |client| {
+                let statement = client.prepare_cached(SQL).await?;
+                let parameters: [&(dyn ToSql + Sync); 5] = [tenant.as_uuid(), &name, &state, &after, &limit];
+                Ok(client.query(&statement, &parameters).await?)
+            })
+            .await?;
+        let read = |row: &tokio_postgres::Row| {
+            let record = RecordId::parse(column(row, RECORD_ID, "record id").ok()?)?;
+            let found = found(row, tenant, collection, &record);
+            Some((record, found))
+        };
+        Ok(rows.iter().filter_map(read).collect())
+    }
+
+    /// Puts these terms in the place of what the records had, with the entry that says so: all or nothing. A record that has
+    /// another version by now is left as it is: whoever stored that has seen to its terms.
+    pub async fn reindex(
+        &self,
+        (tenant, collection): (TenantId, &CollectionName),
+        state: i64,
+        records: &[Reindexed],
+        entry: &OutboxBytes,
+    ) -> Result<(), StorageError> {
+        const SQL: &str = "/* storage::records::reindex */ \
+            WITH held AS MATERIALIZED ( \
+                SELECT r.record_id FROM unnest($4::text[], $5::bigint[]) AS n (record_id, version) \
+                JOIN record r ON r.tenant_id = $1 AND r.collection = $2 AND r.record_id = n.record_id \
+                             AND r.version = n.version AND NOT r.deleted \
+                ORDER BY r.record_id FOR UPDATE OF r), \
+            terms AS MATERIALIZED ( \
+                SELECT * FROM unnest($6::text[], $7::int[], $8::smallint[], $9::bigint[], $10::bytea[]) \
+                    AS t (record_id, field_id, transform, index_version, term)), \
+            indexed AS ( \
+                UPDATE record SET indexed_as = $3 FROM held \
+                WHERE record.tenant_id = $1 AND record.collection = $2 AND record.record_id = held.record_id), \
+            gone AS ( \
+                DELETE FROM index_term i USING held \
+                WHERE i.tenant_id = $1 AND i.collection = $2 AND i.record_id = held.record_id AND NOT EXISTS ( \
+                    SELECT FROM terms t WHERE (t.record_id, t.field_id, t.transform, t.index_version, t.term) \
+                                            = (i.record_id, i.field_id, i.transform, i.index_version, i.term))), \
+            added AS ( \
+                INSERT INTO index_term (tenant_id, collection, field_id, transform, index_version, term, record_id) \
+                SELECT $1, $2, t.field_id, t.transform, t.index_version, t.term, t.record_id \
+                FROM terms t JOIN held ON held.record_id = t.record_id \
+                ON CONFLICT DO NOTHING) \
+            INSERT INTO audit_outbox (tenant_id, entry_id, entry) \
+            SELECT $1, $11, $12 WHERE EXISTS (SELECT FROM held)";
+        let ids: Vec<&str> = records.iter().map(|each| each.record.as_str()).collect();
+        let versions: Vec<i64> = records.iter().map(|each| i64::from(each.version.get())).collect();
+        let each_term =
+            |each: &Reindexed| std::iter::repeat_n(each.record.as_str().to_owned(), each.terms.len());
+        let of: Vec<String> = records.iter().flat_map(each_term).collect();
+        let TermColumns { fields, transforms, versions: roots, terms } =
+            TermColumns::of(records.iter().flat_map(|each| &each.terms))?;
+        let (name, id, bytes) = (collection.as_str(), *entry.entry_id().as_uuid(), entry.bytes());
+        let parameters: [&(dyn ToSql + Sync); 12] = [
+            tenant.as_uuid(),
+            &name,
+            &state,
+            &ids,
+            &versions,
+            &of,
+            &fields,
+            &transforms,
+            &roots,
+            &terms,
+            &id,
+            &bytes,
+        ];
+        self.database
+            .run("records::reindex", async |client| {
+                let statement = client.prepare_cached(SQL).await?;
+                client.execute(&statement, &parameters).await?;
+                Ok(())
+            })
+            .await
+    }
+}

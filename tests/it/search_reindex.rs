@@ -1,0 +1,94 @@
+//! Indexes that are declared when there are records already: the service makes their terms anew, while it goes on.
+
+use serde_json::{Value, json};
+
+use crate::search::{exact, found, ids, person, search};
+use crate::support::samples::small_patient;
+use crate::support::{ServiceOptions, Strongroom, eventually, replace_file};
+
+const WITHOUT: &str = "";
+const CONTACT: &str = "\n\n[field.index]\nmatch = [\"exact\"]\nrows = 200_000";
+
+/// Whether the emergency contact has an index.
+fn declare(text: &str, index: &str) -> String {
+    let about = "about = \"Whom to call in an emergency\"";
+    let bare = text.replace(&format!("{about}{CONTACT}"), about);
+    bare.replace(about, &format!("{about}{index}"))
+}
+
+#[tokio::test]
+async fn records_are_found_by_indexes_that_were_declared_later() {
+    let mut strongroom = Strongroom::start_with(ServiceOptions::default()).await;
+    let portal = strongroom.client("portal").await.with_purpose("TREAT");
+    let south = strongroom.client_of("clinic-south", "portal").await.with_purpose("TREAT");
+    let with = |contact: &str| person(&json!({ "emergency_contact": contact }));
+    let mut people: Vec<Value> = (0..250).map(|_| json!({ "fields": with("Kwame") })).collect();
+    people.extend((0..5).map(|_| json!({ "fields": small_patient() })));
+    let made = portal.post("/api/v1/patients/batch", &json!({ "records": people })).await;
+    let made = ids(&made.json().await.unwrap());
+    let theirs = south.create_patient(with("Kwame")).await;
+    // One that does not open holds nobody up, and is not found.
+    let spoil = "UPDATE record SET sealed_values = set_byte(sealed_values, 30, get_byte(sealed_values, 30) # 1) WHERE record_id = $1";
+    let data = strongroom.data().await;
+    data.execute(spoil, &[&made[100]]).await.unwrap();
+
+    let file = strongroom.policy_directory.join("collections/patients.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    replace_file(&file, &declare(&text, CONTACT));
+    // Killed in the middle of it, or before.
+    eventually("it has begun, or the policy is in force", async || {
+        !strongroom.entries_of("record.index").await.is_empty()
+            || strongroom.entries_of("policy.load").await.len() > 1
+    })
+    .await;
+    strongroom.kill_and_restart().await;
+    let portal = strongroom.client("portal").await.with_purpose("TREAT");
+    let south = strongroom.client_of("clinic-south", "portal").await.with_purpose("TREAT");
+    let new = portal.create_patient(with("Kwame")).await;
+    eventually("all are found that can be", async || {
+        let left = "SELECT count(*) FROM record r WHERE collection = 'patients' AND indexed_as IS DISTINCT FROM \
+                    (SELECT indexed_as FROM record WHERE tenant_id = r.tenant_id ORDER BY record_id DESC LIMIT 1)";
+        let of_south = found(&south, "patients", &[exact("emergency_contact", "kwame")]).await;
+        data.query_one(left, &[]).await.unwrap().get::<_, i64>(0) == 1 && of_south == [theirs.clone()]
+    })
+    .await;
+    let (mut met, mut cursor) = (Vec::new(), Value::Null);
+    loop {
+        let mut body = json!({ "where": [exact("emergency_contact", "KWAME")], "limit": 100 });
+        if !cursor.is_null() {
+            body["cursor"] = cursor;
+        }
+        let page: Value = portal.post("/api/v1/patients/search", &body).await.json().await.unwrap();
+        assert_eq!(page["incomplete"], json!(true), "one is not indexed, and cannot be");
+        met.extend(ids(&page));
+        cursor = page["next"].clone();
+        if cursor.is_null() {
+            break;
+        }
+    }
+    let mut expected: Vec<String> = made[..250].to_vec();
+    expected.remove(100);
+    expected.push(new);
+    expected.sort();
+    assert_eq!(met, expected);
+    let page: Value =
+        search(&south, "patients", &[exact("emergency_contact", "kwame")]).await.json().await.unwrap();
+    assert!(page.get("incomplete").is_none());
+    let entries = strongroom.entries_of("record.index").await;
+    let counted: u64 = entries.iter().map(|entry| entry["n"].as_u64().unwrap()).sum();
+    assert_eq!(counted, 255, "each once: 254 of one tenant and one of the other");
+    for entry in &entries {
+        assert_eq!(
+            (&entry["who"]["kind"], &entry["obj"]),
+            (&json!("service"), &json!([{ "collection": "patients" }]))
+        );
+    }
+    // Taken back, the terms go.
+    let text = std::fs::read_to_string(&file).unwrap();
+    replace_file(&file, &declare(&text, WITHOUT));
+    eventually("the terms of the contact are gone", async || {
+        let left = "SELECT count(DISTINCT record_id) FROM index_term WHERE field_id = 18";
+        data.query_one(left, &[]).await.unwrap().get::<_, i64>(0) == 0
+    })
+    .await;
+}
