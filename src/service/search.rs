@@ -109,6 +109,7 @@ impl Service {
         let most = usize::from(request.limit).min(self.most_records());
         let charge = self.charge_records(context, (collection, Action::Search), None, most).await?;
         let answered = async {
+            self.gate.pass_to_keys()?;
             // Asked first: what is indexed meanwhile may have been passed over.
             let is_complete = self.is_complete(context, collection).await?;
             let page = self.look(context, collection, &reach, &request).await?;
@@ -193,7 +194,6 @@ impl Service {
         reach: &'p Reach<'p>,
         request: &SearchRequest,
     ) -> Result<Page<'p>, Error> {
-        self.gate.pass_to_keys()?;
         let tenant = context.actor.identity.tenant;
         let root = self.keys.index_root(tenant).await?;
         let conditions = conditions(&root, collection, &request.query)?;
