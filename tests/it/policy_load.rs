@@ -123,32 +123,36 @@ fn collections_are_strict() {
     edit("[[field]]", "[[field").refused(patients, "");
 }
 
+/// The shipped folder with an index for a field, and the file that has it.
+fn with_index(collection: &str, field: &str, lines: &str) -> (Folder, String) {
+    let file = format!("collections/{collection}.toml");
+    let folder = Folder::shipped();
+    let text = std::fs::read_to_string(folder.0.join(&file)).unwrap();
+    let at = text.find(&format!("name = \"{field}\"\n")).unwrap();
+    let end = text[at..].find("\n\n").map_or(text.len(), |end| at + end);
+    let table = format!("\n\n[field.index]\n{lines}\n");
+    std::fs::write(folder.0.join(&file), format!("{}{table}{}", &text[..end], &text[end..])).unwrap();
+    (folder, file)
+}
+
+fn refused_index(collection: &str, field: &str, lines: &str, why: &str) {
+    let (folder, file) = with_index(collection, field, lines);
+    folder.refused(&file, why);
+}
+
+const EXACT: &str = "match = [\"exact\"]\nrows = 200_000";
+
 /// What an index would tell too much of, or could not compare, is refused with the reason.
 #[test]
 fn what_cannot_be_looked_for_safely_has_no_index() {
-    let index = |collection: &str, field: &str, lines: &str| {
-        let file = format!("collections/{collection}.toml");
-        let folder = Folder::shipped();
-        let text = std::fs::read_to_string(folder.0.join(&file)).unwrap();
-        let at = text.find(&format!("name = \"{field}\"\n")).unwrap();
-        let end = text[at..].find("\n\n").map_or(text.len(), |end| at + end);
-        let table = format!("\n\n[field.index]\n{lines}\n");
-        std::fs::write(folder.0.join(&file), format!("{}{table}{}", &text[..end], &text[end..])).unwrap();
-        (folder, file)
-    };
-    let refused = |collection: &str, field: &str, lines: &str, why: &str| {
-        let (folder, file) = index(collection, field, lines);
-        folder.refused(&file, why);
-    };
-    let exact = "match = [\"exact\"]\nrows = 200_000";
     for (collection, field) in
         [("patients", "sex"), ("patients", "active"), ("encounters", "emergency"), ("encounters", "status")]
     {
-        refused(collection, field, exact, "how often each occurs would tell which it is");
+        refused_index(collection, field, EXACT, "how often each occurs would tell which it is");
     }
-    refused("patients", "language", exact, "how many different values");
-    refused("patients", "language", &format!("{exact}\nvalues = 255"), "how often each occurs");
-    refused("patients", "race", &format!("{exact}\nvalues = 40"), "how often each occurs");
+    refused_index("patients", "language", EXACT, "how many different values");
+    refused_index("patients", "language", &format!("{EXACT}\nvalues = 255"), "how often each occurs");
+    refused_index("patients", "race", &format!("{EXACT}\nvalues = 40"), "how often each occurs");
     for (collection, field) in [
         ("patients", "address"),
         ("patients", "insurance"),
@@ -157,11 +161,16 @@ fn what_cannot_be_looked_for_safely_has_no_index() {
         ("encounters", "diagnoses"),
         ("documents", "content"),
     ] {
-        refused(collection, field, exact, "no one spelling");
+        refused_index(collection, field, EXACT, "no one spelling");
     }
-    refused("patients", "deceased_at", exact, "match = [\"date\"]");
-    refused("patients", "drivers_licence", "match = [\"date\"]\nrows = 200_000", "dates and moments");
-    refused(
+    refused_index("patients", "deceased_at", EXACT, "match = [\"date\"]");
+}
+
+/// What an index says of itself must be whole and fit its field.
+#[test]
+fn an_index_that_does_not_fit_is_refused() {
+    refused_index("patients", "drivers_licence", "match = [\"date\"]\nrows = 200_000", "dates and moments");
+    refused_index(
         "patients",
         "drivers_licence",
         "match = [\"prefix\"]\nlengths = [3]\nrows = 200_000",
@@ -176,19 +185,19 @@ fn what_cannot_be_looked_for_safely_has_no_index() {
         "lengths = [3, 4, 5, 6, 7]",
     ] {
         let lines = format!("match = [\"prefix\"]\nrows = 200_000\n{lengths}");
-        refused("patients", "emergency_contact", &lines, "3 to 16 characters");
+        refused_index("patients", "emergency_contact", &lines, "3 to 16 characters");
     }
-    let contact = |lines: &str, why: &str| refused("patients", "emergency_contact", lines, why);
-    contact(&format!("{exact}\nlengths = [3]"), "where it has prefix and only there");
+    let contact = |lines: &str, why: &str| refused_index("patients", "emergency_contact", lines, why);
+    contact(&format!("{EXACT}\nlengths = [3]"), "where it has prefix and only there");
     contact("match = []\nrows = 200_000", "one at least");
     contact("match = [\"exact\", \"exact\"]\nrows = 200_000", "at most once");
     contact("match = [\"like\"]\nrows = 200_000", "like");
     contact("match = [\"exact\"]", "unique = true, or in rows");
     contact("match = [\"exact\"]\nrows = 999", "from 1000");
-    contact(&format!("{exact}\nunique = true"), "unique = true, or in rows");
-    contact(&format!("{exact}\nvalues = 1_000"), "codes and integers");
-    contact(&format!("{exact}\nbits = 8"), "bits");
-    let (good, _) = index("patients", "language", &format!("{exact}\nvalues = 256"));
+    contact(&format!("{EXACT}\nunique = true"), "unique = true, or in rows");
+    contact(&format!("{EXACT}\nvalues = 1_000"), "codes and integers");
+    contact(&format!("{EXACT}\nbits = 8"), "bits");
+    let (good, _) = with_index("patients", "language", &format!("{EXACT}\nvalues = 256"));
     good.load().unwrap();
 }
 

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::search::{exact, found, ids, person, search};
 use crate::support::samples::small_patient;
-use crate::support::{ServiceOptions, Strongroom, eventually, replace_file};
+use crate::support::{Client, ServiceOptions, Strongroom, eventually, replace_file};
 
 const WITHOUT: &str = "";
 const CONTACT: &str = "\n\n[field.index]\nmatch = [\"exact\"]\nrows = 200_000";
@@ -14,6 +14,24 @@ fn declare(text: &str, index: &str) -> String {
     let about = "about = \"Whom to call in an emergency\"";
     let bare = text.replace(&format!("{about}{CONTACT}"), about);
     bare.replace(about, &format!("{about}{index}"))
+}
+
+/// All pages, each of which says that there are others.
+async fn all_incomplete(portal: &Client) -> Vec<String> {
+    let (mut met, mut cursor) = (Vec::new(), Value::Null);
+    loop {
+        let mut body = json!({ "where": [exact("emergency_contact", "KWAME")], "limit": 100 });
+        if !cursor.is_null() {
+            body["cursor"] = cursor;
+        }
+        let page: Value = portal.post("/api/v1/patients/search", &body).await.json().await.unwrap();
+        assert_eq!(page["incomplete"], json!(true), "one is not indexed, and cannot be");
+        met.extend(ids(&page));
+        cursor = page["next"].clone();
+        if cursor.is_null() {
+            return met;
+        }
+    }
 }
 
 #[tokio::test]
@@ -52,20 +70,7 @@ async fn records_are_found_by_indexes_that_were_declared_later() {
         data.query_one(left, &[]).await.unwrap().get::<_, i64>(0) == 1 && of_south == [theirs.clone()]
     })
     .await;
-    let (mut met, mut cursor) = (Vec::new(), Value::Null);
-    loop {
-        let mut body = json!({ "where": [exact("emergency_contact", "KWAME")], "limit": 100 });
-        if !cursor.is_null() {
-            body["cursor"] = cursor;
-        }
-        let page: Value = portal.post("/api/v1/patients/search", &body).await.json().await.unwrap();
-        assert_eq!(page["incomplete"], json!(true), "one is not indexed, and cannot be");
-        met.extend(ids(&page));
-        cursor = page["next"].clone();
-        if cursor.is_null() {
-            break;
-        }
-    }
+    let met = all_incomplete(&portal).await;
     let mut expected: Vec<String> = made[..250].to_vec();
     expected.remove(100);
     expected.push(new);
