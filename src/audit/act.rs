@@ -54,6 +54,12 @@ acts! {
     BreakGlassList = "breakglass.list",
     /// Somebody else reviewed it, and ended it.
     BreakGlassReview = "breakglass.review",
+    /// The legal holds on a subject were shown.
+    HoldRead = "hold.read",
+    /// A legal hold was placed on a subject: none of its records is deleted, none expires.
+    HoldPlace = "hold.place",
+    /// It was released.
+    HoldRelease = "hold.release",
     /// The audit log was read.
     AuditRead = "audit.read",
     /// A known client was refused before an act was known: no such route, collection or right to either.

@@ -234,6 +234,13 @@ fn objects(json: &mut Json, objects: &[Object]) {
             Object::Pruned(object) => pruned(json, object),
             Object::Expired(object) => expired(json, object),
             Object::Hold(object) => hold(json, object),
+            Object::SubjectHold { id, reference } => {
+                json.raw("{\"hold\":");
+                json.uuid(id.as_uuid());
+                json.raw(",\"reference\":");
+                json.string(reference.as_str());
+                json.raw("}");
+            }
         }
     }
     json.raw("]");

@@ -12,7 +12,7 @@ use super::*;
 use crate::audit::verify::{EntryReader, FormFault};
 use crate::domain::break_glass::Reference;
 use crate::domain::context::OperationContext;
-use crate::domain::id::{CollectionName, FieldName, KeyId, RecordId, RecordVersion, SubjectId};
+use crate::domain::id::{CollectionName, FieldName, HoldId, KeyId, RecordId, RecordVersion, SubjectId};
 use crate::domain::month::Month;
 use crate::domain::person::Person;
 
@@ -68,7 +68,8 @@ fn examples() -> Vec<(&'static str, String)> {
     let instance = InstanceKey::generate(&Counting::default()).unwrap();
     let writes = [EntryId::from_uuid(uuid(0x21)), EntryId::from_uuid(uuid(0x22))];
     let flush = scribe().write(&flush).unwrap().flushed(&uuid(0xe), 7, Some(&[0x33; 32]), &instance, &writes);
-    let flush = String::from_utf8(flush).unwrap();
+    let start = scribe().write(&start).unwrap().chained(&uuid(0xe), 1, None);
+    let held = EntryDraft::of_service(Act::AuditHold, Outcome::SUCCESS).hold(hold());
     vec![
         ("record.create", text_of(&created)),
         ("record.read", chained_text_of(&read())),
@@ -76,18 +77,16 @@ fn examples() -> Vec<(&'static str, String)> {
         ("record.read.refused", chained_text_of(&refused)),
         ("authentication.failed", chained_text_of(&stranger)),
         ("audit.read", chained_text_of(&audit_read)),
-        (
-            "service.start",
-            String::from_utf8(scribe().write(&start).unwrap().chained(&uuid(0xe), 1, None)).unwrap(),
-        ),
+        ("service.start", String::from_utf8(start).unwrap()),
         ("policy.load", chained_text_of(&policy)),
         ("key.create", chained_text_of(&key)),
         ("chain.restart", chained_text_of(&restart)),
-        ("chain.flush", flush),
+        ("chain.flush", String::from_utf8(flush).unwrap()),
         ("instance.attest", chained_text_of(&attested)),
         ("audit.prune", text_of(&pruned())),
         ("audit.expire", text_of(&expired("postgres"))),
-        ("audit.hold", text_of(&EntryDraft::of_service(Act::AuditHold, Outcome::SUCCESS).hold(hold()))),
+        ("audit.hold", text_of(&held)),
+        ("hold.place", text_of(&placed())),
     ]
 }
 
@@ -115,6 +114,13 @@ fn expired(by: &str) -> EntryDraft {
         checkpoint_root: [0xbb; 32],
     };
     EntryDraft::of_service(Act::AuditExpire, Outcome::SUCCESS).expired(object)
+}
+
+fn placed() -> EntryDraft {
+    let reference = Reference::parse("CV-2026/117".to_owned()).unwrap();
+    EntryDraft::of_request(&context(), Act::HoldPlace, Outcome::success_as("litigation"))
+        .subject(SubjectId::from_uuid(uuid(0xb)))
+        .subject_hold(HoldId::from_uuid(uuid(0x41)), reference)
 }
 
 fn hold() -> HoldObject {
@@ -318,6 +324,7 @@ prop_compose! {
                 Object::Pruned(object) => Object::Pruned(PrunedObject { by: Arc::clone(&by), ..object }),
                 other => other,
             }));
+            draft.objects.extend(placed().objects);
             draft = draft.hold(HoldObject { by, until: hold().until.filter(|_| open), ..hold() });
         }
         draft

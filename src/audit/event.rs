@@ -12,7 +12,7 @@ use crate::domain::break_glass::Reference;
 use crate::domain::class::DataClass;
 use crate::domain::context::{OperationContext, RequestFacts};
 use crate::domain::id::{
-    BreakGlassId, CollectionName, FieldName, KeyId, RecordId, RecordVersion, SubjectId, TenantId,
+    BreakGlassId, CollectionName, FieldName, HoldId, KeyId, RecordId, RecordVersion, SubjectId, TenantId,
 };
 use crate::domain::month::Month;
 use crate::domain::purpose::Purpose;
@@ -60,6 +60,7 @@ pub(super) enum Object {
     Pruned(PrunedObject),
     Expired(ExpiredObject),
     Hold(HoldObject),
+    SubjectHold { id: HoldId, reference: Reference },
 }
 
 impl EntryDraft {
@@ -158,7 +159,13 @@ impl EntryDraft {
         self
     }
 
-    /// A hold that was placed or released.
+    /// A hold on a subject that was placed or released, and the number of its case.
+    pub fn subject_hold(mut self, id: HoldId, reference: Reference) -> Self {
+        self.objects.push(Object::SubjectHold { id, reference });
+        self
+    }
+
+    /// A hold on the log that was placed or released.
     pub fn hold(mut self, object: HoldObject) -> Self {
         self.objects.push(Object::Hold(object));
         self

@@ -26,10 +26,14 @@ pub enum Action {
     OpenBreakGlass,
     /// See who broke the glass, and review it.
     ReviewBreakGlass,
+    /// See the legal holds on a subject.
+    ReadHold,
+    /// Place and release legal holds on a subject.
+    Hold,
 }
 
 impl Action {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Create,
         Self::Read,
         Self::Update,
@@ -44,6 +48,8 @@ impl Action {
         Self::UpdateCareTeam,
         Self::OpenBreakGlass,
         Self::ReviewBreakGlass,
+        Self::ReadHold,
+        Self::Hold,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -62,6 +68,8 @@ impl Action {
             Self::UpdateCareTeam => "update_care_team",
             Self::OpenBreakGlass => "open_break_glass",
             Self::ReviewBreakGlass => "review_break_glass",
+            Self::ReadHold => "read_hold",
+            Self::Hold => "hold",
         }
     }
 
@@ -72,9 +80,11 @@ impl Action {
 
     /// Whether it is about subjects and no record.
     pub const fn is_of_a_subject(self) -> bool {
-        matches!(
-            self,
-            Self::ReadCareTeam | Self::UpdateCareTeam | Self::OpenBreakGlass | Self::ReviewBreakGlass
-        )
+        self.is_of_one_subject() || matches!(self, Self::OpenBreakGlass | Self::ReviewBreakGlass)
+    }
+
+    /// Whether it is about the one subject that the path names.
+    pub const fn is_of_one_subject(self) -> bool {
+        matches!(self, Self::ReadCareTeam | Self::UpdateCareTeam | Self::ReadHold | Self::Hold)
     }
 }

@@ -63,6 +63,10 @@ uuid_id!(
     BreakGlassId
 );
 uuid_id!(
+    /// A legal hold on what is kept of a subject (`UUIDv7`).
+    HoldId
+);
+uuid_id!(
     /// An audit entry (`UUIDv7`).
     EntryId
 );

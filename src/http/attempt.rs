@@ -56,8 +56,7 @@ impl Attempt {
         let attempted = match (operation.and_then(Operation::attempt), &collection) {
             (Some((Action::ReadAudit, _)), _) => Attempted::ReadLog,
             (Some((action, act)), _) if action.is_of_a_subject() => {
-                let names_a_subject = matches!(action, Action::ReadCareTeam | Action::UpdateCareTeam);
-                let subject = name("id").filter(|_| names_a_subject).and_then(SubjectId::parse);
+                let subject = name("id").filter(|_| action.is_of_one_subject()).and_then(SubjectId::parse);
                 Attempted::Subject { action, act, subject }
             }
             (Some((action, act)), Some(collection)) => {

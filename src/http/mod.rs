@@ -11,6 +11,7 @@ mod fallback;
 mod files;
 mod framing;
 mod health;
+mod holds;
 mod idempotency;
 pub mod openapi;
 mod operation;

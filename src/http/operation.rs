@@ -5,7 +5,7 @@ use axum::http::Method;
 use axum::routing::{MethodRouter, on};
 use std::sync::Arc;
 
-use super::{App, audit, batch, break_glass, files, health, openapi, pages, records, search, subjects};
+use super::{App, audit, batch, break_glass, files, health, holds, openapi, pages, records, search, subjects};
 use crate::audit::Act;
 use crate::domain::action::Action;
 
@@ -49,6 +49,10 @@ operations! {
     /// What waits for its review.
     ListBreakGlass = GET "/api/v1/break-glass" => break_glass::list;
     ReviewBreakGlass = POST "/api/v1/break-glass/{id}/review" => break_glass::review;
+    /// The legal holds on what is kept of a subject.
+    ReadHolds = GET "/api/v1/subjects/{id}/hold" => holds::list;
+    PlaceHold = POST "/api/v1/subjects/{id}/hold" => holds::place;
+    ReleaseHold = DELETE "/api/v1/subjects/{id}/hold/{hold}" => holds::release;
     /// The interface, as a document for programs.
     OpenApi = GET "/api/v1/openapi.json" => openapi::read;
     /// Whether the process answers.
@@ -102,6 +106,9 @@ impl Operation {
             Self::OpenBreakGlass => (Action::OpenBreakGlass, Act::BreakGlassOpen),
             Self::ListBreakGlass => (Action::ReviewBreakGlass, Act::BreakGlassList),
             Self::ReviewBreakGlass => (Action::ReviewBreakGlass, Act::BreakGlassReview),
+            Self::ReadHolds => (Action::ReadHold, Act::HoldRead),
+            Self::PlaceHold => (Action::Hold, Act::HoldPlace),
+            Self::ReleaseHold => (Action::Hold, Act::HoldRelease),
             Self::List => (Action::List, Act::RecordList),
             Self::Create | Self::CreateMany => (Action::Create, Act::RecordCreate),
             Self::ReadMany => (Action::ReadMany, Act::RecordRead),

@@ -157,6 +157,8 @@ impl Problem {
             Error::BreakGlassBounds => Self::of(ProblemKind::BreakGlassBounds),
             Error::ReviewOwn => Self::of(ProblemKind::ReviewOwn),
             Error::ReviewedAlready => Self::of(ProblemKind::ReviewedAlready),
+            Error::SubjectHeld => Self::of(ProblemKind::SubjectHeld),
+            Error::HoldReleased => Self::of(ProblemKind::HoldReleased),
             Error::SubjectRule => Self::of(ProblemKind::SubjectRule),
             Error::SubjectUnknown => Self::of(ProblemKind::SubjectUnknown),
             Error::Unavailable(part) => Self::of(match part {

@@ -103,7 +103,10 @@ kinds! {
         "ask for application/json, text/csv, application/jsonl, application/fhir+json or application/ocsf+json in Accept, or leave it out";
     EntryPruned = GONE, "entry_pruned",
         "entries of that month have left the database: ask for the exported files, and make the proof with `strongroom audit prove`";
+    HoldReleased = CONFLICT, "hold_released", "the hold was released before";
     ReviewedAlready = CONFLICT, "reviewed_already", "it was reviewed before";
+    SubjectHeld = CONFLICT, "subject_held",
+        "a legal hold is in force: nothing of this person is deleted before it is released";
     UploadOffset = CONFLICT, "upload_offset",
         "the upload does not stand there, is complete, or another request goes on with it; ask where it stands with HEAD";
     TusVersion = PRECONDITION_FAILED, "tus_version", "send Tus-Resumable: 1.0.0, or leave it out";

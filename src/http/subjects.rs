@@ -58,7 +58,7 @@ pub async fn update_care_team(
 }
 
 /// What cannot be an id is nobody's.
-fn subject(path: Result<Path<String>, PathRejection>) -> Option<SubjectId> {
+pub(super) fn subject(path: Result<Path<String>, PathRejection>) -> Option<SubjectId> {
     path.ok().and_then(|Path(id)| SubjectId::parse(&id))
 }
 

@@ -62,6 +62,7 @@ impl From<StorageError> for KeyError {
             | StorageError::Timeout
             | StorageError::Conflict
             | StorageError::Stale
+            | StorageError::Held
             | StorageError::Claimed
             | StorageError::Refused { .. } => Self::Unavailable,
         }

@@ -86,7 +86,9 @@ fn resources(set: &PolicySet, action: RuleAction) -> Box<dyn Iterator<Item = Rul
         RuleAction::ReadCareTeam
         | RuleAction::UpdateCareTeam
         | RuleAction::OpenBreakGlass
-        | RuleAction::ReviewBreakGlass => Box::new(std::iter::once(RuleResource::Subject)),
+        | RuleAction::ReviewBreakGlass
+        | RuleAction::ReadHold
+        | RuleAction::Hold => Box::new(std::iter::once(RuleResource::Subject)),
     }
 }
 

@@ -163,6 +163,8 @@ impl Question<'_> {
             Action::UpdateCareTeam => return Some((RuleAction::UpdateCareTeam, RuleResource::Subject)),
             Action::OpenBreakGlass => return Some((RuleAction::OpenBreakGlass, RuleResource::Subject)),
             Action::ReviewBreakGlass => return Some((RuleAction::ReviewBreakGlass, RuleResource::Subject)),
+            Action::ReadHold => return Some((RuleAction::ReadHold, RuleResource::Subject)),
+            Action::Hold => return Some((RuleAction::Hold, RuleResource::Subject)),
         };
         self.asking.collection.map(|collection| (action, RuleResource::Collection(collection.name())))
     }
@@ -183,7 +185,9 @@ impl Question<'_> {
             | Action::ReadCareTeam
             | Action::UpdateCareTeam
             | Action::OpenBreakGlass
-            | Action::ReviewBreakGlass => return (View::Absent, Vec::new()),
+            | Action::ReviewBreakGlass
+            | Action::ReadHold
+            | Action::Hold => return (View::Absent, Vec::new()),
         };
         let verdict = rules.decide(self.caller, setting, writing, RuleResource::Field(collection, field));
         (if verdict.allowed { View::Plain } else { View::Absent }, verdict.policies)

@@ -25,10 +25,12 @@ pub(super) enum RuleAction {
     UpdateCareTeam,
     OpenBreakGlass,
     ReviewBreakGlass,
+    ReadHold,
+    Hold,
 }
 
 impl RuleAction {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Create,
         Self::ReadPlain,
         Self::ReadMasked,
@@ -44,6 +46,8 @@ impl RuleAction {
         Self::UpdateCareTeam,
         Self::OpenBreakGlass,
         Self::ReviewBreakGlass,
+        Self::ReadHold,
+        Self::Hold,
     ];
 
     /// What is asked to decide an action.
@@ -63,6 +67,8 @@ impl RuleAction {
             Action::UpdateCareTeam => &[Self::UpdateCareTeam],
             Action::OpenBreakGlass => &[Self::OpenBreakGlass],
             Action::ReviewBreakGlass => &[Self::ReviewBreakGlass],
+            Action::ReadHold => &[Self::ReadHold],
+            Action::Hold => &[Self::Hold],
         }
     }
 
@@ -83,6 +89,8 @@ impl RuleAction {
             Self::UpdateCareTeam => "update_care_team",
             Self::OpenBreakGlass => "open_break_glass",
             Self::ReviewBreakGlass => "review_break_glass",
+            Self::ReadHold => "read_hold",
+            Self::Hold => "hold",
         }
     }
 }

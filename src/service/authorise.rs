@@ -259,6 +259,8 @@ pub(super) const fn act_of(action: Action) -> Act {
         Action::UpdateCareTeam => Act::CareTeamUpdate,
         Action::OpenBreakGlass => Act::BreakGlassOpen,
         Action::ReviewBreakGlass => Act::BreakGlassReview,
+        Action::ReadHold => Act::HoldRead,
+        Action::Hold => Act::HoldPlace,
     }
 }
 

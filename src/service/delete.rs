@@ -14,7 +14,7 @@ use crate::storage::Successor;
 const ATTEMPTS: u32 = 8;
 
 impl Service {
-    /// Ends a record; with `expected`, only if that is its current version. Durable on return.
+    /// Ends a record, unless a legal hold is in force; with `expected`, only if that is its current version. Durable on return.
     pub async fn delete(
         &self,
         context: &OperationContext,
@@ -38,6 +38,10 @@ impl Service {
             match stored.await.map_err(Error::from) {
                 Err(Error::Stale) if expected.is_none() => {}
                 Err(Error::Stale) => break,
+                Err(Error::SubjectHeld) => {
+                    let (code, error) = ("subject_held", Error::SubjectHeld);
+                    return Err(self.note_failure(context, &permit, Some(&record), code, error).await);
+                }
                 Ok(_) => {
                     if successor == Successor::EndWithKeys {
                         self.keys.forget(permit.tenant(), &KeyOwner::Record(record));

@@ -76,6 +76,11 @@ pub enum Error {
     ReviewOwn,
     #[error("it was reviewed before")]
     ReviewedAlready,
+    /// A legal hold is in force on what is kept of the subject.
+    #[error("a legal hold is in force")]
+    SubjectHeld,
+    #[error("the hold was released before")]
+    HoldReleased,
     /// The subject does not exist, or is being erased.
     #[error("no such subject")]
     SubjectUnknown,
@@ -113,6 +118,8 @@ impl Error {
             | Self::SubjectUnknown
             | Self::ReviewOwn
             | Self::ReviewedAlready
+            | Self::SubjectHeld
+            | Self::HoldReleased
             | Self::Tampered => true,
             Self::DocumentTooLarge
             | Self::Invalid(_)

@@ -136,6 +136,7 @@ impl From<StorageError> for Error {
     fn from(error: StorageError) -> Self {
         match error {
             StorageError::Stale => Self::Stale,
+            StorageError::Held => Self::SubjectHeld,
             StorageError::Malformed(_) => Self::Tampered,
             StorageError::Conflict | StorageError::Claimed => Self::Internal("an id was used twice"),
             StorageError::Unavailable

@@ -29,9 +29,9 @@ pub use key_store::KeyDatabase;
 pub use pool::{Database, StorageError};
 pub use reconcile::{RecordKey, Stretch};
 pub use records::{
-    Candidate, Claim, Claimed, Concerned, ExpiredUpload, FoundBreakGlass, FoundCareTeam, FoundRecord,
-    FoundUpload, FoundVersion, ListedFor, ListedRecord, NewBreakGlass, PendingDestruction, RecordStore,
-    Reindexed, SubjectRow, Successor, TermsOf,
+    Candidate, Claim, Claimed, Concerned, ExpiredUpload, FoundBreakGlass, FoundCareTeam, FoundHold,
+    FoundRecord, FoundUpload, FoundVersion, ListedFor, ListedRecord, NewBreakGlass, NewHold,
+    PendingDestruction, RecordStore, Reindexed, SubjectRow, Successor, TermsOf,
 };
 pub use retention::{Dropped, Hold, MonthEntry, MonthFacts, MonthRecord, Retention, StoredMonth};
 pub use sequence::{Lead, SequenceStore, StoredEntry, StoredHead, Taken};

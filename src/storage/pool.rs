@@ -27,6 +27,8 @@ pub enum StorageError {
     Conflict,
     #[error("the row is gone or has another version")]
     Stale,
+    #[error("a legal hold is in force")]
+    Held,
     #[error("something was done under this idempotency key before")]
     Claimed,
     #[error("a row does not have the form it was stored with: {0}")]
@@ -292,7 +294,10 @@ fn discard(client: Object) {
 }
 
 fn note(name: &'static str, error: &StorageError) {
-    if !matches!(error, StorageError::Conflict | StorageError::Stale | StorageError::Claimed) {
+    if !matches!(
+        error,
+        StorageError::Conflict | StorageError::Stale | StorageError::Held | StorageError::Claimed
+    ) {
         metrics::storage_failure(name);
         tracing::warn!(storage.function = name, error = %error, "storage.failed");
     }

@@ -144,6 +144,7 @@ async fn answers_are_what_the_document_says() {
     }
     pages(&strongroom, &dashboard, &portal, &subject).await;
     care_teams(&strongroom, &subject).await;
+    holds(&strongroom, &subject).await;
     service(&strongroom).await;
     refusals(&portal, &subject).await;
 }
@@ -314,6 +315,24 @@ async fn care_teams(strongroom: &Strongroom, subject: &str) {
     assert_eq!(check_answer(&Method::GET, nobody).await["code"], "record_not_found");
 }
 
+async fn holds(strongroom: &Strongroom, subject: &str) {
+    let privacy = strongroom.client("privacy-desk").await.with_purpose("HCOMPL");
+    let path = format!("/api/v1/subjects/{subject}/hold");
+    let body = json!({ "reason": "regulator", "reference": "OCR-7" });
+    check_value("hold", &DOCUMENT["components"]["schemas"]["NewHold"], &body);
+    let placed = check_answer(&Method::POST, privacy.post(&path, &body).await).await;
+    let hold = format!("{path}/{}", placed["id"].as_str().unwrap());
+    let refused = privacy.post(&path, &json!({ "reason": "spite", "reference": "OCR-7" })).await;
+    assert_eq!(check_answer(&Method::POST, refused).await["code"], "body_shape");
+    for _ in 0..2 {
+        let listed = check_answer(&Method::GET, privacy.get(&path).await).await;
+        assert_eq!(listed["holds"][0]["id"], placed["id"]);
+        check_answer(&Method::DELETE, privacy.delete(&hold).await).await;
+    }
+    let nobody = privacy.get(&format!("/api/v1/subjects/{NOBODY}/hold")).await;
+    assert_eq!(check_answer(&Method::GET, nobody).await["code"], "record_not_found");
+}
+
 /// With people.
 #[tokio::test]
 async fn answers_about_broken_glass_are_what_the_document_says() {
@@ -401,7 +420,7 @@ fn the_document_is_as_narrow_as_the_interface() {
             }
         }
     }
-    assert_eq!(Operation::ALL.len(), 26, "a new operation has its answers in this file");
+    assert_eq!(Operation::ALL.len(), 29, "a new operation has its answers in this file");
 }
 
 fn root() -> &'static Path {

@@ -168,9 +168,9 @@ impl Scene {
     fn expected(&self, place: &Place, caller: Caller) -> Option<(u16, &'static str)> {
         use Operation::{
             AppendUpload, CancelUpload, Create, CreateMany, Delete, History, List, ListBreakGlass, Live,
-            Metrics, OpenApi, OpenBreakGlass, Read, ReadCareTeam, ReadCheckpoint, ReadEvents, ReadFile,
-            ReadMany, ReadProof, Ready, ReviewBreakGlass, Search, StartUpload, Update, UpdateCareTeam,
-            UploadState,
+            Metrics, OpenApi, OpenBreakGlass, PlaceHold, Read, ReadCareTeam, ReadCheckpoint, ReadEvents,
+            ReadFile, ReadHolds, ReadMany, ReadProof, Ready, ReleaseHold, ReviewBreakGlass, Search, StartUpload,
+            Update, UpdateCareTeam, UploadState,
         };
         match (caller, place.operation()) {
             // Not even a status: the handshake fails.
@@ -203,7 +203,7 @@ impl Scene {
             (
                 Caller::OtherTenant,
                 Read | Update | Delete | History | ReadFile | StartUpload | ReadCareTeam | UpdateCareTeam
-                | ReviewBreakGlass,
+                | ReviewBreakGlass | ReadHolds | PlaceHold | ReleaseHold,
             ) => Some((404, "record_not_found")),
             (Caller::OtherTenant, UploadState | AppendUpload | CancelUpload) => {
                 Some((404, "upload_not_found"))
@@ -295,6 +295,8 @@ fn act(operation: Operation) -> &'static str {
         Operation::UpdateCareTeam => "careteam.update",
         Operation::OpenBreakGlass => "breakglass.open",
         Operation::ListBreakGlass | Operation::ReviewBreakGlass => "breakglass.review",
+        Operation::ReadHolds => "hold.read",
+        Operation::PlaceHold | Operation::ReleaseHold => "hold.place",
         Operation::Create | Operation::CreateMany => "record.create",
         Operation::Read | Operation::ReadMany | Operation::ReadFile => "record.read",
         Operation::List => "record.list",

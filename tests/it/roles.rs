@@ -145,6 +145,11 @@ impl Asking<'_> {
         self.hears(answer, ("update_care_team", ""), (412, "version_stale")).await;
         let answer = self.send(Method::GET, "/api/v1/break-glass", None).await;
         self.hears(answer, ("review_break_glass", ""), (200, "")).await;
+        let holds = format!("/api/v1/subjects/{}/hold", self.subject);
+        let answer = self.send(Method::GET, &holds, None).await;
+        self.hears(answer, ("read_hold", ""), (200, "")).await;
+        let answer = self.send(Method::DELETE, &format!("{holds}/{NOBODY}"), None).await;
+        self.hears(answer, ("hold", ""), (404, "record_not_found")).await;
         let answer = self.send(Method::GET, "/api/v1/audit/events", None).await;
         self.hears(answer, ("read_audit", ""), (200, "")).await;
         let answer = self.send(Method::GET, "/metrics", None).await;

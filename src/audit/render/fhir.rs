@@ -151,7 +151,7 @@ fn entities(place: Place<'_>, entry: &Value) -> Value {
         })),
     }
     entities.extend(objects(entry).filter(|object| object.get("collection").is_some()).map(data));
-    entities.extend(objects(entry).filter_map(of_the_log));
+    entities.extend(objects(entry).filter_map(of_what_is_kept));
     match text(entry, "/req/id") {
         "" => {}
         request => entities.push(json!({
@@ -196,10 +196,11 @@ fn data(object: &Value) -> Value {
     data
 }
 
-/// Months of the log itself, dropped or held.
-fn of_the_log(object: &Value) -> Option<Value> {
+/// Months of the log itself, dropped or held; or a hold on what is kept of a person.
+fn of_what_is_kept(object: &Value) -> Option<Value> {
     let (system, value) = match (text(object, "/month"), text(object, "/hold")) {
         ("", "") => return None,
+        ("", hold) if object.get("reference").is_some() => ("urn:strongroom:hold", hold),
         ("", hold) => ("urn:strongroom:log-hold", hold),
         (month, _) => ("urn:strongroom:log-month", month),
     };

@@ -9,6 +9,7 @@ mod collections;
 mod entries;
 mod fields;
 mod glass;
+mod holds;
 mod operations;
 mod parameters;
 mod problems;
@@ -103,7 +104,8 @@ fn add(paths: &mut Map<String, Value>, path: String, operation: Operation, colle
         _ if collection.is_some() => "Id",
         _ => "SubjectId",
     };
-    for (segment, name) in [("{id}", id), ("{upload}", "Upload"), ("{entry}", "Entry")] {
+    for (segment, name) in [("{id}", id), ("{upload}", "Upload"), ("{entry}", "Entry"), ("{hold}", "HoldId")]
+    {
         if path.contains(segment) {
             shared.push(parameters::parameter(name));
         }
@@ -136,6 +138,7 @@ fn schemas(policy: &PolicySet) -> Map<String, Value> {
     schemas.insert("ProblemField".to_owned(), problems::field_schema());
     entries::add_schemas(&mut schemas);
     glass::add_schemas(&mut schemas);
+    holds::add_schemas(&mut schemas);
     for collection in policy.collections() {
         collections::add_schemas(collection, &mut schemas);
     }

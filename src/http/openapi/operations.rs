@@ -54,6 +54,11 @@ const fn words(operation: Operation) -> (&'static str, &'static str) {
         }
         Operation::ListBreakGlass => ("list_break_glass", "What waits for its review, the oldest first"),
         Operation::ReviewBreakGlass => ("review_break_glass", "Review what somebody else opened, and end it"),
+        Operation::ReadHolds => ("read_holds", "The legal holds on what is kept of a subject"),
+        Operation::PlaceHold => {
+            ("place_hold", "Place a legal hold: nothing of a subject is deleted, nothing expires")
+        }
+        Operation::ReleaseHold => ("release_hold", "Release a legal hold"),
         Operation::OpenApi => ("openapi", "This document"),
         Operation::Live => ("live", "Whether the process answers"),
         Operation::Ready => ("ready", "Whether every part answers"),
@@ -89,10 +94,14 @@ fn own_parameters(operation: Operation, collection: Option<&Collection>) -> Vec<
         | Operation::ReadProof
         | Operation::ListBreakGlass
         | Operation::ReviewBreakGlass
+        | Operation::ReadHolds
+        | Operation::ReleaseHold
         | Operation::ReadCareTeam => Vec::new(),
         Operation::List => all(&["RecordCursor", "Limit"]),
         Operation::History => all(&["VersionCursor", "Limit"]),
-        Operation::Create | Operation::CreateMany | Operation::OpenBreakGlass => all(&["IdempotencyKey"]),
+        Operation::Create | Operation::CreateMany | Operation::OpenBreakGlass | Operation::PlaceHold => {
+            all(&["IdempotencyKey"])
+        }
         Operation::Read => {
             let fields = collection.map(parameters::fields);
             fields.into_iter().chain(["View", "Version"].map(parameter)).collect()
@@ -123,6 +132,7 @@ fn body(operation: Operation, collection: Option<&Collection>) -> Option<Value> 
         Operation::UpdateCareTeam => Some(shared_body("CareTeam")),
         Operation::OpenBreakGlass => Some(shared_body("NewBreakGlass")),
         Operation::ReviewBreakGlass => Some(shared_body("Review")),
+        Operation::PlaceHold => Some(shared_body("NewHold")),
         Operation::AppendUpload => {
             Some(json!({ "required": true, "content": { "application/offset+octet-stream": {} } }))
         }
@@ -161,6 +171,12 @@ fn successes(operation: Operation, collection: Option<&Collection>) -> Vec<(&'st
         }
         Operation::ListBreakGlass => vec![("200", json_answer("These do.", &[], &shared("Unreviewed")))],
         Operation::ReviewBreakGlass => vec![("204", answer("It is reviewed.", &[]))],
+        Operation::ReadHolds => vec![("200", json_answer("These.", &[], &shared("Holds")))],
+        Operation::PlaceHold => {
+            let headers = [("Idempotency-Replayed", "Replayed")];
+            vec![("201", json_answer("It is in force.", &headers, &shared("Hold")))]
+        }
+        Operation::ReleaseHold => vec![("204", answer("It is released.", &[]))],
         Operation::OpenApi => vec![
             ("200", json_answer("The document.", &[("ETag", "DocumentETag")], &json!({ "type": "object" }))),
             ("304", answer("It is the one at hand.", &[("ETag", "DocumentETag")])),

@@ -72,6 +72,7 @@ pub(super) fn components() -> Value {
         "Id": path("id", reference("schemas", "Id")),
         "SubjectId": path("id", reference("schemas", "Subject")),
         "BreakGlassId": path("id", uuid.clone()),
+        "HoldId": path("hold", uuid.clone()),
         "Entry": path("entry", uuid.clone()),
         "Upload": path("upload", uuid),
         "Version": query("version", "An older version; needs the right to the history too.", reference("schemas", "Version")),

@@ -30,7 +30,12 @@ const fn is_of_the_log(operation: Operation) -> bool {
 }
 
 const fn is_of_a_subject(operation: Operation) -> bool {
-    matches!(operation, Operation::ReadCareTeam | Operation::UpdateCareTeam) || is_of_glass(operation)
+    is_of_one_subject(operation) || is_of_glass(operation)
+}
+
+const fn is_of_one_subject(operation: Operation) -> bool {
+    use Operation::{PlaceHold, ReadCareTeam, ReadHolds, ReleaseHold, UpdateCareTeam};
+    matches!(operation, ReadCareTeam | UpdateCareTeam | ReadHolds | PlaceHold | ReleaseHold)
 }
 
 const fn is_of_glass(operation: Operation) -> bool {
@@ -39,8 +44,9 @@ const fn is_of_glass(operation: Operation) -> bool {
 
 /// What the path names may not be there.
 const fn names_something(operation: Operation) -> bool {
-    use Operation::{ReadCareTeam, ReviewBreakGlass, UpdateCareTeam};
-    is_of_a_record(operation) || matches!(operation, ReadCareTeam | UpdateCareTeam | ReviewBreakGlass)
+    is_of_a_record(operation)
+        || is_of_one_subject(operation)
+        || matches!(operation, Operation::ReviewBreakGlass)
 }
 
 const fn is_of_a_record(operation: Operation) -> bool {
@@ -50,8 +56,9 @@ const fn is_of_a_record(operation: Operation) -> bool {
 
 /// The body is JSON.
 const fn takes_json(operation: Operation) -> bool {
-    use Operation::{OpenBreakGlass, ReviewBreakGlass, UpdateCareTeam};
-    takes_fields(operation) || matches!(operation, UpdateCareTeam | OpenBreakGlass | ReviewBreakGlass)
+    use Operation::{OpenBreakGlass, PlaceHold, ReviewBreakGlass, UpdateCareTeam};
+    takes_fields(operation)
+        || matches!(operation, UpdateCareTeam | OpenBreakGlass | ReviewBreakGlass | PlaceHold)
 }
 
 /// The body is JSON that names fields.
@@ -74,9 +81,9 @@ const fn uses_keys(operation: Operation) -> bool {
 #[expect(clippy::too_many_lines, reason = "one exhaustive match: a new problem compiles only with its place")]
 fn applies(kind: ProblemKind, operation: Operation) -> bool {
     use Operation::{
-        AppendUpload, CancelUpload, Create, CreateMany, Delete, History, List, OpenBreakGlass, Read,
-        ReadCheckpoint, ReadEvents, ReadFile, ReadMany, ReadProof, ReviewBreakGlass, Search, StartUpload,
-        Update, UpdateCareTeam, UploadState,
+        AppendUpload, CancelUpload, Create, CreateMany, Delete, History, List, OpenBreakGlass, PlaceHold,
+        Read, ReadCheckpoint, ReadEvents, ReadFile, ReadMany, ReadProof, ReleaseHold, ReviewBreakGlass, Search,
+        StartUpload, Update, UpdateCareTeam, UploadState,
     };
     let is_one_of = |those: &[Operation]| those.contains(&operation);
     match kind {
@@ -111,7 +118,7 @@ fn applies(kind: ProblemKind, operation: Operation) -> bool {
         ProblemKind::CollectionUnknown => is_of_a_collection(operation),
         ProblemKind::RecordNotFound => names_something(operation),
         // The digest of a request under a key is made with one.
-        ProblemKind::KeysUnavailable => uses_keys(operation) || operation == OpenBreakGlass,
+        ProblemKind::KeysUnavailable => uses_keys(operation) || is_one_of(&[OpenBreakGlass, PlaceHold]),
         ProblemKind::DeadlineExceeded => operation != AppendUpload,
         ProblemKind::BodyIncomplete
         | ProblemKind::EncodingUnsupported
@@ -122,12 +129,14 @@ fn applies(kind: ProblemKind, operation: Operation) -> bool {
         | ProblemKind::BodyTooLarge => takes_json(operation),
         ProblemKind::BatchSize => is_one_of(&[CreateMany, ReadMany]),
         ProblemKind::IdempotencyKeyInvalid | ProblemKind::IdempotencyKeyReused => {
-            is_one_of(&[Create, CreateMany, OpenBreakGlass])
+            is_one_of(&[Create, CreateMany, OpenBreakGlass, PlaceHold])
         }
         ProblemKind::SubjectRule => is_one_of(&[Create, CreateMany]),
         ProblemKind::SubjectUnknown => is_one_of(&[Create, CreateMany, OpenBreakGlass]),
         ProblemKind::BreakGlassBounds => operation == OpenBreakGlass,
         ProblemKind::ReviewOwn | ProblemKind::ReviewedAlready => operation == ReviewBreakGlass,
+        ProblemKind::SubjectHeld => operation == Delete,
+        ProblemKind::HoldReleased => operation == ReleaseHold,
         ProblemKind::FieldsInvalid => is_one_of(&[Create, CreateMany, Update]),
         ProblemKind::FieldNotAllowed => {
             takes_fields(operation) || is_tus(operation) || is_one_of(&[Read, ReadFile])

@@ -104,7 +104,7 @@ pub(super) async fn find_rows(
         ", r.record_id FROM record r \
          LEFT JOIN subject s ON s.tenant_id = r.tenant_id AND s.subject_id = r.subject_id \
          WHERE r.tenant_id = $1 AND r.collection = $2 AND r.record_id = ANY ($3) AND NOT r.deleted \
-           AND (r.expires_at IS NULL OR r.expires_at > now()) \
+           AND (r.expires_at IS NULL OR r.expires_at > now() OR s.holds > 0) \
            AND (r.subject_id IS NULL OR s.state = 'active')"
     );
     database

@@ -46,7 +46,7 @@ impl RecordStore {
             FROM record r \
             LEFT JOIN subject s ON s.tenant_id = r.tenant_id AND s.subject_id = r.subject_id \
             WHERE r.tenant_id = $1 AND r.collection = $2 AND r.record_id = ANY ($3) AND NOT r.deleted \
-              AND (r.expires_at IS NULL OR r.expires_at > now()) \
+              AND (r.expires_at IS NULL OR r.expires_at > now() OR s.holds > 0) \
               AND (r.subject_id IS NULL OR s.state = 'active')";
         let person = person_sha256.map(<[u8; 32]>::as_slice);
         let ids: Vec<&str> = records.iter().map(|record| record.as_str()).collect();

@@ -3,7 +3,8 @@
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::{RecordStore, StorageError, Version, column, instant, one_row, replace};
+use super::replace::replace;
+use super::{RecordStore, StorageError, Version, column, instant, one_row};
 use crate::audit::OutboxBytes;
 use crate::crypto::file::{FilePlace, SealedPart, StoredPart};
 use crate::crypto::{HEADER_BYTES, SealedRecord};
@@ -77,7 +78,6 @@ const APPEND: &str = append!("SELECT 1 FROM held");
 /// The last parts and the version of the record that has the file: both or neither. Documents have no terms, and what has
 /// some is as before.
 const COMPLETE: &str = replace!(
-    "false",
     " AND EXISTS (SELECT 1 FROM upload u WHERE u.tenant_id = $1 AND u.file_id = $11 AND u.parts = $12 \
                   AND u.completed_version IS NULL AND u.expires_at > now())",
     "",
@@ -105,7 +105,7 @@ impl RecordStore {
                 SELECT r.record_id FROM record r \
                 LEFT JOIN subject s ON s.tenant_id = r.tenant_id AND s.subject_id = r.subject_id \
                 WHERE r.tenant_id = $1 AND r.collection = $3 AND r.record_id = $4 AND NOT r.deleted \
-                  AND (r.expires_at IS NULL OR r.expires_at > now()) \
+                  AND (r.expires_at IS NULL OR r.expires_at > now() OR s.holds > 0) \
                   AND (r.subject_id IS NULL OR s.state = 'active')), \
             started AS ( \
                 INSERT INTO upload (tenant_id, file_id, collection, record_id, field_id, parts, started_at, expires_at, \
@@ -153,7 +153,7 @@ impl RecordStore {
             LEFT JOIN subject s ON s.tenant_id = r.tenant_id AND s.subject_id = r.subject_id \
             JOIN file_part p ON p.tenant_id = u.tenant_id AND p.file_id = u.file_id AND p.part = 0 \
             WHERE u.tenant_id = $1 AND u.file_id = $2 AND u.collection = $3 AND u.record_id = $4 AND u.field_id = $5 \
-              AND u.expires_at > now() AND NOT r.deleted AND (r.expires_at IS NULL OR r.expires_at > now()) \
+              AND u.expires_at > now() AND NOT r.deleted AND (r.expires_at IS NULL OR r.expires_at > now() OR s.holds > 0) \
               AND (r.subject_id IS NULL OR s.state = 'active')";
         let row = self
             .database

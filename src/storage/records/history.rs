@@ -30,7 +30,7 @@ impl RecordStore {
                 SELECT r.version, r.updated_at, r.audit_entry_id FROM record r \
                 LEFT JOIN subject s ON s.tenant_id = r.tenant_id AND s.subject_id = r.subject_id \
                 WHERE r.tenant_id = $1 AND r.collection = $2 AND r.record_id = $3 AND NOT r.deleted \
-                  AND (r.expires_at IS NULL OR r.expires_at > now()) \
+                  AND (r.expires_at IS NULL OR r.expires_at > now() OR s.holds > 0) \
                   AND (r.subject_id IS NULL OR s.state = 'active')) \
             SELECT version, updated_at, audit_entry_id FROM current WHERE version < $4 \
             UNION ALL \
@@ -68,8 +68,9 @@ impl RecordStore {
             "/* storage::records::find_version */ \
              WITH current AS ( \
                  SELECT c.version FROM record c \
+                 LEFT JOIN subject s ON s.tenant_id = c.tenant_id AND s.subject_id = c.subject_id \
                  WHERE c.tenant_id = $1 AND c.collection = $2 AND c.record_id = $3 AND NOT c.deleted \
-                   AND (c.expires_at IS NULL OR c.expires_at > now())), \
+                   AND (c.expires_at IS NULL OR c.expires_at > now() OR s.holds > 0)), \
              r AS ( \
                  SELECT version, subject_id, seal_headers, sealed_values, created_at, updated_at FROM record \
                  WHERE tenant_id = $1 AND collection = $2 AND record_id = $3 AND version = $4 \

@@ -72,7 +72,7 @@ impl RecordStore {
             SELECT r.record_id, r.version, r.updated_at FROM record r \
             LEFT JOIN subject s ON s.tenant_id = r.tenant_id AND s.subject_id = r.subject_id \
             WHERE r.tenant_id = $1 AND r.collection = $2 AND r.record_id > $3 AND NOT r.deleted \
-              AND (r.expires_at IS NULL OR r.expires_at > now()) \
+              AND (r.expires_at IS NULL OR r.expires_at > now() OR s.holds > 0) \
               AND (r.subject_id IS NULL OR s.state = 'active') \
             ORDER BY r.record_id LIMIT $4";
         let after = after.map_or("", RecordId::as_str);
@@ -104,7 +104,7 @@ impl RecordStore {
              WITH {THEIRS} SELECT r.record_id, r.version, r.updated_at FROM record r \
              LEFT JOIN subject s ON s.tenant_id = r.tenant_id AND s.subject_id = r.subject_id \
              WHERE r.tenant_id = $1 AND r.collection = $2 AND r.record_id > $3 AND NOT r.deleted \
-               AND (r.expires_at IS NULL OR r.expires_at > now()) \
+               AND (r.expires_at IS NULL OR r.expires_at > now() OR s.holds > 0) \
                AND (r.subject_id IS NULL OR s.state = 'active') AND {} ORDER BY r.record_id LIMIT $4",
             listed_for.condition()
         );

@@ -6,10 +6,12 @@ mod care_teams;
 mod files;
 mod finder;
 mod history;
+mod holds;
 mod idempotency;
 mod key_destruction;
 mod list;
 mod reindex;
+mod replace;
 mod search;
 mod writer;
 
@@ -17,6 +19,7 @@ pub use break_glass::{FoundBreakGlass, NewBreakGlass};
 pub use care_teams::{Concerned, FoundCareTeam};
 pub use files::{ExpiredUpload, FoundUpload};
 pub use history::FoundVersion;
+pub use holds::{FoundHold, NewHold};
 pub use idempotency::{Claim, Claimed};
 pub use key_destruction::PendingDestruction;
 pub use list::{ListedFor, ListedRecord};
@@ -28,6 +31,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use self::finder::Finder;
+use self::replace::{END, END_WITH_KEYS, REPLACE};
 use self::writer::{Way, Writer};
 use super::fitness::Weakness;
 use super::pool::{Database, StorageError};
@@ -170,7 +174,7 @@ impl RecordStore {
 
     /// Replaces version `sealed.version - 1` with `sealed`, keeping the old one in the history, with its audit entry:
     /// all or nothing, durable on return. [`StorageError::Stale`] when another version is current, the record is
-    /// deleted, or its subject is no longer active.
+    /// deleted, or its subject is no longer active; [`StorageError::Held`] when it would end and a hold is in force.
     pub async fn replace(
         &self,
         sealed: &SealedRecord,
@@ -178,19 +182,27 @@ impl RecordStore {
         entry: &OutboxBytes,
         now: Timestamp,
     ) -> Result<(), StorageError> {
-        let mut version = Version::of(sealed, entry, now)?;
-        if successor == Successor::Version {
-            match self.writer.store(Way::Next, version).await? {
-                Some(passed_over) => version = passed_over,
-                None => return Ok(()),
+        let version = Version::of(sealed, entry, now)?;
+        let statement = match successor {
+            Successor::Version => {
+                let Some(version) = self.writer.store(Way::Next, version).await? else { return Ok(()) };
+                return self.store_alone("records::replace", REPLACE, &version.with_terms()).await;
             }
-        }
-        let (statement, parameters) = match successor {
-            Successor::Version => (REPLACE, version.with_terms()),
-            Successor::End => (END, version.parameters().to_vec()),
-            Successor::EndWithKeys => (END_WITH_KEYS, version.parameters().to_vec()),
+            Successor::End => END,
+            Successor::EndWithKeys => END_WITH_KEYS,
         };
-        self.store_alone("records::replace", statement, &parameters).await
+        let row = self
+            .database
+            .run("records::end", async |client| {
+                let statement = client.prepare_cached(statement).await?;
+                Ok(client.query_one(&statement, &version.parameters()).await?)
+            })
+            .await?;
+        match (column(&row, 0, "ended")?, column(&row, 1, "held")?) {
+            (_, true) => Err(StorageError::Held),
+            (true, false) => Ok(()),
+            (false, false) => Err(StorageError::Stale),
+        }
     }
 
     /// One version in a statement of its own.
@@ -260,89 +272,6 @@ const INSERT_WITHOUT_SUBJECT: &str = concat!(
         VALUES ($1, $2, $3, $4, $5, false, $6, $7, $8, $8, $9, $11))",
     first_terms!(""),
     "INSERT INTO audit_outbox (tenant_id, entry_id, entry) VALUES ($1, $9, $10)"
-);
-
-/// The statement that replaces a version: whether with the record's end, what more it needs and what more it does.
-macro_rules! replace {
-    ($deleted:literal, $guard:literal, $set:literal, $more:expr) => {
-        concat!(
-            "/* storage::records::replace */ \
-    WITH old AS ( \
-        SELECT r.* FROM record r \
-        WHERE r.tenant_id = $1 AND r.collection = $2 AND r.record_id = $3 AND r.version = $4::bigint - 1 AND NOT r.deleted \
-        FOR UPDATE), \
-    active_subject AS ( \
-        SELECT s.subject_id FROM subject s JOIN old ON s.tenant_id = old.tenant_id AND s.subject_id = old.subject_id \
-        WHERE s.state = 'active' FOR KEY SHARE OF s), \
-    current AS ( \
-        SELECT old.* FROM old \
-        WHERE old.subject_id IS NOT DISTINCT FROM $5::uuid \
-          AND (old.subject_id IS NULL OR EXISTS (SELECT 1 FROM active_subject))",
-            $guard,
-            "), \
-    kept AS ( \
-        INSERT INTO record_history (tenant_id, collection, record_id, version, subject_id, deleted, seal_headers, \
-                                    sealed_values, created_at, updated_at, expires_at, audit_entry_id) \
-        SELECT tenant_id, collection, record_id, version, subject_id, deleted, seal_headers, sealed_values, created_at, \
-               updated_at, expires_at, audit_entry_id FROM current), \
-    replaced AS ( \
-        UPDATE record SET version = $4, deleted = ",
-            $deleted,
-            ", seal_headers = $6, sealed_values = $7, updated_at = $8, \
-                          audit_entry_id = $9",
-            $set,
-            " FROM current \
-        WHERE record.tenant_id = current.tenant_id AND record.collection = current.collection \
-          AND record.record_id = current.record_id \
-        RETURNING record.record_id)",
-            $more,
-            " INSERT INTO audit_outbox (tenant_id, entry_id, entry) SELECT $1, $9, $10 FROM replaced"
-        )
-    };
-}
-use replace;
-
-/// Terms that stay are left alone, so that a row is never removed and put in by one statement.
-const REPLACE: &str = replace!(
-    "false",
-    "",
-    ", indexed_as = $11",
-    ", terms AS MATERIALIZED ( \
-        SELECT t.* FROM unnest($12::int[], $13::smallint[], $14::bigint[], $15::bytea[]) \
-                        AS t (field_id, transform, index_version, term)), \
-    gone AS ( \
-        DELETE FROM index_term i USING current \
-        WHERE i.tenant_id = $1 AND i.collection = $2 AND i.record_id = $3 AND NOT EXISTS ( \
-            SELECT FROM terms t WHERE (t.field_id, t.transform, t.index_version, t.term) \
-                                    = (i.field_id, i.transform, i.index_version, i.term))), \
-    new_terms AS ( \
-        INSERT INTO index_term (tenant_id, collection, field_id, transform, index_version, term, record_id) \
-        SELECT $1, $2, t.field_id, t.transform, t.index_version, t.term, $3 FROM current, terms t \
-        ON CONFLICT DO NOTHING)"
-);
-
-/// A record that has ended is not found.
-macro_rules! end {
-    ($more:literal) => {
-        replace!(
-            "true",
-            "",
-            "",
-            concat!(
-                ", gone AS ( \
-        DELETE FROM index_term i USING current WHERE i.tenant_id = $1 AND i.collection = $2 AND i.record_id = $3)",
-                $more
-            )
-        )
-    };
-}
-
-const END: &str = end!("");
-
-const END_WITH_KEYS: &str = end!(
-    ", destruction AS ( \
-        INSERT INTO key_destruction (tenant_id, record_id, collection, subject_id, requested_at) \
-        SELECT tenant_id, record_id, collection, subject_id, $8 FROM current)"
 );
 
 /// The columns of a version and of its audit entry.

@@ -47,7 +47,7 @@ impl RecordStore {
             ", r.record_id FROM record r \
              LEFT JOIN subject s ON s.tenant_id = r.tenant_id AND s.subject_id = r.subject_id \
              WHERE r.tenant_id = $1 AND r.collection = $2 AND r.record_id > $4 AND NOT r.deleted \
-               AND r.indexed_as IS DISTINCT FROM $3 AND (r.expires_at IS NULL OR r.expires_at > now()) \
+               AND r.indexed_as IS DISTINCT FROM $3 AND (r.expires_at IS NULL OR r.expires_at > now() OR s.holds > 0) \
                AND (r.subject_id IS NULL OR s.state = 'active') \
              ORDER BY r.record_id LIMIT $5"
         );

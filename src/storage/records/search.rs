@@ -73,7 +73,7 @@ fn statement(conditions: &[TermsOf], listed_for: Option<&ListedFor>) -> String {
          JOIN record r ON r.tenant_id = t.tenant_id AND r.collection = t.collection AND r.record_id = t.record_id \
          LEFT JOIN subject s ON s.tenant_id = r.tenant_id AND s.subject_id = r.subject_id \
          WHERE {required} AND t.record_id > $3 AND NOT r.deleted \
-           AND (r.expires_at IS NULL OR r.expires_at > now()) \
+           AND (r.expires_at IS NULL OR r.expires_at > now() OR s.holds > 0) \
            AND (r.subject_id IS NULL OR s.state = 'active') AND {of_theirs} \
          ORDER BY t.record_id LIMIT $4",
         version_columns!()
@@ -134,7 +134,7 @@ impl RecordStore {
                 "coalesce((SELECT r.indexed_as IS DISTINCT FROM $3 FROM record r \
                  LEFT JOIN subject s ON s.tenant_id = r.tenant_id AND s.subject_id = r.subject_id \
                  WHERE r.tenant_id = $1 AND r.collection = $2 AND NOT r.deleted \
-                   AND (r.expires_at IS NULL OR r.expires_at > now()) \
+                   AND (r.expires_at IS NULL OR r.expires_at > now() OR s.holds > 0) \
                    AND (r.subject_id IS NULL OR s.state = 'active') \
                  ORDER BY r.tenant_id {direction}, r.collection {direction}, r.indexed_as {direction} LIMIT 1), false)"
             )

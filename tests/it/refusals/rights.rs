@@ -93,6 +93,10 @@ impl Rights {
                 Operation::ListBreakGlass | Operation::ReviewBreakGlass => {
                     self.may_of_a_subject(&context, Action::ReviewBreakGlass)
                 }
+                Operation::ReadHolds => self.may_of_a_subject(&context, Action::ReadHold),
+                Operation::PlaceHold | Operation::ReleaseHold => {
+                    self.may_of_a_subject(&context, Action::Hold)
+                }
                 _ => Ok(true),
             };
         };

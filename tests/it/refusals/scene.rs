@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use reqwest::Response;
+use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use strongroom::domain::value::FieldType;
 use strongroom::http::Operation;
@@ -25,6 +25,8 @@ pub struct Scene {
     upload: String,
     /// An entry about one of them.
     entry: String,
+    /// A hold on their person.
+    hold: String,
     stranger: Client,
     revoked: Client,
     expired: Client,
@@ -53,6 +55,7 @@ impl Scene {
             records: BTreeMap::new(),
             upload: String::new(),
             entry: String::new(),
+            hold: String::new(),
             stranger: strongroom.stranger().await,
             revoked: revoked(&strongroom).await,
             expired: expired(&strongroom).await,
@@ -80,6 +83,11 @@ impl Scene {
         let place = place(Operation::StartUpload, "documents");
         let client = self.permitted(&self.right(&place).unwrap());
         self.upload = client.start_upload(&self.path(&place), 9).await;
+        let path = format!("/api/v1/subjects/{}/hold", self.records["patients"]);
+        let body = json!({ "reason": "litigation", "reference": "CV-1" });
+        let privacy = self.north["privacy-desk"].with_purpose("HCOMPL");
+        let placed = privacy.request(Method::POST, &path).json(&body).send().await.unwrap();
+        self.hold = placed.json::<Value>().await.unwrap()["id"].as_str().unwrap().to_owned();
         let created = self.strongroom.entries_of("record.create").await;
         self.entry = created[0]["id"].as_str().unwrap().to_owned();
     }
@@ -146,6 +154,7 @@ impl Scene {
             .replace("{id}", record.map_or("", String::as_str))
             .replace("{field}", FILE)
             .replace("{entry}", &self.entry)
+            .replace("{hold}", &self.hold)
     }
 
     pub async fn send(&self, place: &Place, client: &Client) -> Option<Response> {
@@ -175,6 +184,7 @@ impl Scene {
                 return Some(about);
             }
             Operation::ReviewBreakGlass => return Some(json!({ "verdict": "justified" })),
+            Operation::PlaceHold => return Some(json!({ "reason": "litigation", "reference": "CV-1" })),
             _ => {}
         }
         let name = place.collection.as_deref()?;
@@ -208,6 +218,9 @@ impl Scene {
         assert_eq!(data.query_one(sql, &[]).await.unwrap().get::<_, i64>(0), 0);
         let glass = data.query_one("SELECT count(*) FROM break_glass", &[]).await.unwrap();
         assert_eq!(glass.get::<_, i64>(0), 0);
+        let holds =
+            data.query_one("SELECT count(*), count(released_at) FROM subject_hold", &[]).await.unwrap();
+        assert_eq!((holds.get::<_, i64>(0), holds.get::<_, i64>(1)), (1, 0), "the hold that was placed");
         let parts = data.query_one("SELECT count(*) FROM file_part", &[]).await.unwrap();
         assert_eq!(parts.get::<_, i64>(0), 1, "the label of the upload that was begun");
     }
