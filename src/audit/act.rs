@@ -60,6 +60,8 @@ acts! {
     HoldPlace = "hold.place",
     /// It was released.
     HoldRelease = "hold.release",
+    /// A page of all that is kept of a subject was taken out; each record has an entry of its own as well.
+    SubjectExport = "subject.export",
     /// The audit log was read.
     AuditRead = "audit.read",
     /// A known client was refused before an act was known: no such route, collection or right to either.

@@ -30,10 +30,12 @@ pub enum Action {
     ReadHold,
     /// Place and release legal holds on a subject.
     Hold,
+    /// Take out all that a collection holds of a subject.
+    Export,
 }
 
 impl Action {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Create,
         Self::Read,
         Self::Update,
@@ -50,6 +52,7 @@ impl Action {
         Self::ReviewBreakGlass,
         Self::ReadHold,
         Self::Hold,
+        Self::Export,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -70,12 +73,18 @@ impl Action {
             Self::ReviewBreakGlass => "review_break_glass",
             Self::ReadHold => "read_hold",
             Self::Hold => "hold",
+            Self::Export => "export",
         }
     }
 
     /// Whether it is about records of a collection, and not about a subject or the service as a whole.
     pub const fn is_of_a_collection(self) -> bool {
         !matches!(self, Self::ReadAudit | Self::ReadMetrics) && !self.is_of_a_subject()
+    }
+
+    /// Whether it is decided field by field.
+    pub const fn is_of_fields(self) -> bool {
+        matches!(self, Self::Create | Self::Read | Self::Update | Self::Export)
     }
 
     /// Whether it is about subjects and no record.

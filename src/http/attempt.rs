@@ -55,6 +55,9 @@ impl Attempt {
         let context = caller.operation(template(operation.map(Operation::route)));
         let attempted = match (operation.and_then(Operation::attempt), &collection) {
             (Some((Action::ReadAudit, _)), _) => Attempted::ReadLog,
+            (Some((Action::Export, _)), _) => {
+                Attempted::Export { subject: name("id").and_then(SubjectId::parse) }
+            }
             (Some((action, act)), _) if action.is_of_a_subject() => {
                 let subject = name("id").filter(|_| action.is_of_one_subject()).and_then(SubjectId::parse);
                 Attempted::Subject { action, act, subject }

@@ -5,7 +5,9 @@ use axum::http::Method;
 use axum::routing::{MethodRouter, on};
 use std::sync::Arc;
 
-use super::{App, audit, batch, break_glass, files, health, holds, openapi, pages, records, search, subjects};
+use super::{
+    App, audit, batch, break_glass, export, files, health, holds, openapi, pages, records, search, subjects,
+};
 use crate::audit::Act;
 use crate::domain::action::Action;
 
@@ -53,6 +55,8 @@ operations! {
     ReadHolds = GET "/api/v1/subjects/{id}/hold" => holds::list;
     PlaceHold = POST "/api/v1/subjects/{id}/hold" => holds::place;
     ReleaseHold = DELETE "/api/v1/subjects/{id}/hold/{hold}" => holds::release;
+    /// Everything that is kept of a subject, a page at a time.
+    ExportSubject = GET "/api/v1/subjects/{id}/export" => export::read;
     /// The interface, as a document for programs.
     OpenApi = GET "/api/v1/openapi.json" => openapi::read;
     /// Whether the process answers.
@@ -109,6 +113,7 @@ impl Operation {
             Self::ReadHolds => (Action::ReadHold, Act::HoldRead),
             Self::PlaceHold => (Action::Hold, Act::HoldPlace),
             Self::ReleaseHold => (Action::Hold, Act::HoldRelease),
+            Self::ExportSubject => (Action::Export, Act::SubjectExport),
             Self::List => (Action::List, Act::RecordList),
             Self::Create | Self::CreateMany => (Action::Create, Act::RecordCreate),
             Self::ReadMany => (Action::ReadMany, Act::RecordRead),

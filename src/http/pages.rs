@@ -30,7 +30,7 @@ pub struct PageQuery {
     limit: Option<u16>,
 }
 
-type Asked = Result<Query<PageQuery>, QueryRejection>;
+pub(super) type Asked = Result<Query<PageQuery>, QueryRejection>;
 
 /// `GET /api/v1/{collection}`: ids, versions and times of its records, in the order of their making.
 pub async fn list(
@@ -58,7 +58,10 @@ pub async fn history(
     Ok(answer(app.service.history(&place.context, &place.collection, record, before, limit).await?))
 }
 
-fn page<C>(query: Asked, cursor: impl FnOnce(&str) -> Option<C>) -> Result<(Option<C>, u16), Problem> {
+pub(super) fn page<C>(
+    query: Asked,
+    cursor: impl FnOnce(&str) -> Option<C>,
+) -> Result<(Option<C>, u16), Problem> {
     let refused = || Problem::of(ProblemKind::PageQueryInvalid);
     let Query(query) = query.map_err(|_| refused())?;
     let cursor = query.cursor.map(|text| cursor(&text).ok_or_else(refused)).transpose()?;

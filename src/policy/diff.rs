@@ -100,7 +100,7 @@ fn views(set: &PolicySet, role: &str, action: Action, collection: Option<&str>, 
         return views;
     }
     let collection = held.map(AsRef::as_ref);
-    let has_fields = matches!(action, Action::Create | Action::Read | Action::Update);
+    let has_fields = action.is_of_fields();
     for reached in reached_by(set.rules(), seen) {
         let circumstances = reached.circumstances;
         let asking = Asking { rules: set.rules(), identity: &identity, collection, action, circumstances };

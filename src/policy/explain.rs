@@ -10,7 +10,6 @@ use super::described::{Described, Resolved};
 use super::permit::View;
 use super::set::PolicySet;
 use super::table::{Asking, Table, compile};
-use crate::domain::action::Action;
 use crate::domain::id::FieldId;
 use crate::domain::purpose::Purpose;
 use crate::domain::relationship::Relationship;
@@ -37,7 +36,7 @@ struct ExplainedField {
 pub fn explain(set: &PolicySet, described: &Described) -> Result<Explanation, String> {
     let resolved = described.resolve(set)?;
     let decision = compile(&resolved.asking(), resolved.purpose);
-    let has_fields = matches!(resolved.action, Action::Create | Action::Read | Action::Update);
+    let has_fields = resolved.action.is_of_fields();
     let fields = resolved.collection.filter(|_| has_fields).map_or(&[][..], |held| held.fields());
     let explained = |table: &Table| {
         let each = fields.iter().map(|field| ExplainedField {

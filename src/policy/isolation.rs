@@ -10,6 +10,7 @@ use cedar_policy::ResourceConstraint;
 
 use super::cases::identity;
 use super::cedar::{Fault, Rules};
+use super::circumstances::Circumstances;
 use super::collection::{CardPart, Collection, Field};
 use super::conflict::{RoleConflict, Rule};
 use super::matrix::kind_of;
@@ -26,7 +27,7 @@ use crate::domain::purpose::Purpose;
 /// Roles of clients that keep the service, its keys or its log.
 const KEEPERS: [&str; 3] = ["auditor", "custodian", "operator"];
 /// By which a value, or that there is one, is given or taken.
-const ON_VALUES: [RuleAction; 9] = [
+const ON_VALUES: [RuleAction; 10] = [
     RuleAction::Create,
     RuleAction::ReadPlain,
     RuleAction::ReadMasked,
@@ -36,6 +37,7 @@ const ON_VALUES: [RuleAction; 9] = [
     RuleAction::List,
     RuleAction::ReadMany,
     RuleAction::Search,
+    RuleAction::Export,
 ];
 /// What a permit says with `@allows` whose role may read both.
 pub(super) const BOTH_CLASSES: &str = "cardholder data beside health information";
@@ -113,21 +115,20 @@ pub(super) fn broken_by(rules: &Rules, identity: &Identity) -> Option<Rule> {
     (both && !is_meant()).then_some(Rule::BothClasses)
 }
 
-/// Whether a caller sees anything of such a field, masked or not, in any circumstances and for any purpose.
+/// Whether a caller sees anything of such a field, masked or not, one by one or in an export, in any circumstances and for any purpose.
 fn reads(rules: &Rules, identity: &Identity, wanted: &dyn Fn(&Field) -> bool) -> bool {
     let has_some = |collection: &&Collection| collection.fields().iter().any(wanted);
-    let mut collections = rules.with_cards_or_health().filter(has_some).peekable();
-    if collections.peek().is_none() {
-        return false;
-    }
-    let Some(caller) = rules.caller(identity) else { return false };
-    let actions = RuleAction::of(Action::Read);
-    let seen: Seen = identity.roles.iter().map(|role| rules.seen(role, actions)).collect();
-    let all = reached_by(rules, &seen);
-    collections.any(|collection| {
-        all.iter().any(|reached| {
-            let circumstances = reached.circumstances;
-            let (collection, action) = (Some(collection), Action::Read);
+    let collections: Vec<&Collection> = rules.with_cards_or_health().filter(has_some).collect();
+    let Some(caller) = rules.caller(identity).filter(|_| !collections.is_empty()) else { return false };
+    let all = [Action::Read, Action::Export].into_iter().flat_map(|action| {
+        let actions = RuleAction::of(action);
+        let seen: Seen = identity.roles.iter().map(|role| rules.seen(role, actions)).collect();
+        reached_by(rules, &seen).into_iter().map(move |reached| (action, reached.circumstances))
+    });
+    let all: Vec<(Action, Circumstances)> = all.collect();
+    collections.into_iter().any(|collection| {
+        all.iter().any(|(action, circumstances)| {
+            let (collection, action, circumstances) = (Some(collection), *action, *circumstances);
             let asking = Asking { rules, identity, collection, action, circumstances };
             let mut purposes = std::iter::once(None).chain(Purpose::ALL.map(Some));
             purposes.any(|purpose| {

@@ -17,7 +17,7 @@ use crate::domain::actor::{ClientKind, Identity};
 use crate::domain::purpose::Purpose;
 
 const HEAD: &str = "# Generated, see README.md. For each role, action and collection: the purposes that show a field, and how;
-# for create and update, plain is \"may write\". What is not listed is refused. (none) is a request without a purpose.
+# for create and update, plain is \"may write\", for export \"is taken out\". What is not listed is refused. (none) is a request without a purpose.
 # After \"when\" stand the circumstances in which it is so, where there are others: what holds, and the bands.
 ";
 
@@ -114,7 +114,7 @@ fn body(asking: &Asking<'_>, caller: &Caller) -> String {
     if tables.is_empty() {
         return out;
     }
-    let has_fields = matches!(asking.action, Action::Create | Action::Read | Action::Update);
+    let has_fields = asking.action.is_of_fields();
     let fields = asking.collection.filter(|_| has_fields).map_or(&[][..], Collection::fields);
     if fields.is_empty() {
         let purposes: Vec<&str> = tables.iter().map(|(purpose, _)| *purpose).collect();

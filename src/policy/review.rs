@@ -69,11 +69,13 @@ fn in_these(set: &PolicySet, caller: (&Caller, Asked), reached: &Reached, permit
 /// Everything that an action can be about.
 fn resources(set: &PolicySet, action: RuleAction) -> Box<dyn Iterator<Item = RuleResource<'_>> + '_> {
     match action {
-        RuleAction::Create | RuleAction::ReadPlain | RuleAction::ReadMasked | RuleAction::Update => {
-            Box::new(set.collections().flat_map(|collection| {
-                collection.fields().iter().map(move |field| RuleResource::Field(collection, field))
-            }))
-        }
+        RuleAction::Create
+        | RuleAction::ReadPlain
+        | RuleAction::ReadMasked
+        | RuleAction::Update
+        | RuleAction::Export => Box::new(set.collections().flat_map(|collection| {
+            collection.fields().iter().map(move |field| RuleResource::Field(collection, field))
+        })),
         RuleAction::Delete
         | RuleAction::History
         | RuleAction::List

@@ -151,7 +151,7 @@ impl Question<'_> {
     /// The one question of an action that is not about fields.
     fn whole(&self) -> Option<(RuleAction, RuleResource<'_>)> {
         let action = match self.asking.action {
-            Action::Create | Action::Read | Action::Update => return None,
+            Action::Create | Action::Read | Action::Update | Action::Export => return None,
             Action::Delete => RuleAction::Delete,
             Action::History => RuleAction::History,
             Action::List => RuleAction::List,
@@ -171,9 +171,10 @@ impl Question<'_> {
 
     fn field(&self, setting: &Setting, collection: &Collection, field: &Field) -> (View, Vec<Arc<str>>) {
         let rules = self.asking.rules;
-        let writing = match self.asking.action {
+        let rule = match self.asking.action {
             Action::Create => RuleAction::Create,
             Action::Update => RuleAction::Update,
+            Action::Export => RuleAction::Export,
             Action::Read => return rules.read_view(self.caller, setting, collection, field),
             Action::Delete
             | Action::History
@@ -189,7 +190,7 @@ impl Question<'_> {
             | Action::ReadHold
             | Action::Hold => return (View::Absent, Vec::new()),
         };
-        let verdict = rules.decide(self.caller, setting, writing, RuleResource::Field(collection, field));
+        let verdict = rules.decide(self.caller, setting, rule, RuleResource::Field(collection, field));
         (if verdict.allowed { View::Plain } else { View::Absent }, verdict.policies)
     }
 }

@@ -27,10 +27,11 @@ pub(super) enum RuleAction {
     ReviewBreakGlass,
     ReadHold,
     Hold,
+    Export,
 }
 
 impl RuleAction {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Create,
         Self::ReadPlain,
         Self::ReadMasked,
@@ -48,6 +49,7 @@ impl RuleAction {
         Self::ReviewBreakGlass,
         Self::ReadHold,
         Self::Hold,
+        Self::Export,
     ];
 
     /// What is asked to decide an action.
@@ -69,6 +71,7 @@ impl RuleAction {
             Action::ReviewBreakGlass => &[Self::ReviewBreakGlass],
             Action::ReadHold => &[Self::ReadHold],
             Action::Hold => &[Self::Hold],
+            Action::Export => &[Self::Export],
         }
     }
 
@@ -91,6 +94,7 @@ impl RuleAction {
             Self::ReviewBreakGlass => "review_break_glass",
             Self::ReadHold => "read_hold",
             Self::Hold => "hold",
+            Self::Export => "export",
         }
     }
 }

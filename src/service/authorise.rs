@@ -19,6 +19,11 @@ pub enum Attempted<'a> {
         /// As far as the path names one that can exist.
         subject: Option<SubjectId>,
     },
+    /// Of all that is kept of a subject.
+    Export {
+        /// As far as the path names one that can exist.
+        subject: Option<SubjectId>,
+    },
     Touch {
         action: Action,
         act: Act,
@@ -133,6 +138,10 @@ impl Service {
                 let permit = self.authorise_subject(context, action, subject).await?;
                 let draft = draft(act).policies(permit.policies());
                 subject.into_iter().fold(draft, EntryDraft::subject)
+            }
+            Attempted::Export { subject } => {
+                self.authorise_export(context, subject).await?;
+                subject.into_iter().fold(draft(Act::SubjectExport), EntryDraft::subject)
             }
             Attempted::Touch { action, act, collection, record } => {
                 let prospect = self.prospect(context, collection, action, record).await?;
@@ -261,6 +270,7 @@ pub(super) const fn act_of(action: Action) -> Act {
         Action::ReviewBreakGlass => Act::BreakGlassReview,
         Action::ReadHold => Act::HoldRead,
         Action::Hold => Act::HoldPlace,
+        Action::Export => Act::SubjectExport,
     }
 }
 

@@ -31,7 +31,7 @@ pub use reconcile::{RecordKey, Stretch};
 pub use records::{
     Candidate, Claim, Claimed, Concerned, ExpiredUpload, FoundBreakGlass, FoundCareTeam, FoundHold,
     FoundRecord, FoundUpload, FoundVersion, ListedFor, ListedRecord, NewBreakGlass, NewHold,
-    PendingDestruction, RecordStore, Reindexed, SubjectRow, Successor, TermsOf,
+    PendingDestruction, RecordStore, Reindexed, SubjectRecord, SubjectRow, Successor, TermsOf,
 };
 pub use retention::{Dropped, Hold, MonthEntry, MonthFacts, MonthRecord, Retention, StoredMonth};
 pub use sequence::{Lead, SequenceStore, StoredEntry, StoredHead, Taken};

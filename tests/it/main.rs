@@ -108,6 +108,7 @@ mod slow_clients;
 mod smuggling;
 mod source;
 mod start;
+mod subject_export;
 mod subject_hold;
 mod support;
 mod tampering;

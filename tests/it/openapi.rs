@@ -144,7 +144,7 @@ async fn answers_are_what_the_document_says() {
     }
     pages(&strongroom, &dashboard, &portal, &subject).await;
     care_teams(&strongroom, &subject).await;
-    holds(&strongroom, &subject).await;
+    whole_persons(&strongroom, &subject).await;
     service(&strongroom).await;
     refusals(&portal, &subject).await;
 }
@@ -315,7 +315,7 @@ async fn care_teams(strongroom: &Strongroom, subject: &str) {
     assert_eq!(check_answer(&Method::GET, nobody).await["code"], "record_not_found");
 }
 
-async fn holds(strongroom: &Strongroom, subject: &str) {
+async fn whole_persons(strongroom: &Strongroom, subject: &str) {
     let privacy = strongroom.client("privacy-desk").await.with_purpose("HCOMPL");
     let path = format!("/api/v1/subjects/{subject}/hold");
     let body = json!({ "reason": "regulator", "reference": "OCR-7" });
@@ -329,6 +329,13 @@ async fn holds(strongroom: &Strongroom, subject: &str) {
         assert_eq!(listed["holds"][0]["id"], placed["id"]);
         check_answer(&Method::DELETE, privacy.delete(&hold).await).await;
     }
+    let path = format!("/api/v1/subjects/{subject}/export");
+    let officer = privacy.with_purpose("PATRQT");
+    let page = check_answer(&Method::GET, officer.get(&format!("{path}?limit=1")).await).await;
+    assert_eq!((&page["records"][0]["subject"], page["next"].is_string()), (&json!(subject), true));
+    let refused = check_answer(&Method::GET, officer.get(&format!("{path}?cursor=1")).await).await;
+    assert_eq!(refused["code"], "query_invalid");
+    assert_eq!(check_answer(&Method::GET, privacy.get(&path).await).await["code"], "purpose_not_allowed");
     let nobody = privacy.get(&format!("/api/v1/subjects/{NOBODY}/hold")).await;
     assert_eq!(check_answer(&Method::GET, nobody).await["code"], "record_not_found");
 }
@@ -420,7 +427,7 @@ fn the_document_is_as_narrow_as_the_interface() {
             }
         }
     }
-    assert_eq!(Operation::ALL.len(), 29, "a new operation has its answers in this file");
+    assert_eq!(Operation::ALL.len(), 30, "a new operation has its answers in this file");
 }
 
 fn root() -> &'static Path {

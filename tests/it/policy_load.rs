@@ -228,7 +228,7 @@ fn what_a_policy_names_must_exist() {
         (format!("principal in Role::\"portal\", {read}, resource in Class::\"public\""), "public"),
         (format!("principal in Role::\"nurse\", {read}, resource in Collection::\"patients\""), "nurse"),
         (format!("principal in Department::\"cardiology\", {read}, resource"), "extra"),
-        ("principal in Role::\"portal\", action == Action::\"export\", resource".to_owned(), "export"),
+        ("principal in Role::\"portal\", action == Action::\"copy\", resource".to_owned(), "copy"),
         (format!("principal == Client::\"portal\", {read}, resource"), "portal"),
         (format!("principal == User::\"portal\", {read}, resource"), "User"),
     ] {

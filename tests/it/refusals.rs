@@ -167,10 +167,10 @@ impl Scene {
     /// Status and code of the refusal; `None` where there is none.
     fn expected(&self, place: &Place, caller: Caller) -> Option<(u16, &'static str)> {
         use Operation::{
-            AppendUpload, CancelUpload, Create, CreateMany, Delete, History, List, ListBreakGlass, Live,
-            Metrics, OpenApi, OpenBreakGlass, PlaceHold, Read, ReadCareTeam, ReadCheckpoint, ReadEvents,
-            ReadFile, ReadHolds, ReadMany, ReadProof, Ready, ReleaseHold, ReviewBreakGlass, Search, StartUpload,
-            Update, UpdateCareTeam, UploadState,
+            AppendUpload, CancelUpload, Create, CreateMany, Delete, ExportSubject, History, List,
+            ListBreakGlass, Live, Metrics, OpenApi, OpenBreakGlass, PlaceHold, Read, ReadCareTeam,
+            ReadCheckpoint, ReadEvents, ReadFile, ReadHolds, ReadMany, ReadProof, Ready, ReleaseHold,
+            ReviewBreakGlass, Search, StartUpload, Update, UpdateCareTeam, UploadState,
         };
         match (caller, place.operation()) {
             // Not even a status: the handshake fails.
@@ -203,7 +203,7 @@ impl Scene {
             (
                 Caller::OtherTenant,
                 Read | Update | Delete | History | ReadFile | StartUpload | ReadCareTeam | UpdateCareTeam
-                | ReviewBreakGlass | ReadHolds | PlaceHold | ReleaseHold,
+                | ReviewBreakGlass | ReadHolds | PlaceHold | ReleaseHold | ExportSubject,
             ) => Some((404, "record_not_found")),
             (Caller::OtherTenant, UploadState | AppendUpload | CancelUpload) => {
                 Some((404, "upload_not_found"))
@@ -295,6 +295,7 @@ fn act(operation: Operation) -> &'static str {
         Operation::UpdateCareTeam => "careteam.update",
         Operation::OpenBreakGlass => "breakglass.open",
         Operation::ListBreakGlass | Operation::ReviewBreakGlass => "breakglass.review",
+        Operation::ExportSubject => "subject.export",
         Operation::ReadHolds => "hold.read",
         Operation::PlaceHold | Operation::ReleaseHold => "hold.place",
         Operation::Create | Operation::CreateMany => "record.create",

@@ -150,10 +150,45 @@ impl Asking<'_> {
         self.hears(answer, ("read_hold", ""), (200, "")).await;
         let answer = self.send(Method::DELETE, &format!("{holds}/{NOBODY}"), None).await;
         self.hears(answer, ("hold", ""), (404, "record_not_found")).await;
+        self.exports().await;
         let answer = self.send(Method::GET, "/api/v1/audit/events", None).await;
         self.hears(answer, ("read_audit", ""), (200, "")).await;
         let answer = self.send(Method::GET, "/metrics", None).await;
         self.hears(answer, ("read_metrics", ""), (200, "")).await;
+    }
+
+    /// Of each collection what the matrix gives; where that is nothing of any, the refusal that tells most.
+    async fn exports(&self) {
+        let what = format!("{} export", self.who);
+        let answer = self.send(Method::GET, &format!("/api/v1/subjects/{}/export", self.subject), None).await;
+        let given: BTreeMap<&str, _> = self
+            .records
+            .keys()
+            .map(|collection| (*collection, self.matrix.gives("export", collection, self.purpose)))
+            .collect();
+        if given.values().all(Result::is_err) {
+            let mut codes = given.values().filter_map(|given| given.err());
+            let code = codes.find(|code| *code != "action_not_allowed").unwrap_or("action_not_allowed");
+            return assert_eq!(problem(answer).await, (403, code.to_owned()), "{what}");
+        }
+        assert_eq!(answer.status(), 200, "{what}");
+        let body: Value = answer.json().await.unwrap();
+        for (collection, (_, sample)) in self.records {
+            let is_it = |record: &&Value| record["collection"] == **collection;
+            let shown = body["records"].as_array().unwrap().iter().find(is_it);
+            let Ok(fields) = &given[collection] else {
+                assert!(
+                    shown.is_none() && names(&body["withheld"]).contains(*collection),
+                    "{what} {collection}"
+                );
+                continue;
+            };
+            let stored = sample["fields"].as_object().unwrap();
+            let expected: BTreeMap<_, _> =
+                stored.iter().filter(|(field, _)| fields.contains_key(*field)).collect();
+            let shown: BTreeMap<_, _> = shown.unwrap()["fields"].as_object().unwrap().iter().collect();
+            assert_eq!(shown, expected, "{what} {collection}");
+        }
     }
 
     /// The answer of an action that is about no field.

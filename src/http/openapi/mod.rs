@@ -7,6 +7,7 @@
 
 mod collections;
 mod entries;
+mod export;
 mod fields;
 mod glass;
 mod holds;
@@ -139,6 +140,7 @@ fn schemas(policy: &PolicySet) -> Map<String, Value> {
     entries::add_schemas(&mut schemas);
     glass::add_schemas(&mut schemas);
     holds::add_schemas(&mut schemas);
+    export::add_schemas(policy, &mut schemas);
     for collection in policy.collections() {
         collections::add_schemas(collection, &mut schemas);
     }

@@ -59,6 +59,9 @@ const fn words(operation: Operation) -> (&'static str, &'static str) {
             ("place_hold", "Place a legal hold: nothing of a subject is deleted, nothing expires")
         }
         Operation::ReleaseHold => ("release_hold", "Release a legal hold"),
+        Operation::ExportSubject => {
+            ("export_subject", "Everything that is kept of a subject and that policy gives, a page at a time")
+        }
         Operation::OpenApi => ("openapi", "This document"),
         Operation::Live => ("live", "Whether the process answers"),
         Operation::Ready => ("ready", "Whether every part answers"),
@@ -98,6 +101,7 @@ fn own_parameters(operation: Operation, collection: Option<&Collection>) -> Vec<
         | Operation::ReleaseHold
         | Operation::ReadCareTeam => Vec::new(),
         Operation::List => all(&["RecordCursor", "Limit"]),
+        Operation::ExportSubject => all(&["ExportCursor", "Limit"]),
         Operation::History => all(&["VersionCursor", "Limit"]),
         Operation::Create | Operation::CreateMany | Operation::OpenBreakGlass | Operation::PlaceHold => {
             all(&["IdempotencyKey"])
@@ -171,12 +175,9 @@ fn successes(operation: Operation, collection: Option<&Collection>) -> Vec<(&'st
         }
         Operation::ListBreakGlass => vec![("200", json_answer("These do.", &[], &shared("Unreviewed")))],
         Operation::ReviewBreakGlass => vec![("204", answer("It is reviewed.", &[]))],
-        Operation::ReadHolds => vec![("200", json_answer("These.", &[], &shared("Holds")))],
-        Operation::PlaceHold => {
-            let headers = [("Idempotency-Replayed", "Replayed")];
-            vec![("201", json_answer("It is in force.", &headers, &shared("Hold")))]
+        Operation::ReadHolds | Operation::PlaceHold | Operation::ReleaseHold | Operation::ExportSubject => {
+            vec![whole_person_success(operation)]
         }
-        Operation::ReleaseHold => vec![("204", answer("It is released.", &[]))],
         Operation::OpenApi => vec![
             ("200", json_answer("The document.", &[("ETag", "DocumentETag")], &json!({ "type": "object" }))),
             ("304", answer("It is the one at hand.", &[("ETag", "DocumentETag")])),
@@ -210,6 +211,18 @@ fn successes(operation: Operation, collection: Option<&Collection>) -> Vec<(&'st
         | Operation::UploadState
         | Operation::AppendUpload
         | Operation::CancelUpload => vec![file_success(operation)],
+    }
+}
+
+/// What a privacy officer does to all that is kept of a person.
+fn whole_person_success(operation: Operation) -> (&'static str, Value) {
+    let shared = |name: &str| reference("schemas", name);
+    let headers = [("Idempotency-Replayed", "Replayed")];
+    match operation {
+        Operation::ReadHolds => ("200", json_answer("These.", &[], &shared("Holds"))),
+        Operation::PlaceHold => ("201", json_answer("It is in force.", &headers, &shared("Hold"))),
+        Operation::ExportSubject => ("200", json_answer("The page.", &[], &shared("Export"))),
+        _ => ("204", answer("It is released.", &[])),
     }
 }
 

@@ -78,6 +78,7 @@ pub(super) fn components() -> Value {
         "Version": query("version", "An older version; needs the right to the history too.", reference("schemas", "Version")),
         "View": query("view", "Without it, the most that policy gives for each field.", reference("schemas", "View")),
         "RecordCursor": query("cursor", next, reference("schemas", "Id")),
+        "ExportCursor": query("cursor", next, reference("schemas", "ExportPlace")),
         "VersionCursor": query("cursor", next, reference("schemas", "Version")),
         "Limit": query("limit", "The most that the page holds.", limit),
         "PurposeOfUse": header("X-Purpose-Of-Use", "Why; HL7 v3 PurposeOfUse. Policy demands it for most.", false, &reference("schemas", "PurposeOfUse")),

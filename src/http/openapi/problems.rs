@@ -34,8 +34,8 @@ const fn is_of_a_subject(operation: Operation) -> bool {
 }
 
 const fn is_of_one_subject(operation: Operation) -> bool {
-    use Operation::{PlaceHold, ReadCareTeam, ReadHolds, ReleaseHold, UpdateCareTeam};
-    matches!(operation, ReadCareTeam | UpdateCareTeam | ReadHolds | PlaceHold | ReleaseHold)
+    use Operation::{ExportSubject, PlaceHold, ReadCareTeam, ReadHolds, ReleaseHold, UpdateCareTeam};
+    matches!(operation, ReadCareTeam | UpdateCareTeam | ReadHolds | PlaceHold | ReleaseHold | ExportSubject)
 }
 
 const fn is_of_glass(operation: Operation) -> bool {
@@ -74,16 +74,17 @@ const fn is_tus(operation: Operation) -> bool {
 
 /// Values are opened or sealed.
 const fn uses_keys(operation: Operation) -> bool {
-    is_tus(operation) || takes_fields(operation) || matches!(operation, Operation::Read | Operation::ReadFile)
+    use Operation::{ExportSubject, Read, ReadFile};
+    is_tus(operation) || takes_fields(operation) || matches!(operation, Read | ReadFile | ExportSubject)
 }
 
 /// Whether a client may meet the problem at the operation.
 #[expect(clippy::too_many_lines, reason = "one exhaustive match: a new problem compiles only with its place")]
 fn applies(kind: ProblemKind, operation: Operation) -> bool {
     use Operation::{
-        AppendUpload, CancelUpload, Create, CreateMany, Delete, History, List, OpenBreakGlass, PlaceHold,
-        Read, ReadCheckpoint, ReadEvents, ReadFile, ReadMany, ReadProof, ReleaseHold, ReviewBreakGlass, Search,
-        StartUpload, Update, UpdateCareTeam, UploadState,
+        AppendUpload, CancelUpload, Create, CreateMany, Delete, ExportSubject, History, List, OpenBreakGlass,
+        PlaceHold, Read, ReadCheckpoint, ReadEvents, ReadFile, ReadMany, ReadProof, ReleaseHold,
+        ReviewBreakGlass, Search, StartUpload, Update, UpdateCareTeam, UploadState,
     };
     let is_one_of = |those: &[Operation]| those.contains(&operation);
     match kind {
@@ -146,7 +147,7 @@ fn applies(kind: ProblemKind, operation: Operation) -> bool {
         }
         ProblemKind::IfMatchRequired => is_one_of(&[Update, UpdateCareTeam]),
         ProblemKind::RecordQueryInvalid => operation == Read,
-        ProblemKind::PageQueryInvalid => is_one_of(&[List, History]),
+        ProblemKind::PageQueryInvalid => is_one_of(&[List, History, ExportSubject]),
         ProblemKind::FileQueryInvalid => operation == ReadFile,
         ProblemKind::EventsQueryInvalid | ProblemKind::NotAcceptable => operation == ReadEvents,
         ProblemKind::EntryNotFound => is_one_of(&[ReadCheckpoint, ReadProof]),
@@ -157,7 +158,7 @@ fn applies(kind: ProblemKind, operation: Operation) -> bool {
                 || is_one_of(&[Create, CreateMany, Read, Update, ReadFile])
         }
         ProblemKind::SearchInvalid | ProblemKind::SearchTooWide => operation == Search,
-        ProblemKind::VolumeLimited => is_one_of(&[Read, ReadMany, Search, ReadFile]),
+        ProblemKind::VolumeLimited => is_one_of(&[Read, ReadMany, Search, ReadFile, ExportSubject]),
         ProblemKind::TusVersion => is_tus(operation),
         ProblemKind::DocumentNotFound => is_tus(operation) || operation == ReadFile,
         ProblemKind::UploadNotFound => is_one_of(&[UploadState, AppendUpload, CancelUpload]),

@@ -91,6 +91,22 @@ impl Service {
         record: Option<&RecordId>,
         amount: usize,
     ) -> Result<Charge, Error> {
+        let draft = || {
+            let object = RecordObject::new(collection.name().clone());
+            let object = record.into_iter().fold(object, |object, record| object.id(record.clone()));
+            let outcome = Outcome::refused(Limit::Records.code());
+            EntryDraft::of_request(context, act_of(action), outcome).record(object)
+        };
+        self.charge_amount(context, amount, draft).await
+    }
+
+    /// The same of records of whatever collections; `draft` is the entry of the refusal.
+    pub(super) async fn charge_amount(
+        &self,
+        context: &OperationContext,
+        amount: usize,
+        draft: impl Fn() -> EntryDraft,
+    ) -> Result<Charge, Error> {
         let amount = u32::try_from(amount).unwrap_or(u32::MAX);
         let (now, limit) = (self.clock.steady(), Limit::Records);
         let taken = {
@@ -107,15 +123,7 @@ impl Service {
         };
         match taken {
             Ok(charge) => Ok(charge),
-            Err((owner, wait)) => {
-                let draft = || {
-                    let object = RecordObject::new(collection.name().clone());
-                    let object = record.into_iter().fold(object, |object, record| object.id(record.clone()));
-                    let outcome = Outcome::refused(limit.code());
-                    EntryDraft::of_request(context, act_of(action), outcome).record(object)
-                };
-                Err(self.refuse(&owner, limit, wait, draft).await)
-            }
+            Err((owner, wait)) => Err(self.refuse(&owner, limit, wait, draft).await),
         }
     }
 

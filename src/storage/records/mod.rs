@@ -13,6 +13,7 @@ mod list;
 mod reindex;
 mod replace;
 mod search;
+mod subject_records;
 mod writer;
 
 pub use break_glass::{FoundBreakGlass, NewBreakGlass};
@@ -25,6 +26,7 @@ pub use key_destruction::PendingDestruction;
 pub use list::{ListedFor, ListedRecord};
 pub use reindex::Reindexed;
 pub use search::{Candidate, TermsOf};
+pub use subject_records::SubjectRecord;
 
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;

@@ -97,6 +97,7 @@ impl Rights {
                 Operation::PlaceHold | Operation::ReleaseHold => {
                     self.may_of_a_subject(&context, Action::Hold)
                 }
+                Operation::ExportSubject => self.may_export(&context),
                 _ => Ok(true),
             };
         };
@@ -133,6 +134,20 @@ impl Rights {
 }
 
 impl Rights {
+    /// Something of any collection; else the denial that tells most.
+    fn may_export(&self, context: &OperationContext) -> Result<bool, DenialCode> {
+        let each = self.collections().map(|collection| {
+            let permit = self.authoriser.permit(context, collection, Action::Export, Relationship::NONE);
+            permit.map(drop).map_err(|denial| denial.code)
+        });
+        let all: Vec<Result<(), DenialCode>> = each.collect();
+        if all.contains(&Ok(())) {
+            return Ok(true);
+        }
+        let mut codes = all.into_iter().filter_map(Result::err);
+        Err(codes.find(|code| *code != DenialCode::ActionNotAllowed).unwrap_or(DenialCode::ActionNotAllowed))
+    }
+
     fn may_of_a_subject(&self, context: &OperationContext, action: Action) -> Result<bool, DenialCode> {
         self.authoriser.permit_subject(context, action).map(|_| true).map_err(|denial| denial.code)
     }
