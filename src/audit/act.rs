@@ -62,6 +62,14 @@ acts! {
     HoldRelease = "hold.release",
     /// A page of all that is kept of a subject was taken out; each record has an entry of its own as well.
     SubjectExport = "subject.export",
+    /// How far the erasures of a subject have come was shown.
+    ErasureRead = "erasure.read",
+    /// Somebody asked that a subject be erased; nothing happens before somebody else approves it.
+    ErasureRequest = "erasure.request",
+    /// Somebody else approved it: from here on nothing of the subject opens.
+    ErasureApprove = "erasure.approve",
+    /// The keys of all that is kept of the subject are gone.
+    ErasureComplete = "erasure.complete",
     /// The audit log was read.
     AuditRead = "audit.read",
     /// A known client was refused before an act was known: no such route, collection or right to either.

@@ -15,6 +15,7 @@ use super::event::{
 use super::instance::{InstanceKey, InstanceKeyId};
 use super::json::{Comma, Json};
 use crate::domain::actor::Acting;
+use crate::domain::break_glass::Reference;
 use crate::domain::class::DataClass;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{EntryId, TenantId};
@@ -234,16 +235,20 @@ fn objects(json: &mut Json, objects: &[Object]) {
             Object::Pruned(object) => pruned(json, object),
             Object::Expired(object) => expired(json, object),
             Object::Hold(object) => hold(json, object),
-            Object::SubjectHold { id, reference } => {
-                json.raw("{\"hold\":");
-                json.uuid(id.as_uuid());
-                json.raw(",\"reference\":");
-                json.string(reference.as_str());
-                json.raw("}");
-            }
+            Object::SubjectHold { id, reference } => case(json, "{\"hold\":", id.as_uuid(), reference),
+            Object::Erasure { id, reference } => case(json, "{\"erasure\":", id.as_uuid(), reference),
         }
     }
     json.raw("]");
+}
+
+/// What a privacy officer did, by its id and the number of its case.
+fn case(json: &mut Json, begin: &'static str, id: &Uuid, reference: &Reference) {
+    json.raw(begin);
+    json.uuid(id);
+    json.raw(",\"reference\":");
+    json.string(reference.as_str());
+    json.raw("}");
 }
 
 fn record(json: &mut Json, object: &RecordObject) {

@@ -12,7 +12,9 @@ use super::*;
 use crate::audit::verify::{EntryReader, FormFault};
 use crate::domain::break_glass::Reference;
 use crate::domain::context::OperationContext;
-use crate::domain::id::{CollectionName, FieldName, HoldId, KeyId, RecordId, RecordVersion, SubjectId};
+use crate::domain::id::{
+    CollectionName, ErasureId, FieldName, HoldId, KeyId, RecordId, RecordVersion, SubjectId,
+};
 use crate::domain::month::Month;
 use crate::domain::person::Person;
 
@@ -87,6 +89,7 @@ fn examples() -> Vec<(&'static str, String)> {
         ("audit.expire", text_of(&expired("postgres"))),
         ("audit.hold", text_of(&held)),
         ("hold.place", text_of(&placed())),
+        ("erasure.complete", text_of(&erased())),
     ]
 }
 
@@ -121,6 +124,14 @@ fn placed() -> EntryDraft {
     EntryDraft::of_request(&context(), Act::HoldPlace, Outcome::success_as("litigation"))
         .subject(SubjectId::from_uuid(uuid(0xb)))
         .subject_hold(HoldId::from_uuid(uuid(0x41)), reference)
+}
+
+fn erased() -> EntryDraft {
+    let reference = Reference::parse("GDPR-117".to_owned()).unwrap();
+    EntryDraft::of_service(Act::ErasureComplete, Outcome::SUCCESS)
+        .tenant(TenantId::from_uuid(uuid(0xa)))
+        .subject(SubjectId::from_uuid(uuid(0xd)))
+        .erasure(ErasureId::from_uuid(uuid(0x42)), reference)
 }
 
 fn hold() -> HoldObject {
@@ -325,6 +336,7 @@ prop_compose! {
                 other => other,
             }));
             draft.objects.extend(placed().objects);
+            draft.objects.extend(erased().objects);
             draft = draft.hold(HoldObject { by, until: hold().until.filter(|_| open), ..hold() });
         }
         draft

@@ -12,7 +12,8 @@ use crate::domain::break_glass::Reference;
 use crate::domain::class::DataClass;
 use crate::domain::context::{OperationContext, RequestFacts};
 use crate::domain::id::{
-    BreakGlassId, CollectionName, FieldName, HoldId, KeyId, RecordId, RecordVersion, SubjectId, TenantId,
+    BreakGlassId, CollectionName, ErasureId, FieldName, HoldId, KeyId, RecordId, RecordVersion, SubjectId,
+    TenantId,
 };
 use crate::domain::month::Month;
 use crate::domain::purpose::Purpose;
@@ -61,6 +62,7 @@ pub(super) enum Object {
     Expired(ExpiredObject),
     Hold(HoldObject),
     SubjectHold { id: HoldId, reference: Reference },
+    Erasure { id: ErasureId, reference: Reference },
 }
 
 impl EntryDraft {
@@ -162,6 +164,12 @@ impl EntryDraft {
     /// A hold on a subject that was placed or released, and the number of its case.
     pub fn subject_hold(mut self, id: HoldId, reference: Reference) -> Self {
         self.objects.push(Object::SubjectHold { id, reference });
+        self
+    }
+
+    /// An erasure of a subject, and the number of its case.
+    pub fn erasure(mut self, id: ErasureId, reference: Reference) -> Self {
+        self.objects.push(Object::Erasure { id, reference });
         self
     }
 

@@ -1,6 +1,7 @@
 //! `strongroom audit`: the log on the operator's terminal, where looking is itself an entry, and on the auditor's, from
 //! files alone.
 
+mod certificate;
 mod expire;
 mod hold;
 mod keys;
@@ -52,6 +53,9 @@ pub(crate) enum AuditCommand {
     /// Check such a proof against the entry and public keys
     #[command(after_help = verify::EXIT_CODES)]
     Check(prove::CheckArgs),
+    /// Check a certificate of erasure against public keys
+    #[command(after_help = verify::EXIT_CODES)]
+    Certificate(certificate::CertificateArgs),
 }
 
 #[derive(Args)]
@@ -86,6 +90,7 @@ pub(super) async fn run(command: AuditCommand) -> Result<()> {
         AuditCommand::Print(args) => print::print(args),
         AuditCommand::Prove(args) => prove::prove_entry(&args),
         AuditCommand::Check(args) => prove::check(&args),
+        AuditCommand::Certificate(args) => certificate::check(&args),
     }
 }
 

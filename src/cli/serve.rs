@@ -23,7 +23,7 @@ use crate::keys::{KeyRing, Transit};
 use crate::people::{self, Known, People};
 use crate::policy::{Authoriser, PolicySet};
 use crate::service::{FitnessCheck, Parts, Service};
-use crate::storage::{AuditReader, AuditStore, Database, KeyDatabase, RecordStore, SequenceStore};
+use crate::storage::{AuditReader, AuditStore, Database, KeyDatabase, KeyEraser, RecordStore, SequenceStore};
 use crate::telemetry::metrics;
 use crate::tls::{Identities, LiveTls, TlsFiles};
 
@@ -162,6 +162,7 @@ fn spawn_workers(
     workers.spawn(jobs::people::keep(keeper, LOOK, hangup()?));
     workers.spawn(jobs::idempotency::keep(Arc::clone(service)));
     workers.spawn(jobs::key_destruction::keep(Arc::clone(service)));
+    workers.spawn(jobs::erasures::keep(Arc::clone(service)));
     workers.spawn(jobs::uploads::keep(Arc::clone(service)));
     workers.spawn(jobs::reindex::keep(Arc::clone(service)));
     workers.spawn(jobs::break_glass::keep(Arc::clone(service)));
@@ -217,9 +218,14 @@ fn assemble(
         Arc::clone(&clock),
         Arc::clone(&random),
     );
+    // One erasure at a time, and whoever looks at it.
+    let eraser_pool = DatabaseConfig { pool_connections: 2, ..config.database.key_eraser.clone() };
+    let eraser = KeyEraser::new(Database::open(&eraser_pool).context("database.key_eraser")?);
     let service = Service::new(Parts {
         policy,
         keys,
+        eraser,
+        key_backup_days: config.erasure.key_backup_days,
         transit,
         records: RecordStore::new(data),
         audit,

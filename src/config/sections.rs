@@ -24,6 +24,8 @@ pub struct Config {
     pub cache: CacheConfig,
     #[serde(default)]
     pub audit: AuditConfig,
+    #[serde(default)]
+    pub erasure: ErasureConfig,
 }
 
 /// The listener and its certificates.
@@ -50,6 +52,8 @@ pub struct ServerConfig {
 pub struct DatabasesConfig {
     pub data: DatabaseConfig,
     pub keys: DatabaseConfig,
+    /// The key database, as a role that destroys the keys of a subject and does nothing else.
+    pub key_eraser: DatabaseConfig,
     /// A role that reads the audit log and nothing else.
     pub audit_export: DatabaseConfig,
     /// A role that numbers the entries of the log and changes nothing else.
@@ -97,6 +101,21 @@ pub struct VaultConfig {
 pub enum VaultAuth {
     AppRole { role_id_file: PathBuf, secret_id_file: PathBuf },
     Certificate { role: String, certificate_file: PathBuf, private_key_file: PathBuf },
+}
+
+/// What a certificate of erasure says.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ErasureConfig {
+    /// For how long backups, WAL and replicas of the key database, and snapshots of Vault, are kept: for as long somebody who
+    /// has them could bring an erased key back.
+    pub key_backup_days: u32,
+}
+
+impl Default for ErasureConfig {
+    fn default() -> Self {
+        Self { key_backup_days: 14 }
+    }
 }
 
 /// Where the reviewed rules are.
@@ -193,6 +212,7 @@ impl Config {
         for database in [
             &mut databases.data,
             &mut databases.keys,
+            &mut databases.key_eraser,
             &mut databases.audit_export,
             &mut databases.audit_sequencer,
         ] {
@@ -228,6 +248,7 @@ impl Config {
             &self.vault.roots_file,
             &self.database.data.roots_file,
             &self.database.keys.roots_file,
+            &self.database.key_eraser.roots_file,
             &self.database.audit_export.roots_file,
             &self.database.audit_sequencer.roots_file,
         ] {
@@ -235,21 +256,12 @@ impl Config {
                 return refuse("roots_file", "name a file, or leave the key out");
             }
         }
-        for (key, database) in [
-            ("database.data.roots_file", &self.database.data),
-            ("database.keys.roots_file", &self.database.keys),
-            ("database.audit_export.roots_file", &self.database.audit_export),
-            ("database.audit_sequencer.roots_file", &self.database.audit_sequencer),
-        ] {
-            if database.roots_file.is_none() && !is_loopback_host(&database.host) {
-                return refuse(
-                    key,
-                    "name the roots that PostgreSQL's certificate chains to; only loopback goes without",
-                );
-            }
-        }
+        self.database.check()?;
         if self.cache.soft_life_seconds > self.cache.hard_life_seconds {
             return refuse("cache.soft_life_seconds", "make it at most cache.hard_life_seconds");
+        }
+        if !(1..=366).contains(&self.erasure.key_backup_days) {
+            return refuse("erasure.key_backup_days", "choose 1 to 366");
         }
         if self.audit.batch_entries == 0 || self.audit.batch_entries > 1_024 {
             return refuse("audit.batch_entries", "choose 1 to 1024");
@@ -275,6 +287,25 @@ impl Config {
             return refuse("audit.retention.file_years", "choose 6 to 100");
         }
         self.audit.export.as_ref().map_or(Ok(()), AuditExportConfig::check)
+    }
+}
+
+impl DatabasesConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        for (key, database) in [
+            ("database.data.roots_file", &self.data),
+            ("database.keys.roots_file", &self.keys),
+            ("database.key_eraser.roots_file", &self.key_eraser),
+            ("database.audit_export.roots_file", &self.audit_export),
+            ("database.audit_sequencer.roots_file", &self.audit_sequencer),
+        ] {
+            if database.roots_file.is_none() && !is_loopback_host(&database.host) {
+                let why =
+                    "name the roots that PostgreSQL's certificate chains to; only loopback goes without";
+                return Err(ConfigError::Value { key, why });
+            }
+        }
+        Ok(())
     }
 }
 

@@ -219,6 +219,13 @@ fn config_text(plan: &SitePlan) -> String {
     text.push_str(&database("data", plan.data.port, data, "strongroom_app", "data.password"));
     text.push_str(&database("keys", plan.keys.port, keys, "strongroom_keys", "keys.password"));
     text.push_str(&database(
+        "key_eraser",
+        plan.keys.port,
+        keys,
+        "strongroom_key_eraser",
+        "key-eraser.password",
+    ));
+    text.push_str(&database(
         "audit_export",
         plan.data.port,
         data,
@@ -243,7 +250,9 @@ fn config_text(plan: &SitePlan) -> String {
 }
 
 fn write_passwords(directory: &Path) -> Result<(), DevStackError> {
-    for name in ["data.password", "keys.password", "audit.password", "sequencer.password"] {
+    for name in
+        ["data.password", "keys.password", "key-eraser.password", "audit.password", "sequencer.password"]
+    {
         let path = directory.join("secrets").join(name);
         if !path.is_file() {
             write_private(&path, super::place::random_text(&SystemRandom::default())?.as_bytes())?;

@@ -32,10 +32,16 @@ pub enum Action {
     Hold,
     /// Take out all that a collection holds of a subject.
     Export,
+    /// See how far the erasures of a subject have come, and their certificate.
+    ReadErasure,
+    /// Ask that a subject be erased.
+    Erase,
+    /// Approve what somebody else has asked for.
+    Approve,
 }
 
 impl Action {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 20] = [
         Self::Create,
         Self::Read,
         Self::Update,
@@ -53,6 +59,9 @@ impl Action {
         Self::ReadHold,
         Self::Hold,
         Self::Export,
+        Self::ReadErasure,
+        Self::Erase,
+        Self::Approve,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -74,6 +83,9 @@ impl Action {
             Self::ReadHold => "read_hold",
             Self::Hold => "hold",
             Self::Export => "export",
+            Self::ReadErasure => "read_erasure",
+            Self::Erase => "erase",
+            Self::Approve => "approve",
         }
     }
 
@@ -94,6 +106,15 @@ impl Action {
 
     /// Whether it is about the one subject that the path names.
     pub const fn is_of_one_subject(self) -> bool {
-        matches!(self, Self::ReadCareTeam | Self::UpdateCareTeam | Self::ReadHold | Self::Hold)
+        matches!(
+            self,
+            Self::ReadCareTeam
+                | Self::UpdateCareTeam
+                | Self::ReadHold
+                | Self::Hold
+                | Self::ReadErasure
+                | Self::Erase
+                | Self::Approve
+        )
     }
 }

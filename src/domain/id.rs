@@ -67,6 +67,10 @@ uuid_id!(
     HoldId
 );
 uuid_id!(
+    /// An erasure of a subject (`UUIDv7`).
+    ErasureId
+);
+uuid_id!(
     /// An audit entry (`UUIDv7`).
     EntryId
 );

@@ -9,6 +9,7 @@ pub mod care_team;
 pub mod class;
 pub mod clock;
 pub mod context;
+pub mod erasure;
 pub mod hold;
 pub mod id;
 pub mod idempotency;

@@ -7,6 +7,7 @@ mod body;
 mod break_glass;
 mod caller;
 pub mod door;
+mod erasures;
 mod export;
 mod fallback;
 mod files;

@@ -6,7 +6,8 @@ use axum::routing::{MethodRouter, on};
 use std::sync::Arc;
 
 use super::{
-    App, audit, batch, break_glass, export, files, health, holds, openapi, pages, records, search, subjects,
+    App, audit, batch, break_glass, erasures, export, files, health, holds, openapi, pages, records, search,
+    subjects,
 };
 use crate::audit::Act;
 use crate::domain::action::Action;
@@ -57,6 +58,12 @@ operations! {
     ReleaseHold = DELETE "/api/v1/subjects/{id}/hold/{hold}" => holds::release;
     /// Everything that is kept of a subject, a page at a time.
     ExportSubject = GET "/api/v1/subjects/{id}/export" => export::read;
+    /// How far the erasures of a subject have come.
+    ReadErasures = GET "/api/v1/subjects/{id}/erase" => erasures::list;
+    /// Asks that a subject be erased.
+    RequestErasure = POST "/api/v1/subjects/{id}/erase" => erasures::request;
+    /// Has a subject erased, as somebody else asked.
+    ApproveErasure = POST "/api/v1/subjects/{id}/erase/{erasure}/approve" => erasures::approve;
     /// The interface, as a document for programs.
     OpenApi = GET "/api/v1/openapi.json" => openapi::read;
     /// Whether the process answers.
@@ -114,6 +121,9 @@ impl Operation {
             Self::PlaceHold => (Action::Hold, Act::HoldPlace),
             Self::ReleaseHold => (Action::Hold, Act::HoldRelease),
             Self::ExportSubject => (Action::Export, Act::SubjectExport),
+            Self::ReadErasures => (Action::ReadErasure, Act::ErasureRead),
+            Self::RequestErasure => (Action::Erase, Act::ErasureRequest),
+            Self::ApproveErasure => (Action::Approve, Act::ErasureApprove),
             Self::List => (Action::List, Act::RecordList),
             Self::Create | Self::CreateMany => (Action::Create, Act::RecordCreate),
             Self::ReadMany => (Action::ReadMany, Act::RecordRead),

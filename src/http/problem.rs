@@ -159,6 +159,9 @@ impl Problem {
             Error::ReviewedAlready => Self::of(ProblemKind::ReviewedAlready),
             Error::SubjectHeld => Self::of(ProblemKind::SubjectHeld),
             Error::HoldReleased => Self::of(ProblemKind::HoldReleased),
+            Error::ApproveOwn => Self::of(ProblemKind::ApproveOwn),
+            Error::ApprovedAlready => Self::of(ProblemKind::ApprovedAlready),
+            Error::ErasureLapsed => Self::of(ProblemKind::ErasureLapsed),
             Error::SubjectRule => Self::of(ProblemKind::SubjectRule),
             Error::SubjectUnknown => Self::of(ProblemKind::SubjectUnknown),
             Error::Unavailable(part) => Self::of(match part {

@@ -62,6 +62,7 @@ kinds! {
         "the token is bound to another client certificate, or to none where its issuer's must be";
 
     ActionNotAllowed = FORBIDDEN, "action_not_allowed", "policy does not allow this to your role";
+    ApproveOwn = FORBIDDEN, "approve_own", "what you asked for is somebody else's to approve";
     CertificateExpired = FORBIDDEN, "certificate_expired", "the certificate has expired; ask for a new one";
     CertificateRevoked = FORBIDDEN, "certificate_revoked", "the certificate is revoked; ask for a new one";
     DepartmentNotAllowed = FORBIDDEN, "department_not_allowed",
@@ -103,6 +104,8 @@ kinds! {
         "ask for application/json, text/csv, application/jsonl, application/fhir+json or application/ocsf+json in Accept, or leave it out";
     EntryPruned = GONE, "entry_pruned",
         "entries of that month have left the database: ask for the exported files, and make the proof with `strongroom audit prove`";
+    ApprovedAlready = CONFLICT, "approved_already", "it was approved before";
+    ErasureLapsed = CONFLICT, "erasure_lapsed", "nobody approved it in seven days; ask for it again";
     HoldReleased = CONFLICT, "hold_released", "the hold was released before";
     ReviewedAlready = CONFLICT, "reviewed_already", "it was reviewed before";
     SubjectHeld = CONFLICT, "subject_held",

@@ -90,7 +90,10 @@ fn resources(set: &PolicySet, action: RuleAction) -> Box<dyn Iterator<Item = Rul
         | RuleAction::OpenBreakGlass
         | RuleAction::ReviewBreakGlass
         | RuleAction::ReadHold
-        | RuleAction::Hold => Box::new(std::iter::once(RuleResource::Subject)),
+        | RuleAction::Hold
+        | RuleAction::ReadErasure
+        | RuleAction::Erase
+        | RuleAction::Approve => Box::new(std::iter::once(RuleResource::Subject)),
     }
 }
 

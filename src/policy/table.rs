@@ -165,6 +165,9 @@ impl Question<'_> {
             Action::ReviewBreakGlass => return Some((RuleAction::ReviewBreakGlass, RuleResource::Subject)),
             Action::ReadHold => return Some((RuleAction::ReadHold, RuleResource::Subject)),
             Action::Hold => return Some((RuleAction::Hold, RuleResource::Subject)),
+            Action::ReadErasure => return Some((RuleAction::ReadErasure, RuleResource::Subject)),
+            Action::Erase => return Some((RuleAction::Erase, RuleResource::Subject)),
+            Action::Approve => return Some((RuleAction::Approve, RuleResource::Subject)),
         };
         self.asking.collection.map(|collection| (action, RuleResource::Collection(collection.name())))
     }
@@ -188,7 +191,10 @@ impl Question<'_> {
             | Action::OpenBreakGlass
             | Action::ReviewBreakGlass
             | Action::ReadHold
-            | Action::Hold => return (View::Absent, Vec::new()),
+            | Action::Hold
+            | Action::ReadErasure
+            | Action::Erase
+            | Action::Approve => return (View::Absent, Vec::new()),
         };
         let verdict = rules.decide(self.caller, setting, rule, RuleResource::Field(collection, field));
         (if verdict.allowed { View::Plain } else { View::Absent }, verdict.policies)

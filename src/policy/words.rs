@@ -28,10 +28,13 @@ pub(super) enum RuleAction {
     ReadHold,
     Hold,
     Export,
+    ReadErasure,
+    Erase,
+    Approve,
 }
 
 impl RuleAction {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::Create,
         Self::ReadPlain,
         Self::ReadMasked,
@@ -50,6 +53,9 @@ impl RuleAction {
         Self::ReadHold,
         Self::Hold,
         Self::Export,
+        Self::ReadErasure,
+        Self::Erase,
+        Self::Approve,
     ];
 
     /// What is asked to decide an action.
@@ -72,6 +78,9 @@ impl RuleAction {
             Action::ReadHold => &[Self::ReadHold],
             Action::Hold => &[Self::Hold],
             Action::Export => &[Self::Export],
+            Action::ReadErasure => &[Self::ReadErasure],
+            Action::Erase => &[Self::Erase],
+            Action::Approve => &[Self::Approve],
         }
     }
 
@@ -95,6 +104,9 @@ impl RuleAction {
             Self::ReadHold => "read_hold",
             Self::Hold => "hold",
             Self::Export => "export",
+            Self::ReadErasure => "read_erasure",
+            Self::Erase => "erase",
+            Self::Approve => "approve",
         }
     }
 }

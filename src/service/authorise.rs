@@ -271,6 +271,9 @@ pub(super) const fn act_of(action: Action) -> Act {
         Action::ReadHold => Act::HoldRead,
         Action::Hold => Act::HoldPlace,
         Action::Export => Act::SubjectExport,
+        Action::ReadErasure => Act::ErasureRead,
+        Action::Erase => Act::ErasureRequest,
+        Action::Approve => Act::ErasureApprove,
     }
 }
 

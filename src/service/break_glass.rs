@@ -23,9 +23,9 @@ use crate::telemetry::metrics;
 /// Those that a list shows.
 const MOST_LISTED: i64 = 500;
 
-/// What was opened, or placed.
+/// What was opened, placed or asked for.
 pub struct Opened {
-    /// Its id, and when it ends or was placed.
+    /// Its id, and when it ends, was placed or lapses.
     pub answer: serde_json::Value,
     /// Answered from an earlier request under the same idempotency key.
     pub is_repeated: bool,

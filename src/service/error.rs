@@ -81,6 +81,14 @@ pub enum Error {
     SubjectHeld,
     #[error("the hold was released before")]
     HoldReleased,
+    /// Who asked for an erasure does not approve it.
+    #[error("it is somebody else's to approve")]
+    ApproveOwn,
+    #[error("it was approved before")]
+    ApprovedAlready,
+    /// Nobody approved it in time.
+    #[error("the request has lapsed")]
+    ErasureLapsed,
     /// The subject does not exist, or is being erased.
     #[error("no such subject")]
     SubjectUnknown,
@@ -120,6 +128,9 @@ impl Error {
             | Self::ReviewedAlready
             | Self::SubjectHeld
             | Self::HoldReleased
+            | Self::ApproveOwn
+            | Self::ApprovedAlready
+            | Self::ErasureLapsed
             | Self::Tampered => true,
             Self::DocumentTooLarge
             | Self::Invalid(_)

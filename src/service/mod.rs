@@ -16,6 +16,8 @@ mod create;
 mod create_many;
 mod delete;
 mod documents;
+mod erase;
+mod erasing;
 mod error;
 mod export;
 mod gate;
@@ -54,6 +56,7 @@ pub use care_team::CareTeamAnswer;
 pub use clients::{check_clients, with_known};
 pub use create_many::NewItem;
 pub use documents::{Append, DocumentAnswer, DocumentField, DocumentStream, UploadState};
+pub use erase::ErasureRequest;
 pub use error::{Error, Part};
 pub use export::{ExportAnswer, ExportCursor};
 pub use hold::HoldRequest;
@@ -74,12 +77,15 @@ use crate::domain::clock::{Clock, SharedClock};
 use crate::domain::random::{Random, SharedRandom};
 use crate::keys::{KeyRing, Transit};
 use crate::policy::{Authoriser, Collection, PolicySet};
-use crate::storage::{AuditReader, RecordStore, SequenceStore};
+use crate::storage::{AuditReader, KeyEraser, RecordStore, SequenceStore};
 
 /// What use cases work with. Made once at start; only the policy is ever swapped, whole.
 pub struct Service {
     policy: ArcSwap<Authoriser>,
     keys: KeyRing,
+    eraser: KeyEraser,
+    /// For how long backups of the key database are kept.
+    key_backup_days: u32,
     transit: Transit,
     records: RecordStore,
     audit: Committer,
@@ -91,6 +97,7 @@ pub struct Service {
     is_draining: AtomicBool,
     parts_seen: parts::Seen,
     key_destruction: key_destruction::Wanted,
+    erasing: erasing::Approved,
     uploads_ended: documents::Ended,
     sequence: SequenceStore,
     alarms: alarms::Alarms,
@@ -103,6 +110,9 @@ pub struct Service {
 pub struct Parts {
     pub policy: Arc<Authoriser>,
     pub keys: KeyRing,
+    pub eraser: KeyEraser,
+    /// `erasure.key_backup_days`.
+    pub key_backup_days: u32,
     pub transit: Transit,
     pub records: RecordStore,
     pub audit: Committer,
@@ -119,6 +129,8 @@ impl Service {
         Self {
             policy: ArcSwap::new(parts.policy),
             keys: parts.keys,
+            eraser: parts.eraser,
+            key_backup_days: parts.key_backup_days,
             transit: parts.transit,
             records: parts.records,
             audit: parts.audit,
@@ -130,6 +142,7 @@ impl Service {
             is_draining: AtomicBool::new(false),
             parts_seen: parts::Seen::default(),
             key_destruction: key_destruction::Wanted::default(),
+            erasing: erasing::Approved::default(),
             uploads_ended: documents::Ended::default(),
             sequence: parts.sequence,
             alarms: alarms::Alarms::default(),

@@ -62,7 +62,7 @@ pub(super) async fn try_lock(client: &Client) -> Result<bool, StorageError> {
     Ok(row.try_get(0)?)
 }
 
-/// Migrates both databases and lets the three login roles in with the passwords in their files. `administrators` are
+/// Migrates both databases and lets the login roles in with the passwords in their files. `administrators` are
 /// role and password file for the data server and the keys server. `progress` hears of each step. Returns what was done, by
 /// database.
 pub async fn migrate_all(
@@ -89,6 +89,7 @@ pub async fn migrate_all(
         (&data, &databases.audit_export),
         (&data, &databases.audit_sequencer),
         (&keys, &databases.keys),
+        (&keys, &databases.key_eraser),
     ];
     for (administrator, login) in logins {
         set_login(administrator, &login.user, &login.password_file).await?;

@@ -5,6 +5,7 @@
 pub mod audit;
 mod audit_tree;
 mod fitness;
+mod key_eraser;
 mod key_finder;
 pub mod key_store;
 mod lanes;
@@ -25,13 +26,15 @@ mod watch;
 pub use audit::{AuditReader, AuditStore};
 pub use audit_tree::LogHead;
 pub use fitness::Weakness;
+pub use key_eraser::KeyEraser;
 pub use key_store::KeyDatabase;
 pub use pool::{Database, StorageError};
 pub use reconcile::{RecordKey, Stretch};
 pub use records::{
-    Candidate, Claim, Claimed, Concerned, ExpiredUpload, FoundBreakGlass, FoundCareTeam, FoundHold,
-    FoundRecord, FoundUpload, FoundVersion, ListedFor, ListedRecord, NewBreakGlass, NewHold,
-    PendingDestruction, RecordStore, Reindexed, SubjectRecord, SubjectRow, Successor, TermsOf,
+    Candidate, Claim, Claimed, Concerned, ErasedBy, ExpiredUpload, FoundBreakGlass, FoundCareTeam,
+    FoundErasure, FoundHold, FoundRecord, FoundUpload, FoundVersion, ListedFor, ListedRecord, NewBreakGlass,
+    NewErasure, NewHold, PendingDestruction, PendingErasure, RecordStore, Reindexed, SubjectRecord,
+    SubjectRow, Successor, TermsOf,
 };
 pub use retention::{Dropped, Hold, MonthEntry, MonthFacts, MonthRecord, Retention, StoredMonth};
 pub use sequence::{Lead, SequenceStore, StoredEntry, StoredHead, Taken};

@@ -106,7 +106,7 @@ fn policy_check_and_matrix_speak_of_the_files() {
 
 #[test]
 fn help_is_as_reviewed() {
-    let commands: [&[&str]; 22] = [
+    let commands: [&[&str]; 23] = [
         &[],
         &["serve"],
         &["migrate"],
@@ -122,6 +122,7 @@ fn help_is_as_reviewed() {
         &["audit", "print"],
         &["audit", "prove"],
         &["audit", "check"],
+        &["audit", "certificate"],
         &["witness", "serve"],
         &["witness", "begin"],
         &["policy", "check"],

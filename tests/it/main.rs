@@ -108,6 +108,8 @@ mod slow_clients;
 mod smuggling;
 mod source;
 mod start;
+mod subject_erase;
+mod subject_erasing;
 mod subject_export;
 mod subject_hold;
 mod support;

@@ -10,6 +10,7 @@ use strongroom::http::{Operation, ProblemKind};
 
 use crate::support::clinic::Clinic;
 use crate::support::contract::{self, DOCUMENT, check_answer, check_value, codes, resolved};
+use crate::support::people::claims;
 use crate::support::python::python_with;
 use crate::support::samples::{NOBODY, document, encounter, message, note, patient};
 use crate::support::{Client, Strongroom, eventually, problem, replace_file};
@@ -367,6 +368,29 @@ async fn answers_about_broken_glass_are_what_the_document_says() {
     assert_eq!(review(NOBODY).await["code"], "record_not_found");
 }
 
+#[tokio::test]
+async fn answers_about_erasures_are_what_the_document_says() {
+    let clinic = Clinic::open().await;
+    let desk = clinic.strongroom.client("privacy-desk").await.with_purpose("PATRQT");
+    let officer = |sub: &str| clinic.signer.sign(&claims(&json!({ "roles": ["officer"], "sub": sub })));
+    let path = format!("/api/v1/subjects/{}/erase", clinic.alice);
+    let body = json!({ "reason": "person_request", "reference": "GDPR-1" });
+    check_value("erase", &DOCUMENT["components"]["schemas"]["NewErasure"], &body);
+    let post = async |path: &str, sub: &str| {
+        let request = desk.request(Method::POST, path).bearer_auth(officer(sub)).json(&body);
+        check_answer(&Method::POST, request.send().await.unwrap()).await
+    };
+    let list = async || check_answer(&Method::GET, desk.get(&path).await).await["erasures"][0].clone();
+    let id = post(&path, "o-1").await["id"].as_str().unwrap().to_owned();
+    assert_eq!(list().await["state"], "requested");
+    let approve = format!("{path}/{id}/approve");
+    assert_eq!(post(&approve, "o-1").await["code"], "approve_own");
+    assert_eq!(post(&approve, "o-2").await, Value::Null);
+    assert_eq!(post(&approve, "o-3").await["code"], "approved_already");
+    assert_eq!(post(&path, "o-1").await["code"], "record_not_found");
+    eventually("it is erased, with a certificate", async || list().await["certificate"].is_string()).await;
+}
+
 async fn service(strongroom: &Strongroom) {
     let operator = strongroom.client("operator").await;
     for path in ["/livez", "/readyz", "/metrics"] {
@@ -427,7 +451,7 @@ fn the_document_is_as_narrow_as_the_interface() {
             }
         }
     }
-    assert_eq!(Operation::ALL.len(), 30, "a new operation has its answers in this file");
+    assert_eq!(Operation::ALL.len(), 33, "a new operation has its answers in this file");
 }
 
 fn root() -> &'static Path {

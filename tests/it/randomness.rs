@@ -19,7 +19,9 @@ use strongroom::keys::{KeyRing, Transit};
 use strongroom::people::{self, People};
 use strongroom::policy::{Authoriser, PolicySet};
 use strongroom::service::{Parts, Service};
-use strongroom::storage::{AuditReader, AuditStore, Database, KeyDatabase, RecordStore, SequenceStore};
+use strongroom::storage::{
+    AuditReader, AuditStore, Database, KeyDatabase, KeyEraser, RecordStore, SequenceStore,
+};
 use strongroom::tls::{LiveTls, TlsFiles};
 
 use crate::support::samples::small_patient;
@@ -146,6 +148,8 @@ fn service(
         records: RecordStore::new(database(&databases.data)),
         audit,
         audit_reader: AuditReader::new(database(&log)),
+        eraser: KeyEraser::new(database(&databases.keys)),
+        key_backup_days: 14,
         sequence: SequenceStore::new(database(&databases.data_as("strongroom_sequencer"))),
         clock,
         random,

@@ -167,10 +167,11 @@ impl Scene {
     /// Status and code of the refusal; `None` where there is none.
     fn expected(&self, place: &Place, caller: Caller) -> Option<(u16, &'static str)> {
         use Operation::{
-            AppendUpload, CancelUpload, Create, CreateMany, Delete, ExportSubject, History, List,
-            ListBreakGlass, Live, Metrics, OpenApi, OpenBreakGlass, PlaceHold, Read, ReadCareTeam,
-            ReadCheckpoint, ReadEvents, ReadFile, ReadHolds, ReadMany, ReadProof, Ready, ReleaseHold,
-            ReviewBreakGlass, Search, StartUpload, Update, UpdateCareTeam, UploadState,
+            AppendUpload, ApproveErasure, CancelUpload, Create, CreateMany, Delete, ExportSubject, History,
+            List, ListBreakGlass, Live, Metrics, OpenApi, OpenBreakGlass, PlaceHold, Read, ReadCareTeam,
+            ReadCheckpoint, ReadErasures, ReadEvents, ReadFile, ReadHolds, ReadMany, ReadProof, Ready,
+            ReleaseHold, RequestErasure, ReviewBreakGlass, Search, StartUpload, Update, UpdateCareTeam,
+            UploadState,
         };
         match (caller, place.operation()) {
             // Not even a status: the handshake fails.
@@ -184,7 +185,10 @@ impl Scene {
                 Some((403, "action_not_allowed"))
             }
             // The clients of the walk act for nobody.
-            (Caller::WrongPurpose | Caller::OtherTenant, OpenBreakGlass) => Some((403, "action_not_allowed")),
+            (
+                Caller::WrongPurpose | Caller::OtherTenant,
+                OpenBreakGlass | RequestErasure | ApproveErasure,
+            ) => Some((403, "action_not_allowed")),
             // What policy gives to nobody.
             (Caller::WrongPurpose | Caller::OtherTenant, _) if !self.is_for_somebody(place) => {
                 Some((403, "action_not_allowed"))
@@ -203,7 +207,7 @@ impl Scene {
             (
                 Caller::OtherTenant,
                 Read | Update | Delete | History | ReadFile | StartUpload | ReadCareTeam | UpdateCareTeam
-                | ReviewBreakGlass | ReadHolds | PlaceHold | ReleaseHold | ExportSubject,
+                | ReviewBreakGlass | ReadHolds | PlaceHold | ReleaseHold | ExportSubject | ReadErasures,
             ) => Some((404, "record_not_found")),
             (Caller::OtherTenant, UploadState | AppendUpload | CancelUpload) => {
                 Some((404, "upload_not_found"))
@@ -296,6 +300,9 @@ fn act(operation: Operation) -> &'static str {
         Operation::OpenBreakGlass => "breakglass.open",
         Operation::ListBreakGlass | Operation::ReviewBreakGlass => "breakglass.review",
         Operation::ExportSubject => "subject.export",
+        Operation::ReadErasures => "erasure.read",
+        Operation::RequestErasure => "erasure.request",
+        Operation::ApproveErasure => "erasure.approve",
         Operation::ReadHolds => "hold.read",
         Operation::PlaceHold | Operation::ReleaseHold => "hold.place",
         Operation::Create | Operation::CreateMany => "record.create",

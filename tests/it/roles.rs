@@ -150,6 +150,9 @@ impl Asking<'_> {
         self.hears(answer, ("read_hold", ""), (200, "")).await;
         let answer = self.send(Method::DELETE, &format!("{holds}/{NOBODY}"), None).await;
         self.hears(answer, ("hold", ""), (404, "record_not_found")).await;
+        let erase = format!("/api/v1/subjects/{}/erase", self.subject);
+        let answer = self.send(Method::GET, &erase, None).await;
+        self.hears(answer, ("read_erasure", ""), (200, "")).await;
         self.exports().await;
         let answer = self.send(Method::GET, "/api/v1/audit/events", None).await;
         self.hears(answer, ("read_audit", ""), (200, "")).await;

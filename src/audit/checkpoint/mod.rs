@@ -6,6 +6,7 @@
 //! [`SignedCheckpoint::signed`] and [`SignedCheckpoint::cosign`] take a signature up only if it holds.
 
 mod body;
+mod certificate;
 mod cosignature;
 #[cfg(test)]
 pub(crate) mod fixtures;
@@ -18,6 +19,7 @@ mod tests;
 mod trust;
 
 pub use body::{Checkpoint, CheckpointFault};
+pub use certificate::{CertificateFault, ErasureStatement, certified};
 pub use cosignature::{Cosignature, cosigned_message};
 pub use key::{KeyFault, KeyKind, KeyName, VerifierKey};
 pub use note::{LONGEST_NOTE_BYTES, Note, NoteFault, SignatureLine};

@@ -196,10 +196,13 @@ fn data(object: &Value) -> Value {
     data
 }
 
-/// Months of the log itself, dropped or held; or a hold on what is kept of a person.
+/// Months of the log itself, dropped or held; or a hold on what is kept of a person, or its erasure.
 fn of_what_is_kept(object: &Value) -> Option<Value> {
     let (system, value) = match (text(object, "/month"), text(object, "/hold")) {
-        ("", "") => return None,
+        ("", "") => match text(object, "/erasure") {
+            "" => return None,
+            erasure => ("urn:strongroom:erasure", erasure),
+        },
         ("", hold) if object.get("reference").is_some() => ("urn:strongroom:hold", hold),
         ("", hold) => ("urn:strongroom:log-hold", hold),
         (month, _) => ("urn:strongroom:log-month", month),

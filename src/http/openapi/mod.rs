@@ -7,6 +7,7 @@
 
 mod collections;
 mod entries;
+mod erasures;
 mod export;
 mod fields;
 mod glass;
@@ -105,8 +106,9 @@ fn add(paths: &mut Map<String, Value>, path: String, operation: Operation, colle
         _ if collection.is_some() => "Id",
         _ => "SubjectId",
     };
-    for (segment, name) in [("{id}", id), ("{upload}", "Upload"), ("{entry}", "Entry"), ("{hold}", "HoldId")]
-    {
+    let others =
+        [("{upload}", "Upload"), ("{entry}", "Entry"), ("{hold}", "HoldId"), ("{erasure}", "ErasureId")];
+    for (segment, name) in [("{id}", id)].into_iter().chain(others) {
         if path.contains(segment) {
             shared.push(parameters::parameter(name));
         }
@@ -140,6 +142,7 @@ fn schemas(policy: &PolicySet) -> Map<String, Value> {
     entries::add_schemas(&mut schemas);
     glass::add_schemas(&mut schemas);
     holds::add_schemas(&mut schemas);
+    erasures::add_schemas(&mut schemas);
     export::add_schemas(policy, &mut schemas);
     for collection in policy.collections() {
         collections::add_schemas(collection, &mut schemas);

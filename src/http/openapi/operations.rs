@@ -62,6 +62,15 @@ const fn words(operation: Operation) -> (&'static str, &'static str) {
         Operation::ExportSubject => {
             ("export_subject", "Everything that is kept of a subject and that policy gives, a page at a time")
         }
+        Operation::ReadErasures => {
+            ("read_erasures", "How far the erasures of a subject have come, and their certificate")
+        }
+        Operation::RequestErasure => {
+            ("request_erasure", "Ask that a subject be erased; somebody else must approve it")
+        }
+        Operation::ApproveErasure => {
+            ("approve_erasure", "Have a subject erased, as somebody else asked: for good, for everybody")
+        }
         Operation::OpenApi => ("openapi", "This document"),
         Operation::Live => ("live", "Whether the process answers"),
         Operation::Ready => ("ready", "Whether every part answers"),
@@ -99,13 +108,17 @@ fn own_parameters(operation: Operation, collection: Option<&Collection>) -> Vec<
         | Operation::ReviewBreakGlass
         | Operation::ReadHolds
         | Operation::ReleaseHold
+        | Operation::ReadErasures
+        | Operation::ApproveErasure
         | Operation::ReadCareTeam => Vec::new(),
         Operation::List => all(&["RecordCursor", "Limit"]),
         Operation::ExportSubject => all(&["ExportCursor", "Limit"]),
         Operation::History => all(&["VersionCursor", "Limit"]),
-        Operation::Create | Operation::CreateMany | Operation::OpenBreakGlass | Operation::PlaceHold => {
-            all(&["IdempotencyKey"])
-        }
+        Operation::Create
+        | Operation::CreateMany
+        | Operation::OpenBreakGlass
+        | Operation::PlaceHold
+        | Operation::RequestErasure => all(&["IdempotencyKey"]),
         Operation::Read => {
             let fields = collection.map(parameters::fields);
             fields.into_iter().chain(["View", "Version"].map(parameter)).collect()
@@ -137,6 +150,7 @@ fn body(operation: Operation, collection: Option<&Collection>) -> Option<Value> 
         Operation::OpenBreakGlass => Some(shared_body("NewBreakGlass")),
         Operation::ReviewBreakGlass => Some(shared_body("Review")),
         Operation::PlaceHold => Some(shared_body("NewHold")),
+        Operation::RequestErasure => Some(shared_body("NewErasure")),
         Operation::AppendUpload => {
             Some(json!({ "required": true, "content": { "application/offset+octet-stream": {} } }))
         }
@@ -175,9 +189,13 @@ fn successes(operation: Operation, collection: Option<&Collection>) -> Vec<(&'st
         }
         Operation::ListBreakGlass => vec![("200", json_answer("These do.", &[], &shared("Unreviewed")))],
         Operation::ReviewBreakGlass => vec![("204", answer("It is reviewed.", &[]))],
-        Operation::ReadHolds | Operation::PlaceHold | Operation::ReleaseHold | Operation::ExportSubject => {
-            vec![whole_person_success(operation)]
-        }
+        Operation::ReadHolds
+        | Operation::PlaceHold
+        | Operation::ReleaseHold
+        | Operation::ExportSubject
+        | Operation::ReadErasures
+        | Operation::RequestErasure
+        | Operation::ApproveErasure => vec![whole_person_success(operation)],
         Operation::OpenApi => vec![
             ("200", json_answer("The document.", &[("ETag", "DocumentETag")], &json!({ "type": "object" }))),
             ("304", answer("It is the one at hand.", &[("ETag", "DocumentETag")])),
@@ -221,8 +239,13 @@ fn whole_person_success(operation: Operation) -> (&'static str, Value) {
     match operation {
         Operation::ReadHolds => ("200", json_answer("These.", &[], &shared("Holds"))),
         Operation::PlaceHold => ("201", json_answer("It is in force.", &headers, &shared("Hold"))),
+        Operation::ReleaseHold => ("204", answer("It is released.", &[])),
         Operation::ExportSubject => ("200", json_answer("The page.", &[], &shared("Export"))),
-        _ => ("204", answer("It is released.", &[])),
+        Operation::ReadErasures => ("200", json_answer("These.", &[], &shared("Erasures"))),
+        Operation::RequestErasure => {
+            ("202", json_answer("It waits for an approval.", &headers, &shared("RequestedErasure")))
+        }
+        _ => ("204", answer("Nothing of the subject opens any more; its keys follow.", &[])),
     }
 }
 

@@ -34,8 +34,12 @@ const fn is_of_a_subject(operation: Operation) -> bool {
 }
 
 const fn is_of_one_subject(operation: Operation) -> bool {
-    use Operation::{ExportSubject, PlaceHold, ReadCareTeam, ReadHolds, ReleaseHold, UpdateCareTeam};
+    use Operation::{
+        ApproveErasure, ExportSubject, PlaceHold, ReadCareTeam, ReadErasures, ReadHolds, ReleaseHold,
+        RequestErasure, UpdateCareTeam,
+    };
     matches!(operation, ReadCareTeam | UpdateCareTeam | ReadHolds | PlaceHold | ReleaseHold | ExportSubject)
+        || matches!(operation, ReadErasures | RequestErasure | ApproveErasure)
 }
 
 const fn is_of_glass(operation: Operation) -> bool {
@@ -56,9 +60,10 @@ const fn is_of_a_record(operation: Operation) -> bool {
 
 /// The body is JSON.
 const fn takes_json(operation: Operation) -> bool {
-    use Operation::{OpenBreakGlass, PlaceHold, ReviewBreakGlass, UpdateCareTeam};
+    use Operation::{OpenBreakGlass, PlaceHold, RequestErasure, ReviewBreakGlass, UpdateCareTeam};
     takes_fields(operation)
         || matches!(operation, UpdateCareTeam | OpenBreakGlass | ReviewBreakGlass | PlaceHold)
+        || matches!(operation, RequestErasure)
 }
 
 /// The body is JSON that names fields.
@@ -82,9 +87,10 @@ const fn uses_keys(operation: Operation) -> bool {
 #[expect(clippy::too_many_lines, reason = "one exhaustive match: a new problem compiles only with its place")]
 fn applies(kind: ProblemKind, operation: Operation) -> bool {
     use Operation::{
-        AppendUpload, CancelUpload, Create, CreateMany, Delete, ExportSubject, History, List, OpenBreakGlass,
-        PlaceHold, Read, ReadCheckpoint, ReadEvents, ReadFile, ReadMany, ReadProof, ReleaseHold,
-        ReviewBreakGlass, Search, StartUpload, Update, UpdateCareTeam, UploadState,
+        AppendUpload, ApproveErasure, CancelUpload, Create, CreateMany, Delete, ExportSubject, History, List,
+        OpenBreakGlass, PlaceHold, Read, ReadCheckpoint, ReadEvents, ReadFile, ReadMany, ReadProof,
+        ReleaseHold, RequestErasure, ReviewBreakGlass, Search, StartUpload, Update, UpdateCareTeam,
+        UploadState,
     };
     let is_one_of = |those: &[Operation]| those.contains(&operation);
     match kind {
@@ -119,7 +125,9 @@ fn applies(kind: ProblemKind, operation: Operation) -> bool {
         ProblemKind::CollectionUnknown => is_of_a_collection(operation),
         ProblemKind::RecordNotFound => names_something(operation),
         // The digest of a request under a key is made with one.
-        ProblemKind::KeysUnavailable => uses_keys(operation) || is_one_of(&[OpenBreakGlass, PlaceHold]),
+        ProblemKind::KeysUnavailable => {
+            uses_keys(operation) || is_one_of(&[OpenBreakGlass, PlaceHold, RequestErasure])
+        }
         ProblemKind::DeadlineExceeded => operation != AppendUpload,
         ProblemKind::BodyIncomplete
         | ProblemKind::EncodingUnsupported
@@ -130,13 +138,16 @@ fn applies(kind: ProblemKind, operation: Operation) -> bool {
         | ProblemKind::BodyTooLarge => takes_json(operation),
         ProblemKind::BatchSize => is_one_of(&[CreateMany, ReadMany]),
         ProblemKind::IdempotencyKeyInvalid | ProblemKind::IdempotencyKeyReused => {
-            is_one_of(&[Create, CreateMany, OpenBreakGlass, PlaceHold])
+            is_one_of(&[Create, CreateMany, OpenBreakGlass, PlaceHold, RequestErasure])
         }
         ProblemKind::SubjectRule => is_one_of(&[Create, CreateMany]),
         ProblemKind::SubjectUnknown => is_one_of(&[Create, CreateMany, OpenBreakGlass]),
         ProblemKind::BreakGlassBounds => operation == OpenBreakGlass,
         ProblemKind::ReviewOwn | ProblemKind::ReviewedAlready => operation == ReviewBreakGlass,
-        ProblemKind::SubjectHeld => operation == Delete,
+        ProblemKind::SubjectHeld => is_one_of(&[Delete, RequestErasure, ApproveErasure]),
+        ProblemKind::ApproveOwn | ProblemKind::ApprovedAlready | ProblemKind::ErasureLapsed => {
+            operation == ApproveErasure
+        }
         ProblemKind::HoldReleased => operation == ReleaseHold,
         ProblemKind::FieldsInvalid => is_one_of(&[Create, CreateMany, Update]),
         ProblemKind::FieldNotAllowed => {

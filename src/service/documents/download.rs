@@ -83,8 +83,8 @@ impl DocumentStream {
 
     async fn open_next(&mut self) -> Result<SecretBytes, Error> {
         if self.fetched.is_empty() {
-            let (tenant, file) = (self.place.tenant, self.place.file);
-            self.fetched = self.records.parts(tenant, file, self.next, AT_ONCE).await?.into();
+            let FilePlace { tenant, subject, file, .. } = self.place;
+            self.fetched = self.records.parts(tenant, subject, file, (self.next, AT_ONCE)).await?.into();
         }
         let stored = self.fetched.pop_front().ok_or(Error::Tampered)?;
         let vouched = usize::try_from(self.next).ok().and_then(|at| self.headers.get(at));

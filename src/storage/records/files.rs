@@ -58,9 +58,16 @@ macro_rules! append {
     ($end:literal) => {
         concat!(
             "/* storage::records::append_parts */ \
-    WITH held AS ( \
-        UPDATE upload SET parts = parts + cardinality($4::int[]) \
-        WHERE tenant_id = $1 AND file_id = $2 AND parts = $3 AND completed_version IS NULL AND expires_at > now() \
+    WITH active_subject AS ( \
+        SELECT s.subject_id FROM upload u \
+        JOIN record r ON r.tenant_id = u.tenant_id AND r.collection = u.collection AND r.record_id = u.record_id \
+        JOIN subject s ON s.tenant_id = r.tenant_id AND s.subject_id = r.subject_id \
+        WHERE u.tenant_id = $1 AND u.file_id = $2 AND s.state = 'active' FOR KEY SHARE OF s), \
+    held AS ( \
+        UPDATE upload SET parts = parts + cardinality($4::int[]) FROM record r \
+        WHERE upload.tenant_id = $1 AND file_id = $2 AND parts = $3 AND completed_version IS NULL \
+          AND upload.expires_at > now() AND r.tenant_id = $1 AND r.collection = upload.collection \
+          AND r.record_id = upload.record_id AND (r.subject_id IS NULL OR EXISTS (SELECT FROM active_subject)) \
         RETURNING file_id), \
     stored AS ( \
         INSERT INTO file_part (tenant_id, file_id, part, header, sealed) \
@@ -101,12 +108,15 @@ impl RecordStore {
         entry: &OutboxBytes,
     ) -> Result<(), StorageError> {
         const SQL: &str = "/* storage::records::start_upload */ \
-            WITH current AS ( \
-                SELECT r.record_id FROM record r \
-                LEFT JOIN subject s ON s.tenant_id = r.tenant_id AND s.subject_id = r.subject_id \
+            WITH active_subject AS ( \
+                SELECT s.holds FROM record r JOIN subject s ON s.tenant_id = r.tenant_id AND s.subject_id = r.subject_id \
+                WHERE r.tenant_id = $1 AND r.collection = $3 AND r.record_id = $4 AND s.state = 'active' \
+                FOR KEY SHARE OF s), \
+            current AS ( \
+                SELECT r.record_id FROM record r LEFT JOIN active_subject s ON true \
                 WHERE r.tenant_id = $1 AND r.collection = $3 AND r.record_id = $4 AND NOT r.deleted \
                   AND (r.expires_at IS NULL OR r.expires_at > now() OR s.holds > 0) \
-                  AND (r.subject_id IS NULL OR s.state = 'active')), \
+                  AND (r.subject_id IS NULL OR EXISTS (SELECT FROM active_subject))), \
             started AS ( \
                 INSERT INTO upload (tenant_id, file_id, collection, record_id, field_id, parts, started_at, expires_at, \
                                     audit_entry_id) \
@@ -269,24 +279,30 @@ impl RecordStore {
         Ok(headers)
     }
 
-    /// Up to `count` parts of a file in order, from number `first`.
+    /// Up to `count` parts of a file in order, from number `first`; none once its subject is being erased.
     pub async fn parts(
         &self,
         tenant: TenantId,
+        subject: Option<SubjectId>,
         file: FileId,
-        first: u32,
-        count: u32,
+        (first, count): (u32, u32),
     ) -> Result<Vec<StoredPart>, StorageError> {
         const SQL: &str = "/* storage::records::parts */ \
             SELECT header, sealed FROM file_part \
-            WHERE tenant_id = $1 AND file_id = $2 AND part >= $3 AND part < $4 ORDER BY part";
+            WHERE tenant_id = $1 AND file_id = $2 AND part >= $3 AND part < $4 \
+              AND ($5::uuid IS NULL \
+                   OR EXISTS (SELECT FROM subject WHERE tenant_id = $1 AND subject_id = $5 AND state = 'active')) \
+            ORDER BY part";
+        let subject: Option<Uuid> = subject.map(|id| *id.as_uuid());
         let number = |number: u32| i32::try_from(number).map_err(|_| too_many());
         let (first, end) = (number(first)?, number(first.saturating_add(count))?);
         let rows = self
             .database
             .run("records::parts", async |client| {
                 let statement = client.prepare_cached(SQL).await?;
-                Ok(client.query(&statement, &[tenant.as_uuid(), file.as_uuid(), &first, &end]).await?)
+                let parameters: [&(dyn ToSql + Sync); 5] =
+                    [tenant.as_uuid(), file.as_uuid(), &first, &end, &subject];
+                Ok(client.query(&statement, &parameters).await?)
             })
             .await?;
         rows.iter().map(|row| stored_part(row, 0)).collect()

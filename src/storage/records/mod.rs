@@ -3,6 +3,7 @@
 mod batch;
 mod break_glass;
 mod care_teams;
+mod erasures;
 mod files;
 mod finder;
 mod history;
@@ -18,6 +19,7 @@ mod writer;
 
 pub use break_glass::{FoundBreakGlass, NewBreakGlass};
 pub use care_teams::{Concerned, FoundCareTeam};
+pub use erasures::{ErasedBy, FoundErasure, NewErasure, PendingErasure};
 pub use files::{ExpiredUpload, FoundUpload};
 pub use history::FoundVersion;
 pub use holds::{FoundHold, NewHold};

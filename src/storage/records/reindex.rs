@@ -69,7 +69,7 @@ impl RecordStore {
     }
 
     /// Puts these terms in the place of what the records had, with the entry that says so: all or nothing. A record that has
-    /// another version by now is left as it is: whoever stored that has seen to its terms.
+    /// another version by now is left as it is: whoever stored that has seen to its terms; so is one whose subject is being erased.
     pub async fn reindex(
         &self,
         (tenant, collection): (TenantId, &CollectionName),
@@ -78,11 +78,18 @@ impl RecordStore {
         entry: &OutboxBytes,
     ) -> Result<(), StorageError> {
         const SQL: &str = "/* storage::records::reindex */ \
-            WITH held AS MATERIALIZED ( \
-                SELECT r.record_id FROM unnest($4::text[], $5::bigint[]) AS n (record_id, version) \
+            WITH current AS MATERIALIZED ( \
+                SELECT r.record_id, r.subject_id FROM unnest($4::text[], $5::bigint[]) AS n (record_id, version) \
                 JOIN record r ON r.tenant_id = $1 AND r.collection = $2 AND r.record_id = n.record_id \
                              AND r.version = n.version AND NOT r.deleted \
                 ORDER BY r.record_id FOR UPDATE OF r), \
+            active_subject AS MATERIALIZED ( \
+                SELECT s.subject_id FROM subject s \
+                WHERE s.tenant_id = $1 AND s.subject_id IN (SELECT subject_id FROM current) AND s.state = 'active' \
+                ORDER BY s.subject_id FOR KEY SHARE), \
+            held AS MATERIALIZED ( \
+                SELECT record_id FROM current \
+                WHERE subject_id IS NULL OR subject_id IN (SELECT subject_id FROM active_subject)), \
             terms AS MATERIALIZED ( \
                 SELECT * FROM unnest($6::text[], $7::int[], $8::smallint[], $9::bigint[], $10::bytea[]) \
                     AS t (record_id, field_id, transform, index_version, term)), \

@@ -98,6 +98,9 @@ impl Rights {
                     self.may_of_a_subject(&context, Action::Hold)
                 }
                 Operation::ExportSubject => self.may_export(&context),
+                Operation::ReadErasures => self.may_of_a_subject(&context, Action::ReadErasure),
+                Operation::RequestErasure => self.may_of_a_subject(&context, Action::Erase),
+                Operation::ApproveErasure => self.may_of_a_subject(&context, Action::Approve),
                 _ => Ok(true),
             };
         };

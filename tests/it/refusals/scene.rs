@@ -10,6 +10,7 @@ use strongroom::tls::Identities;
 
 use super::rights::{FILE, Right, Rights, change, condition, sample};
 use super::{Caller, Place};
+use crate::support::samples::NOBODY;
 use crate::support::{Client, NORTH, Strongroom, eventually, on_shared_runtime, replace_file, site};
 
 const SOUTH: &str = "clinic-south";
@@ -155,6 +156,7 @@ impl Scene {
             .replace("{field}", FILE)
             .replace("{entry}", &self.entry)
             .replace("{hold}", &self.hold)
+            .replace("{erasure}", NOBODY)
     }
 
     pub async fn send(&self, place: &Place, client: &Client) -> Option<Response> {
@@ -185,6 +187,9 @@ impl Scene {
             }
             Operation::ReviewBreakGlass => return Some(json!({ "verdict": "justified" })),
             Operation::PlaceHold => return Some(json!({ "reason": "litigation", "reference": "CV-1" })),
+            Operation::RequestErasure => {
+                return Some(json!({ "reason": "person_request", "reference": "GDPR-1" }));
+            }
             _ => {}
         }
         let name = place.collection.as_deref()?;
@@ -221,6 +226,8 @@ impl Scene {
         let holds =
             data.query_one("SELECT count(*), count(released_at) FROM subject_hold", &[]).await.unwrap();
         assert_eq!((holds.get::<_, i64>(0), holds.get::<_, i64>(1)), (1, 0), "the hold that was placed");
+        let erasures = data.query_one("SELECT count(*) FROM erasure", &[]).await.unwrap();
+        assert_eq!(erasures.get::<_, i64>(0), 0);
         let parts = data.query_one("SELECT count(*) FROM file_part", &[]).await.unwrap();
         assert_eq!(parts.get::<_, i64>(0), 1, "the label of the upload that was begun");
     }

@@ -9,6 +9,7 @@ pub mod export;
 pub mod large_log;
 pub mod line;
 pub mod log;
+pub mod office;
 pub mod old_log;
 pub mod people;
 mod provider;
