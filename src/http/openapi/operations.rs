@@ -204,9 +204,7 @@ fn successes(operation: Operation, collection: Option<&Collection>) -> Vec<(&'st
         Operation::Ready => {
             vec![("200", json_answer("They do.", &[], &shared("Readiness"))), ("503", not_ready())]
         }
-        Operation::Metrics => {
-            vec![("200", text_answer("The counts."))]
-        }
+        Operation::Metrics => vec![("200", text_answer("The counts."))],
         Operation::List => vec![("200", json_answer("The page.", &[], &shared("RecordList")))],
         Operation::Create => {
             let headers = [("ETag", "ETag"), ("Location", "Location"), ("Idempotency-Replayed", "Replayed")];

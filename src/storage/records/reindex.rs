@@ -9,6 +9,38 @@ use crate::audit::OutboxBytes;
 use crate::crypto::index::IndexTerm;
 use crate::domain::id::{CollectionName, RecordId, RecordVersion, TenantId};
 
+const REINDEX: &str = "/* storage::records::reindex */ \
+    WITH current AS MATERIALIZED ( \
+        SELECT r.record_id, r.subject_id FROM unnest($4::text[], $5::bigint[]) AS n (record_id, version) \
+        JOIN record r ON r.tenant_id = $1 AND r.collection = $2 AND r.record_id = n.record_id \
+                     AND r.version = n.version AND NOT r.deleted \
+        ORDER BY r.record_id FOR UPDATE OF r), \
+    active_subject AS MATERIALIZED ( \
+        SELECT s.subject_id FROM subject s \
+        WHERE s.tenant_id = $1 AND s.subject_id IN (SELECT subject_id FROM current) AND s.state = 'active' \
+        ORDER BY s.subject_id FOR KEY SHARE), \
+    held AS MATERIALIZED ( \
+        SELECT record_id FROM current \
+        WHERE subject_id IS NULL OR subject_id IN (SELECT subject_id FROM active_subject)), \
+    terms AS MATERIALIZED ( \
+        SELECT * FROM unnest($6::text[], $7::int[], $8::smallint[], $9::bigint[], $10::bytea[]) \
+            AS t (record_id, field_id, transform, index_version, term)), \
+    indexed AS ( \
+        UPDATE record SET indexed_as = $3 FROM held \
+        WHERE record.tenant_id = $1 AND record.collection = $2 AND record.record_id = held.record_id), \
+    gone AS ( \
+        DELETE FROM index_term i USING held \
+        WHERE i.tenant_id = $1 AND i.collection = $2 AND i.record_id = held.record_id AND NOT EXISTS ( \
+            SELECT FROM terms t WHERE (t.record_id, t.field_id, t.transform, t.index_version, t.term) \
+                                    = (i.record_id, i.field_id, i.transform, i.index_version, i.term))), \
+    added AS ( \
+        INSERT INTO index_term (tenant_id, collection, field_id, transform, index_version, term, record_id) \
+        SELECT $1, $2, t.field_id, t.transform, t.index_version, t.term, t.record_id \
+        FROM terms t JOIN held ON held.record_id = t.record_id \
+        ON CONFLICT DO NOTHING) \
+    INSERT INTO audit_outbox (tenant_id, entry_id, entry) \
+    SELECT $1, $11, $12 WHERE EXISTS (SELECT FROM held)";
+
 /// A record and the terms of its version.
 pub struct Reindexed {
     pub record: RecordId,
@@ -77,37 +109,6 @@ impl RecordStore {
         records: &[Reindexed],
         entry: &OutboxBytes,
     ) -> Result<(), StorageError> {
-        const SQL: &str = "/* storage::records::reindex */ \
-            WITH current AS MATERIALIZED ( \
-                SELECT r.record_id, r.subject_id FROM unnest($4::text[], $5::bigint[]) AS n (record_id, version) \
-                JOIN record r ON r.tenant_id = $1 AND r.collection = $2 AND r.record_id = n.record_id \
-                             AND r.version = n.version AND NOT r.deleted \
-                ORDER BY r.record_id FOR UPDATE OF r), \
-            active_subject AS MATERIALIZED ( \
-                SELECT s.subject_id FROM subject s \
-                WHERE s.tenant_id = $1 AND s.subject_id IN (SELECT subject_id FROM current) AND s.state = 'active' \
-                ORDER BY s.subject_id FOR KEY SHARE), \
-            held AS MATERIALIZED ( \
-                SELECT record_id FROM current \
-                WHERE subject_id IS NULL OR subject_id IN (SELECT subject_id FROM active_subject)), \
-            terms AS MATERIALIZED ( \
-                SELECT * FROM unnest($6::text[], $7::int[], $8::smallint[], $9::bigint[], $10::bytea[]) \
-                    AS t (record_id, field_id, transform, index_version, term)), \
-            indexed AS ( \
-                UPDATE record SET indexed_as = $3 FROM held \
-                WHERE record.tenant_id = $1 AND record.collection = $2 AND record.record_id = held.record_id), \
-            gone AS ( \
-                DELETE FROM index_term i USING held \
-                WHERE i.tenant_id = $1 AND i.collection = $2 AND i.record_id = held.record_id AND NOT EXISTS ( \
-                    SELECT FROM terms t WHERE (t.record_id, t.field_id, t.transform, t.index_version, t.term) \
-                                            = (i.record_id, i.field_id, i.transform, i.index_version, i.term))), \
-            added AS ( \
-                INSERT INTO index_term (tenant_id, collection, field_id, transform, index_version, term, record_id) \
-                SELECT $1, $2, t.field_id, t.transform, t.index_version, t.term, t.record_id \
-                FROM terms t JOIN held ON held.record_id = t.record_id \
-                ON CONFLICT DO NOTHING) \
-            INSERT INTO audit_outbox (tenant_id, entry_id, entry) \
-            SELECT $1, $11, $12 WHERE EXISTS (SELECT FROM held)";
         let ids: Vec<&str> = records.iter().map(|each| each.record.as_str()).collect();
         let versions: Vec<i64> = records.iter().map(|each| i64::from(each.version.get())).collect();
         let each_term =
@@ -132,7 +133,7 @@ impl RecordStore {
         ];
         self.database
             .run("records::reindex", async |client| {
-                let statement = client.prepare_cached(SQL).await?;
+                let statement = client.prepare_cached(REINDEX).await?;
                 client.execute(&statement, &parameters).await?;
                 Ok(())
             })

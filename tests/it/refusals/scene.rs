@@ -116,7 +116,7 @@ impl Scene {
         self.records.values().map(String::as_str).chain([self.upload.rsplit('/').next().unwrap()])
     }
 
-    fn permitted(&self, right: &Right) -> Client {
+    pub fn permitted(&self, right: &Right) -> Client {
         stating(&self.north[&right.client], right.purpose)
     }
 
