@@ -310,7 +310,7 @@ async fn one_at_a_time_and_killed_it_has_done_nothing() {
     stand.read(50).await;
     let (code, _, error) = stand.prune(&[]).await;
     assert_eq!(code, Some(1));
-    assert!(error.contains("another `audit prune` or `migrate` is under way"), "{error}");
+    assert!(error.contains("another `audit prune`, `audit expire` or `migrate` is under way"), "{error}");
     first.kill().unwrap();
     first.wait().unwrap();
     reader.batch_execute("COMMIT").await.unwrap();
