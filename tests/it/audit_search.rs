@@ -355,7 +355,8 @@ fn rows_read(plan: &str) -> usize {
     };
     for line in plan.lines() {
         if let Some((_, actual)) = line.split_once("(actual time=") {
-            is_of_entries = line.contains(" on audit_entry");
+            // A bitmap of places is no entry; what is read at them is on the line of the heap.
+            is_of_entries = line.contains(" on audit_entry") && !line.contains("Bitmap Index Scan");
             let loops = number(actual, "loops=").unwrap_or(1);
             read += if is_of_entries { number(actual, "rows=").unwrap() * loops } else { 0 };
         } else if is_of_entries {

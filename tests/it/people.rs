@@ -169,6 +169,8 @@ async fn every_operation_refuses_a_token_that_does_not_count() {
             ("{id}", NOBODY),
             ("{upload}", NOBODY),
             ("{entry}", NOBODY),
+            ("{hold}", NOBODY),
+            ("{erasure}", NOBODY),
         ];
         names.iter().fold(route.to_owned(), |path, (name, value)| path.replace(name, value))
     };
