@@ -235,7 +235,7 @@ async fn a_search_reads_its_stretch_of_the_index() {
                     decode(lpad(to_hex(n), 8, '0'), 'hex'), 'r' || n \
                 FROM index_term i CROSS JOIN generate_series(1, 5000) n WHERE i.record_id = $1";
     assert_eq!(data.execute(many, &[&id]).await.unwrap(), 6 * 5_000);
-    // What this session read itself is not what is measured.
+    // What this connection read itself is not what is measured.
     data.batch_execute("ANALYZE index_term; SELECT pg_stat_force_next_flush()").await.unwrap();
     let read = async || {
         let sql = "SELECT (SELECT coalesce(sum(seq_scan), 0)::bigint FROM pg_stat_user_tables WHERE relname IN ('index_term', 'record')), \
