@@ -7,7 +7,6 @@ mod query;
 use std::sync::Arc;
 
 use super::index::terms_of;
-use super::limits::Charge;
 use super::open::{key_owner, wanted};
 use super::read::{Disclosure, Selection, render, select};
 use super::relate::relationship_to;
@@ -115,7 +114,7 @@ impl Service {
             let page = self.look(context, collection, &reach, &request).await?;
             let page = Page { is_complete, ..page };
             let found = page.matched.len();
-            let answer = self.answer_search(context, (collection, &permits), page, &request, &charge).await?;
+            let answer = self.answer_search(context, (collection, &permits), page, &request).await?;
             Ok((answer, found))
         };
         let answered = answered.await;

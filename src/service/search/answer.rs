@@ -6,8 +6,8 @@ use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use super::{
-    Charge, Disclosure, Error, OpenedField, OperationContext, Page, SearchPermits, SearchRequest, Service,
-    ViewOf, render,
+    Disclosure, Error, OpenedField, OperationContext, Page, SearchPermits, SearchRequest, Service, ViewOf,
+    render,
 };
 use crate::audit::{Act, EntryDraft, Outcome, RecordObject};
 use crate::domain::id::{FieldName, RecordId};
@@ -43,7 +43,6 @@ impl Service {
         (collection, permits): (&Arc<Collection>, &SearchPermits),
         page: Page<'_>,
         request: &SearchRequest,
-        _charge: &Charge,
     ) -> Result<SearchAnswer, Error> {
         let asked: Option<Arc<[FieldName]>> = request.shown.fields.as_deref().map(Into::into);
         let mut entries = Vec::with_capacity(page.matched.len() + page.unreadable.len() + 1);
