@@ -341,7 +341,8 @@ impl Strongroom {
         entries
     }
 
-    /// Every audit entry of the service's own database, oldest first, read around the service.
+    /// Every audit entry of the service's own database, read around the service: oldest first, and those of one batch as
+    /// they are chained. Ids that were made within one millisecond are in no order.
     pub async fn all_entries(&self) -> Vec<Value> {
         let client = self.data().await;
         let rows = client
@@ -352,7 +353,12 @@ impl Strongroom {
             )
             .await
             .unwrap();
-        rows.iter().map(|row| serde_json::from_slice(row.get::<_, &[u8]>(0)).unwrap()).collect()
+        let mut entries: Vec<Value> =
+            rows.iter().map(|row| serde_json::from_slice(row.get::<_, &[u8]>(0)).unwrap()).collect();
+        entries.sort_by_cached_key(|entry| {
+            (entry["ts"].as_str().unwrap().to_owned(), entry["chain"]["seq"].as_u64())
+        });
+        entries
     }
 
     /// Entries of one request, by the id in its answer.
