@@ -213,8 +213,8 @@ async fn a_search_that_is_too_wide_says_so() {
     other["fields"]["thread"] = json!("thread-2");
     let only = portal.create("messages", &other).await["id"].clone();
     assert_eq!(json!(found(&portal, "messages", &of("thread-2")).await), json!([only]));
-    let lie = "UPDATE index_term SET term = (SELECT i.term FROM index_term i WHERE i.record_id = $1 AND i.field_id = 7) \
-               WHERE field_id = 7 AND collection = 'messages' AND record_id <> $1";
+    let lie = "UPDATE index_term SET term = (SELECT i.term FROM index_term i WHERE i.record_id = $1 AND get_byte(i.term, 3) = 7) \
+               WHERE get_byte(term, 3) = 7 AND collection = 'messages' AND record_id <> $1";
     assert_eq!(strongroom.data().await.execute(lie, &[&only.as_str().unwrap()]).await.unwrap(), 2_500);
     let answer = search(&portal, "messages", &of("thread-2")).await;
     let request = request_id(&answer);

@@ -21,8 +21,8 @@ async fn a_term_that_leads_astray_shows_nothing() {
         portal.create_patient(person(&json!({ "family_name": "Mensah", "birth_date": "1984-03-01" }))).await;
     let of = |name: &str| [exact("family_name", name)];
     // As if both shared the term by chance.
-    let copy = "INSERT INTO index_term SELECT tenant_id, collection, field_id, transform, index_version, term, $2 \
-                FROM index_term WHERE record_id = $1 AND field_id = 1 ON CONFLICT DO NOTHING";
+    let copy = "INSERT INTO index_term SELECT tenant_id, collection, term, $2 \
+                FROM index_term WHERE record_id = $1 AND get_byte(term, 3) = 1 ON CONFLICT DO NOTHING";
     assert_eq!(data.execute(copy, &[&novak, &other]).await.unwrap(), 3);
     let answer = search(&portal, "patients", &of("Novák")).await;
     let request = request_id(&answer);
@@ -35,21 +35,21 @@ async fn a_term_that_leads_astray_shows_nothing() {
     // The whole page full of what is something else.
     assert!(found(&portal, "patients", &[prefix("family_name", "novot")]).await.is_empty());
     // A record that two terms of a range lead to is met once.
-    let twice = "INSERT INTO index_term SELECT tenant_id, collection, field_id, transform, index_version, term, $2 \
-                 FROM index_term WHERE record_id = $1 AND field_id = 4";
+    let twice = "INSERT INTO index_term SELECT tenant_id, collection, term, $2 \
+                 FROM index_term WHERE record_id = $1 AND get_byte(term, 3) = 4";
     assert_eq!(data.execute(twice, &[&other, &novak]).await.unwrap(), 1);
     let spring = [between("birth_date", "1984-02-01", "1984-03-31")];
     assert_eq!(found(&portal, "patients", &spring).await, [novak.clone(), other.clone()]);
     // Terms that were moved to the other lead to nothing; taken away, there is nothing to be led by.
-    let moved = "DELETE FROM index_term WHERE record_id = $1 AND field_id = 1";
+    let moved = "DELETE FROM index_term WHERE record_id = $1 AND get_byte(term, 3) = 1";
     data.execute(moved, &[&novak]).await.unwrap();
     assert!(found(&portal, "patients", &of("Novák")).await.is_empty());
     // Of a record that ended a term may be left: it leads nowhere, and the next version brings the terms back.
     let change = json!({ "fields": { "notes": "n" } });
     assert_eq!(portal.patch(&format!("/api/v1/patients/{novak}"), "\"1\"", &change).await.status(), 200);
     assert_eq!(found(&portal, "patients", &of("Novák")).await, [novak]);
-    let stray = "INSERT INTO index_term SELECT tenant_id, collection, field_id, transform, index_version, term, 'gone' \
-                 FROM index_term WHERE field_id = 1 ON CONFLICT DO NOTHING";
+    let stray = "INSERT INTO index_term SELECT tenant_id, collection, term, 'gone' \
+                 FROM index_term WHERE get_byte(term, 3) = 1 ON CONFLICT DO NOTHING";
     data.execute(stray, &[]).await.unwrap();
     assert_eq!(found(&portal, "patients", &of("Mensah")).await, [other]);
 }
@@ -168,11 +168,14 @@ async fn terms_are_as_long_as_the_policy_says_and_tell_no_value() {
     let portal = strongroom.client("portal").await.with_purpose("TREAT");
     portal.create_patient(patient()).await;
     let data = strongroom.data().await;
-    let rows = data
-        .query("SELECT field_id, transform, octet_length(term), term FROM index_term ORDER BY 1, 2", &[])
-        .await
-        .unwrap();
-    let lengths: Vec<(i32, i16, i32)> = rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
+    let rows = data.query("SELECT term FROM index_term ORDER BY term", &[]).await.unwrap();
+    let terms: BTreeSet<Vec<u8>> = rows.iter().map(|row| row.get(0)).collect();
+    // Field, transform, root, digest.
+    let parts = |term: &Vec<u8>| {
+        assert_eq!((&term[..3], &term[6..10]), (&[0; 3][..], &[0, 0, 0, 1][..]));
+        (term[3], u16::from_be_bytes([term[4], term[5]]), term.len() - 10)
+    };
+    let lengths: Vec<(u8, u16, usize)> = terms.iter().map(parts).collect();
     // 200,000 rows: 16 bits, that three others share a term.
     let expected = [
         (1, 0x100, 2),
@@ -186,8 +189,11 @@ async fn terms_are_as_long_as_the_policy_says_and_tell_no_value() {
         (11, 0x100, 16),
     ];
     assert_eq!(lengths, expected);
-    let terms: BTreeSet<Vec<u8>> = rows.iter().map(|row| row.get(3)).collect();
-    assert!(terms.len() >= 8, "each of another key");
+    let digests: BTreeSet<&[u8]> = terms.iter().map(|term| &term[10..]).collect();
+    assert!(digests.len() >= 8, "each of another key");
+    // The record has them as well, for the statement that replaces or ends it, and they go with it.
+    let of_records = "SELECT count(*) FROM record r, unnest(r.terms) t (term) JOIN index_term i USING (term)";
+    assert_eq!(data.query_one(of_records, &[]).await.unwrap().get::<_, i64>(0), 9);
     // The root is in the key database, wrapped, and made once.
     let keys = strongroom.keys().await;
     let root = "SELECT count(*), min(wrapped) FROM tenant_key WHERE class = 'index' AND purpose = 'terms'";
@@ -231,8 +237,8 @@ async fn a_search_reads_its_stretch_of_the_index() {
     let portal = strongroom.client("portal").await.with_purpose("TREAT");
     let data = strongroom.data().await;
     let id = portal.create_patient(person(&json!({ "family_name": "Okafor" }))).await;
-    let many = "INSERT INTO index_term SELECT i.tenant_id, i.collection, i.field_id, i.transform, i.index_version, \
-                    decode(lpad(to_hex(n), 8, '0'), 'hex'), 'r' || n \
+    let many = "INSERT INTO index_term SELECT i.tenant_id, i.collection, \
+                    substr(i.term, 1, 10) || decode(lpad(to_hex(n), 8, '0'), 'hex'), 'r' || n \
                 FROM index_term i CROSS JOIN generate_series(1, 5000) n WHERE i.record_id = $1";
     assert_eq!(data.execute(many, &[&id]).await.unwrap(), 6 * 5_000);
     // What this connection read itself is not what is measured.

@@ -6,10 +6,8 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
-use super::{
-    Claim, FoundRecord, RecordStore, StorageError, SubjectRow, TermColumns, column, found, idempotency,
-    instant,
-};
+use super::terms::{spelled, stored_terms};
+use super::{Claim, FoundRecord, RecordStore, StorageError, SubjectRow, column, found, idempotency, instant};
 use super::{encode_fields, encode_seals, version_columns};
 use crate::audit::OutboxBytes;
 use crate::crypto::SealedRecord;
@@ -120,15 +118,14 @@ const OUTBOX: &str = "/* storage::records::insert_together */ \
 
 const RECORDS: &str = "/* storage::records::insert_together */ \
     INSERT INTO record (tenant_id, collection, record_id, version, subject_id, deleted, seal_headers, sealed_values, \
-                        created_at, updated_at, audit_entry_id, indexed_as) \
-    SELECT $1, $2, record_id, version, subject_id, false, headers, sealed, $3, $3, entry_id, indexed_as \
-    FROM unnest($4::text[], $5::bigint[], $6::uuid[], $7::bytea[], $8::bytea[], $9::uuid[], $10::bigint[]) \
-         AS n (record_id, version, subject_id, headers, sealed, entry_id, indexed_as)";
+                        created_at, updated_at, audit_entry_id, indexed_as, terms) \
+    SELECT $1, $2, record_id, version, subject_id, false, headers, sealed, $3, $3, entry_id, indexed_as, spelled::bytea[] \
+    FROM unnest($4::text[], $5::bigint[], $6::uuid[], $7::bytea[], $8::bytea[], $9::uuid[], $10::bigint[], $11::text[]) \
+         AS n (record_id, version, subject_id, headers, sealed, entry_id, indexed_as, spelled)";
 
 const TERMS: &str = "/* storage::records::insert_together */ \
-    INSERT INTO index_term (tenant_id, collection, record_id, field_id, transform, index_version, term) \
-    SELECT $1, $2, * FROM unnest($3::text[], $4::int[], $5::smallint[], $6::bigint[], $7::bytea[]) \
-    ON CONFLICT DO NOTHING";
+    INSERT INTO index_term (tenant_id, collection, term, record_id) \
+    SELECT $1, $2, term, record_id FROM unnest($3::text[], $4::bytea[]) AS n (record_id, term)";
 
 const NEW_SUBJECTS: &str = "/* storage::records::insert_together */ \
     INSERT INTO subject (tenant_id, subject_id) SELECT $1, unnest($2::uuid[])";
@@ -148,17 +145,13 @@ struct Columns {
     entry_ids: Vec<Uuid>,
     entries: Vec<Vec<u8>>,
     indexed_as: Vec<Option<i64>>,
-    /// Of each term, the record.
-    found_by_terms: Vec<String>,
-    terms: TermColumns,
+    terms: Vec<Vec<Vec<u8>>>,
     now: jiff::Timestamp,
 }
 
 impl Columns {
     fn of(records: &[SealedRecord], entries: &[OutboxBytes], now: Timestamp) -> Result<Self, StorageError> {
         let places = || records.iter().map(SealedRecord::place);
-        let name = |sealed: &SealedRecord| sealed.place().record.as_str().to_owned();
-        let each_term = |sealed| std::iter::repeat_n(name(sealed), sealed.terms().len());
         Ok(Self {
             records: places().map(|place| place.record.as_str().to_owned()).collect(),
             versions: places().map(|place| i64::from(place.version.get())).collect(),
@@ -168,8 +161,7 @@ impl Columns {
             entry_ids: entries.iter().map(|entry| *entry.entry_id().as_uuid()).collect(),
             entries: entries.iter().map(|entry| entry.bytes().to_vec()).collect(),
             indexed_as: records.iter().map(SealedRecord::index_state).collect(),
-            found_by_terms: records.iter().flat_map(each_term).collect(),
-            terms: TermColumns::of(records.iter().flat_map(SealedRecord::terms))?,
+            terms: records.iter().map(|sealed| stored_terms(sealed.terms())).collect::<Result<_, _>>()?,
             now: instant(now)?,
         })
     }
@@ -206,7 +198,8 @@ impl Columns {
     ) -> Result<(), StorageError> {
         let own_entries =
             self.entry_ids.get(..self.records.len()).ok_or(StorageError::Malformed("entries"))?;
-        let parameters: [&(dyn ToSql + Sync); 10] = [
+        let terms: Vec<String> = self.terms.iter().map(|terms| spelled(terms)).collect();
+        let parameters: [&(dyn ToSql + Sync); 11] = [
             tenant.as_uuid(),
             &collection,
             &self.now,
@@ -217,6 +210,7 @@ impl Columns {
             &self.values,
             &own_entries,
             &self.indexed_as,
+            &terms,
         ];
         all_rows(transaction.execute(RECORDS, &parameters).await?, self.records.len())
     }
@@ -227,12 +221,16 @@ impl Columns {
         tenant: TenantId,
         collection: &str,
     ) -> Result<(), StorageError> {
-        let TermColumns { fields, transforms, versions, terms } = &self.terms;
+        let (of, terms): (Vec<&str>, Vec<&[u8]>) = self
+            .records
+            .iter()
+            .zip(&self.terms)
+            .flat_map(|(record, terms)| terms.iter().map(|term| (record.as_str(), term.as_slice())))
+            .unzip();
         if terms.is_empty() {
             return Ok(());
         }
-        let parameters: [&(dyn ToSql + Sync); 7] =
-            [tenant.as_uuid(), &collection, &self.found_by_terms, fields, transforms, versions, terms];
+        let parameters: [&(dyn ToSql + Sync); 4] = [tenant.as_uuid(), &collection, &of, &terms];
         transaction.execute(TERMS, &parameters).await?;
         Ok(())
     }

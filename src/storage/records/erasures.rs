@@ -339,12 +339,15 @@ async fn make_unavailable(
     const SQL: &str = "/* storage::records::make_unavailable */ \
         UPDATE subject SET state = 'erasing' WHERE tenant_id = $1 AND subject_id = $2 AND state = 'active'";
     const TERMS: &str = "/* storage::records::make_unavailable */ \
-        DELETE FROM index_term i USING record r \
+        DELETE FROM index_term i USING record r, unnest(r.terms) AS t (term) \
         WHERE r.tenant_id = $1 AND r.subject_id = $2 AND i.tenant_id = $1 AND i.collection = r.collection \
-          AND i.record_id = r.record_id";
+          AND i.term = t.term AND i.record_id = r.record_id";
+    const NO_TERMS: &str = "/* storage::records::make_unavailable */ \
+        UPDATE record SET terms = '{}' WHERE tenant_id = $1 AND subject_id = $2 AND terms <> '{}'";
     let parameters: [&(dyn ToSql + Sync); 2] = [tenant.as_uuid(), subject.as_uuid()];
     one_row(transaction.execute(SQL, &parameters).await?)?;
     transaction.execute(TERMS, &parameters).await?;
+    transaction.execute(NO_TERMS, &parameters).await?;
     Ok(())
 }
 

@@ -15,6 +15,7 @@ mod reindex;
 mod replace;
 mod search;
 mod subject_records;
+mod terms;
 mod writer;
 
 pub use break_glass::{FoundBreakGlass, NewBreakGlass};
@@ -36,12 +37,12 @@ use uuid::Uuid;
 
 use self::finder::Finder;
 use self::replace::{END, END_WITH_KEYS, REPLACE};
+use self::terms::stored_terms;
 use self::writer::{Way, Writer};
 use super::fitness::Weakness;
 use super::pool::{Database, StorageError};
 use super::sealed_columns::{decode_fields, decode_seals, encode_fields, encode_seals};
 use crate::audit::OutboxBytes;
-use crate::crypto::index::IndexTerm;
 use crate::crypto::{SealPlace, SealedRecord, StoredRecord};
 use crate::domain::class::DataClass;
 use crate::domain::clock::Timestamp;
@@ -232,13 +233,10 @@ macro_rules! first_terms {
     ($of:literal) => {
         concat!(
             ", new_terms AS ( \
-        INSERT INTO index_term (tenant_id, collection, field_id, transform, index_version, term, record_id) \
-        SELECT $1, $2, t.field_id, t.transform, t.index_version, t.term, $3 \
-        FROM ",
+        INSERT INTO index_term (tenant_id, collection, term, record_id) \
+        SELECT $1, $2, t.term, $3 FROM ",
             $of,
-            "unnest($12::int[], $13::smallint[], $14::bigint[], $15::bytea[]) \
-             AS t (field_id, transform, index_version, term) \
-        ON CONFLICT DO NOTHING) "
+            "unnest($12::bytea[]) AS t (term) ON CONFLICT DO NOTHING) "
         )
     };
 }
@@ -248,8 +246,8 @@ const INSERT_WITH_SUBJECT: &str = concat!(
     WITH new_subject AS (INSERT INTO subject (tenant_id, subject_id) VALUES ($1, $5)), \
     new_record AS ( \
         INSERT INTO record (tenant_id, collection, record_id, version, subject_id, deleted, seal_headers, \
-                            sealed_values, created_at, updated_at, audit_entry_id, indexed_as) \
-        VALUES ($1, $2, $3, $4, $5, false, $6, $7, $8, $8, $9, $11))",
+                            sealed_values, created_at, updated_at, audit_entry_id, indexed_as, terms) \
+        VALUES ($1, $2, $3, $4, $5, false, $6, $7, $8, $8, $9, $11, $12))",
     first_terms!(""),
     "INSERT INTO audit_outbox (tenant_id, entry_id, entry) VALUES ($1, $9, $10)"
 );
@@ -261,8 +259,8 @@ const INSERT_FOR_SUBJECT: &str = concat!(
         WHERE tenant_id = $1 AND subject_id = $5 AND state = 'active' FOR KEY SHARE), \
     new_record AS ( \
         INSERT INTO record (tenant_id, collection, record_id, version, subject_id, deleted, seal_headers, \
-                            sealed_values, created_at, updated_at, audit_entry_id, indexed_as) \
-        SELECT $1, $2, $3, $4, subject_id, false, $6, $7, $8, $8, $9, $11 FROM active_subject \
+                            sealed_values, created_at, updated_at, audit_entry_id, indexed_as, terms) \
+        SELECT $1, $2, $3, $4, subject_id, false, $6, $7, $8, $8, $9, $11, $12 FROM active_subject \
         RETURNING record_id)",
     first_terms!("new_record, "),
     "INSERT INTO audit_outbox (tenant_id, entry_id, entry) SELECT $1, $9, $10 FROM new_record"
@@ -272,8 +270,8 @@ const INSERT_WITHOUT_SUBJECT: &str = concat!(
     "/* storage::records::insert */ \
     WITH new_record AS ( \
         INSERT INTO record (tenant_id, collection, record_id, version, subject_id, deleted, seal_headers, \
-                            sealed_values, created_at, updated_at, audit_entry_id, indexed_as) \
-        VALUES ($1, $2, $3, $4, $5, false, $6, $7, $8, $8, $9, $11))",
+                            sealed_values, created_at, updated_at, audit_entry_id, indexed_as, terms) \
+        VALUES ($1, $2, $3, $4, $5, false, $6, $7, $8, $8, $9, $11, $12))",
     first_terms!(""),
     "INSERT INTO audit_outbox (tenant_id, entry_id, entry) VALUES ($1, $9, $10)"
 );
@@ -291,30 +289,7 @@ struct Version {
     entry_id: Uuid,
     entry: Vec<u8>,
     indexed_as: Option<i64>,
-    terms: TermColumns,
-}
-
-/// Terms, by column.
-#[derive(Default)]
-struct TermColumns {
-    fields: Vec<i32>,
-    transforms: Vec<i16>,
-    versions: Vec<i64>,
     terms: Vec<Vec<u8>>,
-}
-
-impl TermColumns {
-    fn of<'t>(terms: impl Iterator<Item = &'t IndexTerm>) -> Result<Self, StorageError> {
-        let mut columns = Self::default();
-        for term in terms {
-            let (field, transform) = (i32::try_from(term.field().0), i16::try_from(term.transform()));
-            columns.fields.push(field.map_err(|_| StorageError::Malformed("the field of a term"))?);
-            columns.transforms.push(transform.map_err(|_| StorageError::Malformed("the kind of a term"))?);
-            columns.versions.push(term.root().as_i64());
-            columns.terms.push(term.bytes().to_vec());
-        }
-        Ok(columns)
-    }
 }
 
 impl Version {
@@ -332,15 +307,14 @@ impl Version {
             entry_id: *entry.entry_id().as_uuid(),
             entry: entry.bytes().to_vec(),
             indexed_as: sealed.index_state(),
-            terms: TermColumns::of(sealed.terms().iter())?,
+            terms: stored_terms(sealed.terms())?,
         })
     }
 
-    /// $1 to $15 of the statements that store its terms as well.
+    /// $1 to $12 of the statements that store its terms as well.
     fn with_terms(&self) -> Vec<&(dyn ToSql + Sync)> {
-        let TermColumns { fields, transforms, versions, terms } = &self.terms;
         let mut parameters = self.parameters().to_vec();
-        parameters.extend([&self.indexed_as as &(dyn ToSql + Sync), fields, transforms, versions, terms]);
+        parameters.extend([&self.indexed_as as &(dyn ToSql + Sync), &self.terms]);
         parameters
     }
 

@@ -4,14 +4,16 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::batch::RECORD_ID;
-use super::{FoundRecord, RecordStore, StorageError, TermColumns, column, found, version_columns};
+use super::terms::{spelled, stored_terms};
+use super::{FoundRecord, RecordStore, StorageError, column, found, version_columns};
 use crate::audit::OutboxBytes;
 use crate::crypto::index::IndexTerm;
 use crate::domain::id::{CollectionName, RecordId, RecordVersion, TenantId};
 
 const REINDEX: &str = "/* storage::records::reindex */ \
     WITH current AS MATERIALIZED ( \
-        SELECT r.record_id, r.subject_id FROM unnest($4::text[], $5::bigint[]) AS n (record_id, version) \
+        SELECT r.record_id, r.subject_id, r.terms, n.spelled::bytea[] AS new_terms \
+        FROM unnest($4::text[], $5::bigint[], $6::text[]) AS n (record_id, version, spelled) \
         JOIN record r ON r.tenant_id = $1 AND r.collection = $2 AND r.record_id = n.record_id \
                      AND r.version = n.version AND NOT r.deleted \
         ORDER BY r.record_id FOR UPDATE OF r), \
@@ -20,26 +22,21 @@ const REINDEX: &str = "/* storage::records::reindex */ \
         WHERE s.tenant_id = $1 AND s.subject_id IN (SELECT subject_id FROM current) AND s.state = 'active' \
         ORDER BY s.subject_id FOR KEY SHARE), \
     held AS MATERIALIZED ( \
-        SELECT record_id FROM current \
+        SELECT record_id, terms, new_terms FROM current \
         WHERE subject_id IS NULL OR subject_id IN (SELECT subject_id FROM active_subject)), \
-    terms AS MATERIALIZED ( \
-        SELECT * FROM unnest($6::text[], $7::int[], $8::smallint[], $9::bigint[], $10::bytea[]) \
-            AS t (record_id, field_id, transform, index_version, term)), \
     indexed AS ( \
-        UPDATE record SET indexed_as = $3 FROM held \
+        UPDATE record SET indexed_as = $3, terms = held.new_terms FROM held \
         WHERE record.tenant_id = $1 AND record.collection = $2 AND record.record_id = held.record_id), \
     gone AS ( \
-        DELETE FROM index_term i USING held \
-        WHERE i.tenant_id = $1 AND i.collection = $2 AND i.record_id = held.record_id AND NOT EXISTS ( \
-            SELECT FROM terms t WHERE (t.record_id, t.field_id, t.transform, t.index_version, t.term) \
-                                    = (i.record_id, i.field_id, i.transform, i.index_version, i.term))), \
+        DELETE FROM index_term i USING held, unnest(held.terms) AS t (term) \
+        WHERE i.tenant_id = $1 AND i.collection = $2 AND i.term = t.term AND i.record_id = held.record_id \
+          AND t.term <> ALL (held.new_terms)), \
     added AS ( \
-        INSERT INTO index_term (tenant_id, collection, field_id, transform, index_version, term, record_id) \
-        SELECT $1, $2, t.field_id, t.transform, t.index_version, t.term, t.record_id \
-        FROM terms t JOIN held ON held.record_id = t.record_id \
+        INSERT INTO index_term (tenant_id, collection, term, record_id) \
+        SELECT $1, $2, t.term, held.record_id FROM held, unnest(held.new_terms) AS t (term) \
         ON CONFLICT DO NOTHING) \
     INSERT INTO audit_outbox (tenant_id, entry_id, entry) \
-    SELECT $1, $11, $12 WHERE EXISTS (SELECT FROM held)";
+    SELECT $1, $7, $8 WHERE EXISTS (SELECT FROM held)";
 
 /// A record and the terms of its version.
 pub struct Reindexed {
@@ -111,26 +108,11 @@ impl RecordStore {
     ) -> Result<(), StorageError> {
         let ids: Vec<&str> = records.iter().map(|each| each.record.as_str()).collect();
         let versions: Vec<i64> = records.iter().map(|each| i64::from(each.version.get())).collect();
-        let each_term =
-            |each: &Reindexed| std::iter::repeat_n(each.record.as_str().to_owned(), each.terms.len());
-        let of: Vec<String> = records.iter().flat_map(each_term).collect();
-        let TermColumns { fields, transforms, versions: roots, terms } =
-            TermColumns::of(records.iter().flat_map(|each| &each.terms))?;
+        let spell = |each: &Reindexed| Ok(spelled(&stored_terms(&each.terms)?));
+        let terms = records.iter().map(spell).collect::<Result<Vec<_>, StorageError>>()?;
         let (name, id, bytes) = (collection.as_str(), *entry.entry_id().as_uuid(), entry.bytes());
-        let parameters: [&(dyn ToSql + Sync); 12] = [
-            tenant.as_uuid(),
-            &name,
-            &state,
-            &ids,
-            &versions,
-            &of,
-            &fields,
-            &transforms,
-            &roots,
-            &terms,
-            &id,
-            &bytes,
-        ];
+        let parameters: [&(dyn ToSql + Sync); 8] =
+            [tenant.as_uuid(), &name, &state, &ids, &versions, &terms, &id, &bytes];
         self.database
             .run("records::reindex", async |client| {
                 let statement = client.prepare_cached(REINDEX).await?;

@@ -65,18 +65,14 @@ pub(super) use replace;
 /// Terms that stay are left alone, so that a row is never removed and put in by one statement.
 pub(super) const REPLACE: &str = replace!(
     "",
-    ", indexed_as = $11",
-    ", terms AS MATERIALIZED ( \
-        SELECT t.* FROM unnest($12::int[], $13::smallint[], $14::bigint[], $15::bytea[]) \
-                        AS t (field_id, transform, index_version, term)), \
-    gone AS ( \
-        DELETE FROM index_term i USING current \
-        WHERE i.tenant_id = $1 AND i.collection = $2 AND i.record_id = $3 AND NOT EXISTS ( \
-            SELECT FROM terms t WHERE (t.field_id, t.transform, t.index_version, t.term) \
-                                    = (i.field_id, i.transform, i.index_version, i.term))), \
+    ", indexed_as = $11, terms = $12",
+    ", gone AS ( \
+        DELETE FROM index_term i USING current, unnest(current.terms) AS t (term) \
+        WHERE i.tenant_id = $1 AND i.collection = $2 AND i.term = t.term AND i.record_id = $3 \
+          AND t.term <> ALL ($12::bytea[])), \
     new_terms AS ( \
-        INSERT INTO index_term (tenant_id, collection, field_id, transform, index_version, term, record_id) \
-        SELECT $1, $2, t.field_id, t.transform, t.index_version, t.term, $3 FROM current, terms t \
+        INSERT INTO index_term (tenant_id, collection, term, record_id) \
+        SELECT $1, $2, t.term, $3 FROM current, unnest($12::bytea[]) AS t (term) \
         ON CONFLICT DO NOTHING)"
 );
 
@@ -89,10 +85,11 @@ macro_rules! end {
             "true",
             "SHARE",
             " AND NOT EXISTS (SELECT 1 FROM active_subject WHERE holds > 0)",
-            "",
+            ", terms = '{}'",
             concat!(
                 ", gone AS ( \
-        DELETE FROM index_term i USING current WHERE i.tenant_id = $1 AND i.collection = $2 AND i.record_id = $3)",
+        DELETE FROM index_term i USING current, unnest(current.terms) AS t (term) \
+        WHERE i.tenant_id = $1 AND i.collection = $2 AND i.term = t.term AND i.record_id = $3)",
                 $more
             ),
             ", logged AS (INSERT INTO audit_outbox (tenant_id, entry_id, entry) SELECT $1, $9, $10 FROM replaced) \

@@ -6,6 +6,7 @@ use tokio_postgres::types::ToSql;
 use super::batch::RECORD_ID;
 use super::care_teams::teams;
 use super::list::{ListedFor, THEIRS};
+use super::terms::stored_terms;
 use super::{FoundRecord, RecordStore, StorageError, column, found, version_columns};
 use crate::crypto::index::IndexTerm;
 use crate::domain::care_team::CareTeams;
@@ -19,18 +20,7 @@ impl TermsOf {
     pub fn new(terms: Vec<IndexTerm>) -> Option<Self> {
         (!terms.is_empty()).then_some(Self(terms))
     }
-
-    fn parameters(&self) -> Result<Sought<'_>, StorageError> {
-        const MALFORMED: StorageError = StorageError::Malformed("a condition");
-        let first = self.0.first().ok_or(MALFORMED)?;
-        let field = i32::try_from(first.field().0).map_err(|_| MALFORMED)?;
-        let transform = i16::try_from(first.transform()).map_err(|_| MALFORMED)?;
-        Ok((field, transform, first.root().as_i64(), self.0.iter().map(IndexTerm::bytes).collect()))
-    }
 }
-
-/// Field, transform, root and terms.
-type Sought<'t> = (i32, i16, i64, Vec<&'t [u8]>);
 
 /// A record that has a term of every condition.
 pub struct Candidate {
@@ -45,16 +35,13 @@ pub struct Candidate {
 fn statement(conditions: &[TermsOf], listed_for: Option<&ListedFor>) -> String {
     let mut required = Vec::with_capacity(conditions.len());
     for (place, condition) in conditions.iter().enumerate() {
-        let [field, transform, root, terms] = [8, 9, 10, 11].map(|first| first + 4 * place);
+        let terms = 8 + place;
         let which = if condition.0.len() == 1 {
             format!("t.term = (${terms}::bytea[])[1]")
         } else {
             format!("t.term = ANY (${terms}::bytea[])")
         };
-        let is_it = format!(
-            "t.tenant_id = $1 AND t.collection = $2 AND t.field_id = ${field} AND t.transform = ${transform} \
-             AND t.index_version = ${root} AND {which}"
-        );
+        let is_it = format!("t.tenant_id = $1 AND t.collection = $2 AND {which}");
         required.push(match place {
             0 => is_it,
             _ => format!("EXISTS (SELECT FROM index_term t WHERE {is_it} AND t.record_id = r.record_id)"),
@@ -94,12 +81,10 @@ impl RecordStore {
         let sql = statement(conditions, listed_for);
         let (name, after) = (collection.as_str(), after.map_or("", RecordId::as_str));
         let (subject, care_teams, kinds) = listed_for.map(ListedFor::parameters).unwrap_or_default();
-        let sought = conditions.iter().map(TermsOf::parameters).collect::<Result<Vec<_>, _>>()?;
+        let sought = conditions.iter().map(|each| stored_terms(&each.0)).collect::<Result<Vec<_>, _>>()?;
         let mut parameters: Vec<&(dyn ToSql + Sync)> =
             vec![tenant.as_uuid(), &name, &after, &limit, &subject, &care_teams, &kinds];
-        for (field, transform, root, terms) in &sought {
-            parameters.extend([field as &(dyn ToSql + Sync), transform, root, terms]);
-        }
+        parameters.extend(sought.iter().map(|terms| terms as &(dyn ToSql + Sync)));
         let rows = self
             .database
             .run("records::search", async |client| {

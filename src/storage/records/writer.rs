@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+use super::terms::spelled;
 use super::{StorageError, SubjectRow, Version, column};
 use crate::storage::lanes::{Batched, Lanes};
 use crate::storage::pool::Database;
@@ -142,19 +143,12 @@ struct Columns<'j> {
     entry_ids: Vec<Uuid>,
     entries: Vec<&'j [u8]>,
     indexed_as: Vec<Option<i64>>,
-    /// Of each term, the record.
-    found_by_terms: Vec<&'j str>,
-    fields: Vec<i32>,
-    transforms: Vec<i16>,
-    roots: Vec<i64>,
-    terms: Vec<&'j [u8]>,
+    terms: Vec<String>,
 }
 
 impl<'j> Columns<'j> {
     fn of(jobs: &'j [Job]) -> Self {
         let each = || jobs.iter().map(|job| &job.version);
-        let each_term =
-            |version: &'j Version| std::iter::repeat_n(version.record.as_str(), version.terms.terms.len());
         Self {
             records: each().map(|version| version.record.as_str()).collect(),
             versions: each().map(|version| version.number).collect(),
@@ -165,15 +159,11 @@ impl<'j> Columns<'j> {
             entry_ids: each().map(|version| version.entry_id).collect(),
             entries: each().map(|version| version.entry.as_slice()).collect(),
             indexed_as: each().map(|version| version.indexed_as).collect(),
-            found_by_terms: each().flat_map(each_term).collect(),
-            fields: each().flat_map(|version| &version.terms.fields).copied().collect(),
-            transforms: each().flat_map(|version| &version.terms.transforms).copied().collect(),
-            roots: each().flat_map(|version| &version.terms.versions).copied().collect(),
-            terms: each().flat_map(|version| &version.terms.terms).map(Vec::as_slice).collect(),
+            terms: each().map(|version| spelled(&version.terms)).collect(),
         }
     }
 
-    fn parameters(&self) -> [&(dyn ToSql + Sync); 14] {
+    fn parameters(&self) -> [&(dyn ToSql + Sync); 10] {
         [
             &self.records,
             &self.versions,
@@ -184,34 +174,28 @@ impl<'j> Columns<'j> {
             &self.entry_ids,
             &self.entries,
             &self.indexed_as,
-            &self.found_by_terms,
-            &self.fields,
-            &self.transforms,
-            &self.roots,
             &self.terms,
         ]
     }
 }
 
 /// What the shared statements have in common: the versions they are given, and the terms and entries of those that were stored.
+/// No `ON CONFLICT` for terms: it costs more than the term (`benches/README.md`), and what is refused is stored alone.
 macro_rules! shared {
-    ($name:literal, $body:literal) => {
+    ($name:literal, $body:literal, $terms:literal) => {
         concat!(
             "/* storage::records::",
             $name,
             " */ WITH n AS MATERIALIZED ( \
-                SELECT * FROM unnest($3::text[], $4::bigint[], $5::uuid[], $6::bytea[], $7::bytea[], \
-                                     $8::timestamptz[], $9::uuid[], $10::bytea[], $11::bigint[]) \
-                    AS n (record_id, version, subject_id, headers, sealed, at, entry_id, entry, indexed_as)), \
-            terms AS MATERIALIZED ( \
-                SELECT * FROM unnest($12::text[], $13::int[], $14::smallint[], $15::bigint[], $16::bytea[]) \
-                    AS t (record_id, field_id, transform, index_version, term)), ",
+                SELECT n.*, spelled::bytea[] AS terms \
+                FROM unnest($3::text[], $4::bigint[], $5::uuid[], $6::bytea[], $7::bytea[], \
+                            $8::timestamptz[], $9::uuid[], $10::bytea[], $11::bigint[], $12::text[]) \
+                    AS n (record_id, version, subject_id, headers, sealed, at, entry_id, entry, indexed_as, spelled)), ",
             $body,
             ", found_by AS ( \
-                INSERT INTO index_term (tenant_id, collection, field_id, transform, index_version, term, record_id) \
-                SELECT $1, $2, t.field_id, t.transform, t.index_version, t.term, t.record_id \
-                FROM terms t JOIN stored ON stored.record_id = t.record_id \
-                ON CONFLICT DO NOTHING), \
+                INSERT INTO index_term (tenant_id, collection, term, record_id) ",
+            $terms,
+            "), \
             logged AS ( \
                 INSERT INTO audit_outbox (tenant_id, entry_id, entry) \
                 SELECT $1, n.entry_id, n.entry FROM n JOIN stored ON stored.record_id = n.record_id) \
@@ -225,9 +209,10 @@ const INSERT_WITH_SUBJECTS: &str = shared!(
     "new_subject AS (INSERT INTO subject (tenant_id, subject_id) SELECT $1, subject_id FROM n), \
     stored AS ( \
         INSERT INTO record (tenant_id, collection, record_id, version, subject_id, deleted, seal_headers, \
-                            sealed_values, created_at, updated_at, audit_entry_id, indexed_as) \
-        SELECT $1, $2, record_id, version, subject_id, false, headers, sealed, at, at, entry_id, indexed_as FROM n \
-        RETURNING record_id)"
+                            sealed_values, created_at, updated_at, audit_entry_id, indexed_as, terms) \
+        SELECT $1, $2, record_id, version, subject_id, false, headers, sealed, at, at, entry_id, indexed_as, terms FROM n \
+        RETURNING record_id, terms)",
+    "SELECT $1, $2, unnest(terms), record_id FROM stored"
 );
 
 const INSERT_FOR_SUBJECTS: &str = shared!(
@@ -237,16 +222,18 @@ const INSERT_FOR_SUBJECTS: &str = shared!(
         WHERE tenant_id = $1 AND subject_id = ANY ($5) AND state = 'active' FOR KEY SHARE SKIP LOCKED), \
     stored AS ( \
         INSERT INTO record (tenant_id, collection, record_id, version, subject_id, deleted, seal_headers, \
-                            sealed_values, created_at, updated_at, audit_entry_id, indexed_as) \
-        SELECT $1, $2, record_id, version, subject_id, false, headers, sealed, at, at, entry_id, indexed_as \
+                            sealed_values, created_at, updated_at, audit_entry_id, indexed_as, terms) \
+        SELECT $1, $2, record_id, version, subject_id, false, headers, sealed, at, at, entry_id, indexed_as, terms \
         FROM n JOIN active_subject USING (subject_id) \
-        RETURNING record_id)"
+        RETURNING record_id, terms)",
+    "SELECT $1, $2, unnest(terms), record_id FROM stored"
 );
 
 const REPLACE: &str = shared!(
     "replace",
     "old AS MATERIALIZED ( \
-        SELECT r.*, n.headers, n.sealed, n.at, n.entry_id, n.indexed_as AS new_indexed_as FROM n \
+        SELECT r.*, n.headers, n.sealed, n.at, n.entry_id, n.indexed_as AS new_indexed_as, \
+               n.terms AS new_terms FROM n \
         JOIN record r ON r.tenant_id = $1 AND r.collection = $2 AND r.record_id = n.record_id \
                      AND r.version = n.version - 1 AND NOT r.deleted \
                      AND r.subject_id IS NOT DISTINCT FROM n.subject_id \
@@ -266,14 +253,16 @@ const REPLACE: &str = shared!(
     stored AS ( \
         UPDATE record SET version = current.version + 1, deleted = false, seal_headers = current.headers, \
                           sealed_values = current.sealed, updated_at = current.at, audit_entry_id = current.entry_id, \
-                          indexed_as = current.new_indexed_as \
+                          indexed_as = current.new_indexed_as, terms = current.new_terms \
         FROM current \
         WHERE record.tenant_id = current.tenant_id AND record.collection = current.collection \
           AND record.record_id = current.record_id \
         RETURNING record.record_id), \
     gone AS ( \
-        DELETE FROM index_term i USING stored \
-        WHERE i.tenant_id = $1 AND i.collection = $2 AND i.record_id = stored.record_id AND NOT EXISTS ( \
-            SELECT FROM terms t WHERE (t.record_id, t.field_id, t.transform, t.index_version, t.term) \
-                                    = (i.record_id, i.field_id, i.transform, i.index_version, i.term)))"
+        DELETE FROM index_term i USING current, unnest(current.terms) AS t (term) \
+        WHERE i.tenant_id = $1 AND i.collection = $2 AND i.term = t.term AND i.record_id = current.record_id \
+          AND t.term <> ALL (current.new_terms))",
+    "SELECT $1, $2, t.term, current.record_id FROM current, unnest(current.new_terms) AS t (term) \
+     WHERE NOT EXISTS (SELECT FROM index_term i WHERE i.tenant_id = $1 AND i.collection = $2 AND i.term = t.term \
+                                                  AND i.record_id = current.record_id)"
 );
