@@ -170,7 +170,7 @@ fn start_cold(
     let variables = [
         ("STRONGROOM__SERVER__LISTEN", listen.to_string()),
         ("STRONGROOM__SERVER__INSTANCE", "cold".to_owned()),
-        ("STRONGROOM__CACHE__SUBJECT_KEYS_ENTRIES", "16".to_owned()),
+        ("STRONGROOM__CACHE__SUBJECT_KEYS_OWNERS", "16".to_owned()),
     ];
     let log = site.stack.directory().join("strongroom-cold.log");
     let mut server = Server::start_with("strongroom", program, &arguments, &variables, &log)?;

@@ -196,8 +196,8 @@ mod tests {
     fn variables_override_keys() {
         let config = sample_with(&[("STRONGROOM__SERVER__LISTEN", "127.0.0.1:9999")]).unwrap();
         assert_eq!(config.server.listen.port(), 9999);
-        let config = sample_with(&[("STRONGROOM__CACHE__SUBJECT_KEYS_ENTRIES", "7")]).unwrap();
-        assert_eq!(config.cache.subject_keys_entries, 7);
+        let config = sample_with(&[("STRONGROOM__CACHE__SUBJECT_KEYS_OWNERS", "7")]).unwrap();
+        assert_eq!(config.cache.subject_keys_owners, 7);
     }
 
     /// What must be kept for six years is, whoever would keep it for less.
@@ -230,7 +230,7 @@ mod tests {
     fn unknown_keys_and_wrong_kinds_are_refused_without_their_value() {
         let unknown = sample_with(&[("STRONGROOM__SERVER__LISTENN", "hunter2")]).err().unwrap();
         assert!(!unknown.to_string().contains("hunter2"));
-        let wrong = sample_with(&[("STRONGROOM__CACHE__SUBJECT_KEYS_ENTRIES", "hunter2")]).err().unwrap();
+        let wrong = sample_with(&[("STRONGROOM__CACHE__SUBJECT_KEYS_OWNERS", "hunter2")]).err().unwrap();
         assert!(!wrong.to_string().contains("hunter2"), "{wrong}");
         let nested = sample_with(&[("STRONGROOM__ENVIRONMENT__DEEP", "1")]);
         assert!(nested.is_err());

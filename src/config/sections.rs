@@ -177,12 +177,12 @@ impl Default for LimitsConfig {
 pub struct CacheConfig {
     pub soft_life_seconds: u64,
     pub hard_life_seconds: u64,
-    pub subject_keys_entries: usize,
+    pub subject_keys_owners: usize,
 }
 
 impl Default for CacheConfig {
     fn default() -> Self {
-        Self { soft_life_seconds: 300, hard_life_seconds: 3_600, subject_keys_entries: 65_536 }
+        Self { soft_life_seconds: 300, hard_life_seconds: 3_600, subject_keys_owners: 131_072 }
     }
 }
 

@@ -51,7 +51,7 @@ names! {
     STORAGE = Histogram "strongroom_storage_duration_seconds" ["function"] "Statements and transactions, waiting for a connection not counted";
     STORAGE_FAILURE = Counter "strongroom_storage_failures_total" ["function"] "Statements and transactions that failed, and callers that got no connection";
     KEY_CACHE = Counter "strongroom_key_cache_total" ["result"] "Look-ups of subject and record keys in memory: hit or miss";
-    KEY_CACHE_KEYS = Gauge "strongroom_key_cache_keys" ["level"] "Keys in memory";
+    KEY_CACHE_KEYS = Gauge "strongroom_key_cache_keys" ["level"] "Tenant keys in memory, and owners of subject and record keys in memory";
     AUDIT_QUEUE = Gauge "strongroom_audit_queue_entries" [] "Audit entries that wait for their commit";
     AUDIT_BATCH = Histogram "strongroom_audit_batch_entries" [] "Audit entries in one commit";
     AUDIT_COMMIT = Histogram "strongroom_audit_commit_duration_seconds" [] "Commits of audit entries, retries included";
@@ -211,9 +211,9 @@ pub fn key_cache(is_hit: bool) {
     }
 }
 
-pub fn keys_in_memory(tenant_keys: usize, subject_keys: usize) {
+pub fn keys_in_memory(tenant_keys: usize, owners: usize) {
     gauge!(KEY_CACHE_KEYS, "level" => "tenant").set(number(tenant_keys));
-    gauge!(KEY_CACHE_KEYS, "level" => "subject").set(number(subject_keys));
+    gauge!(KEY_CACHE_KEYS, "level" => "subject").set(number(owners));
 }
 
 /// A batch of audit entries that is durable.

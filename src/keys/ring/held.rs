@@ -1,7 +1,8 @@
-//! Opened subject keys: one bounded cache, an entry for each owner and class with all versions that are in memory.
+//! Opened subject keys: one bounded cache, an entry for each owner with the keys of all classes and versions that are in
+//! memory. A person's keys are asked for together, and one entry takes half of what two would.
 //!
-//! An entry is replaced as a whole, never changed. Of two that add a version to it in the same moment one may be lost,
-//! which costs whoever asks for that version next a round trip and nothing else.
+//! An entry is replaced as a whole, never changed. Of two that add a key to it in the same moment one may be lost,
+//! which costs whoever asks for that key next a round trip and nothing else.
 //!
 //! Not here: where keys come from.
 
@@ -20,49 +21,52 @@ use crate::domain::id::{KeyId, KeyOwner, TenantId};
 /// An opened subject key and what its life hangs on.
 #[derive(Clone)]
 pub(super) struct Held {
+    pub class: DataClass,
     pub key: Arc<SubjectKey>,
     /// The tenant key that opened it.
     pub opener: KeyId,
     pub lease: Arc<Lease>,
+    /// When it was read that this is the version that seals, if it was.
+    pub seals_at: Option<Timestamp>,
 }
 
-/// What is in memory for one owner and class.
-struct Versions {
-    held: Box<[Held]>,
-    /// Which version seals, and when that was read.
-    sealing: Option<(KeyId, Timestamp)>,
+impl Held {
+    fn is(&self, class: DataClass, id: KeyId) -> bool {
+        self.class == class && self.key.id() == id
+    }
 }
 
-type Place = (TenantId, KeyOwner, DataClass);
+type Place = (TenantId, KeyOwner);
 
-/// The cache. A few hundred bytes for each owner and class (`benches/README.md`).
+/// The cache. A few hundred bytes for each owner (`benches/README.md`).
 pub(super) struct HeldKeys {
-    cache: Cache<Place, Arc<Versions>>,
+    cache: Cache<Place, Arc<[Held]>>,
     /// Whose keys are destroyed, and when that was told here: one that was being read meanwhile is not taken in behind it.
-    forgotten: Mutex<HashMap<(TenantId, KeyOwner), Timestamp>>,
+    forgotten: Mutex<HashMap<Place, Timestamp>>,
     lives: Lives,
 }
 
 impl HeldKeys {
-    pub fn new(entries: usize, lives: Lives) -> Self {
-        let cache = Cache::new(entries);
+    pub fn new(owners: usize, lives: Lives) -> Self {
+        let cache = Cache::new(owners);
         // Room for all of them at once: what is not touched is not resident, and what is outgrown could not be given
         // back, since memory is locked.
-        cache.reserve(entries);
+        cache.reserve(owners);
         Self { cache, forgotten: Mutex::default(), lives }
     }
 
+    /// How many owners' keys are in memory.
     pub fn len(&self) -> usize {
         self.cache.len()
     }
 
     /// A key and how old what it hangs on is, unless it is past its life.
     pub fn get(&self, slot: &Slot, now: Timestamp) -> Option<(Held, Age)> {
-        let versions = self.cache.get(&slot.place)?;
-        let held = versions.held.iter().find(|held| held.key.id() == slot.id)?;
+        let keys = self.cache.get(&slot.place)?;
+        let held = keys.iter().find(|held| held.is(slot.class, slot.id))?;
         match held.lease.age(now, self.lives) {
             Age::Dead => {
-                // With whatever else hangs on it: other versions are read again when they are asked for.
+                // With all others of this owner: those that are not past their lives are read again when they are asked for.
                 self.cache.remove(&slot.place);
                 None
             }
@@ -70,38 +74,46 @@ impl HeldKeys {
         }
     }
 
-    /// The version that seals, as far as that was read within the soft life.
-    pub fn sealing(&self, place: &Place, now: Timestamp) -> Option<KeyId> {
-        let (id, read_at) = self.cache.get(place)?.sealing?;
+    /// The version of a class that seals, as far as that was read within the soft life.
+    pub fn sealing(&self, place: &Place, class: DataClass, now: Timestamp) -> Option<KeyId> {
+        let keys = self.cache.get(place)?;
+        let (id, read_at) = keys
+            .iter()
+            .filter(|held| held.class == class)
+            .find_map(|held| Some((held.key.id(), held.seals_at?)))?;
         let age = now.as_micros().saturating_sub(read_at.as_micros());
         (0..self.lives.soft_micros).contains(&age).then_some(id)
     }
 
-    /// Adds or replaces a key. `seals_at`: when it was read that this is the version that seals, if it was.
-    pub fn put(&self, place: Place, new: Held, seals_at: Option<Timestamp>, now: Timestamp) {
-        let (tenant, owner, _) = &place;
+    /// Adds or replaces a key.
+    pub fn put(&self, place: Place, mut new: Held, now: Timestamp) {
         // Held until the key is in, so that whoever forgets it finds it.
         let forgotten = self.forgotten();
-        if !forgotten.is_empty() && forgotten.contains_key(&(*tenant, owner.clone())) {
+        if !forgotten.is_empty() && forgotten.contains_key(&place) {
             return;
         }
-        let sealing = seals_at.map(|at| (new.key.id(), at));
-        let versions = match self.cache.peek(&place) {
-            None => Versions { held: Box::new([new]), sealing },
-            Some(old) => Versions {
-                sealing: sealing.or(old.sealing),
-                held: old.others(new.key.id(), now, self.lives).chain([new]).collect(),
-            },
-        };
-        self.cache.insert(place, Arc::new(versions));
+        let old = self.cache.peek(&place);
+        let old = old.as_deref().unwrap_or_default();
+        if new.seals_at.is_none() {
+            let same = old.iter().find(|held| held.is(new.class, new.key.id()));
+            new.seals_at = same.and_then(|held| held.seals_at);
+        }
+        let is_kept =
+            |held: &&Held| !held.is(new.class, new.key.id()) && held.lease.age(now, self.lives) != Age::Dead;
+        let others = old.iter().filter(is_kept).cloned().map(|mut held| {
+            // Of a class one version seals.
+            held.seals_at = held.seals_at.filter(|_| held.class != new.class || new.seals_at.is_none());
+            held
+        });
+        let keys = others.chain([new.clone()]).collect();
+        self.cache.insert(place, keys);
     }
 
     /// For good: an owner whose keys were destroyed gets no others.
     pub fn forget(&self, tenant: TenantId, owner: &KeyOwner, now: Timestamp) {
-        self.forgotten().insert((tenant, owner.clone()), now);
-        for class in DataClass::ALL {
-            self.cache.remove(&(tenant, owner.clone(), class));
-        }
+        let place = (tenant, owner.clone());
+        self.forgotten().insert(place.clone(), now);
+        self.cache.remove(&place);
     }
 
     /// Drops what is past its hard life even if nobody asks for it.
@@ -110,18 +122,85 @@ impl HeldKeys {
         // No request is under way for that long.
         self.forgotten().retain(|_, told| age(told) < self.lives.hard_micros);
         let is_dead = |held: &Held| held.lease.age(now, self.lives) == Age::Dead;
-        self.cache.retain(|_, versions| !versions.held.iter().any(is_dead));
+        self.cache.retain(|_, keys| !keys.iter().any(is_dead));
     }
 
     /// Nothing under this lock can be left half done by a panic.
-    fn forgotten(&self) -> MutexGuard<'_, HashMap<(TenantId, KeyOwner), Timestamp>> {
+    fn forgotten(&self) -> MutexGuard<'_, HashMap<Place, Timestamp>> {
         self.forgotten.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Versions {
-    fn others(&self, id: KeyId, now: Timestamp, lives: Lives) -> impl Iterator<Item = Held> {
-        let is_kept = move |held: &&Held| held.key.id() != id && held.lease.age(now, lives) != Age::Dead;
-        self.held.iter().filter(is_kept).cloned()
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::SubjectId;
+    use crate::domain::random::SystemRandom;
+
+    const NOW: Timestamp = Timestamp::from_micros(10_000_000);
+    const LIVES: Lives = Lives { soft_micros: 1_000_000, hard_micros: 5_000_000 };
+
+    fn held(class: DataClass, id: i64, confirmed_at: Timestamp, seals_at: Option<Timestamp>) -> Held {
+        let id = KeyId::new(id).unwrap();
+        let key = Arc::new(SubjectKey::generate(id, &SystemRandom::default()).unwrap());
+        Held { class, key, opener: KeyId::FIRST, lease: Arc::new(Lease::new(confirmed_at)), seals_at }
+    }
+
+    fn owner() -> Place {
+        (
+            TenantId::from_uuid(uuid::Uuid::from_u128(1)),
+            KeyOwner::Subject(SubjectId::from_uuid(uuid::Uuid::from_u128(2))),
+        )
+    }
+
+    fn has(keys: &HeldKeys, class: DataClass, id: i64) -> bool {
+        let (tenant, owner) = owner();
+        keys.get(&Slot::new(tenant, &owner, class, KeyId::new(id).unwrap()), NOW).is_some()
+    }
+
+    #[test]
+    fn an_owner_has_one_entry_for_all_classes_and_versions() {
+        let keys = HeldKeys::new(8, LIVES);
+        for (class, id) in
+            [(DataClass::Phi, 1), (DataClass::Pii, 1), (DataClass::Phi, 2), (DataClass::Phi, 2)]
+        {
+            keys.put(owner(), held(class, id, NOW, None), NOW);
+        }
+        assert_eq!(keys.len(), 1);
+        assert!(
+            has(&keys, DataClass::Phi, 1) && has(&keys, DataClass::Phi, 2) && has(&keys, DataClass::Pii, 1)
+        );
+        assert!(!has(&keys, DataClass::Pii, 2) && !has(&keys, DataClass::Chd, 1));
+    }
+
+    #[test]
+    fn of_a_class_one_version_seals() {
+        let keys = HeldKeys::new(8, LIVES);
+        let seals = |class| keys.sealing(&owner(), class, NOW).map(KeyId::as_u64);
+        keys.put(owner(), held(DataClass::Phi, 1, NOW, Some(NOW)), NOW);
+        keys.put(owner(), held(DataClass::Pii, 7, NOW, Some(NOW)), NOW);
+        assert_eq!((seals(DataClass::Phi), seals(DataClass::Pii)), (Some(1), Some(7)));
+        keys.put(owner(), held(DataClass::Phi, 2, NOW, Some(NOW)), NOW);
+        assert_eq!((seals(DataClass::Phi), seals(DataClass::Pii)), (Some(2), Some(7)));
+        // That either was opened to be read says nothing about which seals.
+        keys.put(owner(), held(DataClass::Phi, 1, NOW, None), NOW);
+        keys.put(owner(), held(DataClass::Phi, 2, NOW, None), NOW);
+        assert_eq!(seals(DataClass::Phi), Some(2));
+        let later = Timestamp::from_micros(NOW.as_micros() + LIVES.soft_micros);
+        assert_eq!(keys.sealing(&owner(), DataClass::Phi, later), None);
+    }
+
+    #[test]
+    fn what_is_past_its_life_is_gone_and_what_is_destroyed_stays_out() {
+        let keys = HeldKeys::new(8, LIVES);
+        let long_ago = Timestamp::from_micros(NOW.as_micros() - LIVES.hard_micros);
+        keys.put(owner(), held(DataClass::Phi, 1, long_ago, None), NOW);
+        keys.put(owner(), held(DataClass::Phi, 2, NOW, None), NOW);
+        assert!(!has(&keys, DataClass::Phi, 1) && has(&keys, DataClass::Phi, 2));
+        let (tenant, whose) = owner();
+        keys.forget(tenant, &whose, NOW);
+        assert!(!has(&keys, DataClass::Phi, 2));
+        keys.put(owner(), held(DataClass::Phi, 2, NOW, None), NOW);
+        assert_eq!(keys.len(), 0);
     }
 }

@@ -53,7 +53,7 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    fn new(at: Timestamp) -> Self {
+    pub fn new(at: Timestamp) -> Self {
         Self { confirmed_at: AtomicI64::new(at.as_micros()), retry_at: AtomicI64::new(DEAD) }
     }
 

@@ -58,24 +58,24 @@ struct Inner {
 
 /// One subject key.
 struct Slot {
-    place: (TenantId, KeyOwner, DataClass),
+    place: (TenantId, KeyOwner),
+    class: DataClass,
     id: KeyId,
 }
 
 impl Slot {
     fn new(tenant: TenantId, owner: &KeyOwner, class: DataClass, id: KeyId) -> Self {
-        Self { place: (tenant, owner.clone(), class), id }
+        Self { place: (tenant, owner.clone()), class, id }
     }
 
     /// The tenant key that wraps it.
     const fn tenant_key(&self, key_id: KeyId) -> TenantKeyPlace {
-        let (tenant, _, class) = self.place;
-        TenantKeyPlace { tenant, kind: TenantKeyKind::Seal(class), key_id }
+        TenantKeyPlace { tenant: self.place.0, kind: TenantKeyKind::Seal(self.class), key_id }
     }
 
     fn wrap_place(&self) -> WrapPlace<'_> {
-        let (tenant, owner, class) = &self.place;
-        WrapPlace { tenant: *tenant, owner, class: *class, key_id: self.id }
+        let (tenant, owner) = &self.place;
+        WrapPlace { tenant: *tenant, owner, class: self.class, key_id: self.id }
     }
 }
 
@@ -99,7 +99,7 @@ impl KeyRing {
             database,
             tenant_keys: LifeCache::new(open, lives, Arc::clone(&clock), Arc::clone(&random)),
             active: LifeCache::new(find, lives, Arc::clone(&clock), Arc::clone(&random)),
-            held: HeldKeys::new(config.subject_keys_entries, lives),
+            held: HeldKeys::new(config.subject_keys_owners, lives),
             clock,
             random,
         });
@@ -322,9 +322,9 @@ impl Inner {
 
     /// Which key seals, as far as that was read lately.
     fn sealing_slot(&self, tenant: TenantId, owner: &KeyOwner, class: DataClass) -> Option<Slot> {
-        let place = (tenant, owner.clone(), class);
-        let id = self.held.sealing(&place, self.clock.now())?;
-        Some(Slot { place, id })
+        let place = (tenant, owner.clone());
+        let id = self.held.sealing(&place, class, self.clock.now())?;
+        Some(Slot { place, class, id })
     }
 
     async fn look_up(&self, tenant: TenantId, owner: &KeyOwner, found: &mut Found) -> Result<(), KeyError> {
@@ -354,8 +354,9 @@ impl Inner {
             |error| tracing::error!(tenant = %slot.place.0, error = %error, "keys.unwrap_failed"),
         )?;
         let key = Arc::new(key);
-        let held = Held { key: Arc::clone(&key), opener: row.tenant_key_id, lease: opener.lease };
-        self.held.put(slot.place, held, seals_at, self.clock.now());
+        let (class, opener, lease) = (slot.class, row.tenant_key_id, opener.lease);
+        let held = Held { class, key: Arc::clone(&key), opener, lease, seals_at };
+        self.held.put(slot.place, held, self.clock.now());
         Ok(key)
     }
 
@@ -374,8 +375,8 @@ impl Inner {
         for ((class, key_id, key, opener), is_in) in made.into_iter().zip(committed) {
             if is_in {
                 found.put(class, &key);
-                let held = Held { key, opener: key_id, lease: opener.lease };
-                self.held.put((tenant, owner.clone(), class), held, Some(read_at), read_at);
+                let held = Held { class, key, opener: key_id, lease: opener.lease, seals_at: Some(read_at) };
+                self.held.put((tenant, owner.clone()), held, read_at);
             }
         }
         if found.missing().is_empty() { Ok(()) } else { self.make_good(tenant, owner, found).await }
