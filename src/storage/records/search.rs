@@ -113,15 +113,17 @@ impl RecordStore {
         collection: &CollectionName,
         state: i64,
     ) -> Result<bool, StorageError> {
-        // The least and the greatest are at the ends of an index, those without any at the greater.
+        // The least and the greatest are at the ends of an index, which is of these expressions, and those without any at the
+        // greater.
         let [least, greatest] = ["ASC", "DESC"].map(|direction| {
             format!(
                 "coalesce((SELECT r.indexed_as IS DISTINCT FROM $3 FROM record r \
                  LEFT JOIN subject s ON s.tenant_id = r.tenant_id AND s.subject_id = r.subject_id \
-                 WHERE r.tenant_id = $1 AND r.collection = $2 AND NOT r.deleted \
+                 WHERE r.tenant_id::text = $1::uuid::text AND r.collection || '' = $2 AND NOT r.deleted \
                    AND (r.expires_at IS NULL OR r.expires_at > now() OR s.holds > 0) \
                    AND (r.subject_id IS NULL OR s.state = 'active') \
-                 ORDER BY r.tenant_id {direction}, r.collection {direction}, r.indexed_as {direction} LIMIT 1), false)"
+                 ORDER BY r.tenant_id::text {direction}, r.collection || '' {direction}, r.indexed_as {direction} LIMIT 1), \
+                 false)"
             )
         });
         let sql = format!("/* storage::records::has_unindexed */ SELECT {least} OR {greatest}");
