@@ -4,6 +4,7 @@
 //! A month goes in one transaction, with the record of it, its entry in the log, and the leaves that others still need. Not here:
 //! whether the exported files have it (`jobs::prune`), and what readers make of it (`pruned`).
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use jiff::civil::Date;
@@ -20,6 +21,7 @@ use crate::audit::tree::TreeHash;
 use crate::config::DatabaseConfig;
 use crate::domain::break_glass::Reference;
 use crate::domain::clock::Timestamp;
+use crate::domain::id::SubjectId;
 use crate::domain::month::Month;
 
 /// The role that owns the log's tables; what is done as it meets their guards.
@@ -270,6 +272,17 @@ impl Retention {
         let rows =
             self.session.run("retention::holds", async |client| Ok(client.query(HOLDS, &[]).await?)).await?;
         rows.iter().map(into_hold).collect()
+    }
+
+    /// The people, of all tenants, on whom a legal hold is in force.
+    pub async fn held_people(&self) -> Result<HashSet<SubjectId>, StorageError> {
+        const SQL: &str = "/* storage::retention::held_people */ \
+            SELECT DISTINCT subject_id FROM subject_hold WHERE released_at IS NULL";
+        let rows = self
+            .session
+            .run("retention::held_people", async |client| Ok(client.query(SQL, &[]).await?))
+            .await?;
+        rows.iter().map(|row| Ok(SubjectId::from_uuid(row.try_get(0)?))).collect()
     }
 
     /// Places a hold with its entry. From then on none of these months is dropped.

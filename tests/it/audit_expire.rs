@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::support::export::Exported;
+use crate::support::log::id;
 use crate::support::old_log::{OldMonth, fill_month};
 use crate::support::samples::small_patient;
 use crate::support::{
@@ -140,6 +141,20 @@ async fn what_was_kept_for_six_years_goes_and_the_log_holds() {
     for hold in [first, second] {
         assert_eq!(stand.audit(&["hold", "release", hold["hold"].as_str().unwrap()]).await.0, Some(0));
     }
+    // So does whoever holds what is kept of a person for their entries, of whom one is in the third bundle.
+    let data = stand.strongroom.data().await;
+    let (tenant, person) = (id(0xa), id(550));
+    data.execute("INSERT INTO subject (tenant_id, subject_id) VALUES ($1, $2)", &[&tenant, &person])
+        .await
+        .unwrap();
+    let place = "INSERT INTO subject_hold (tenant_id, subject_id, hold_id, reason, reference, placed_by, placed_at) \
+                 VALUES ($1, $2, gen_random_uuid(), 'litigation', 'CV-3', 'privacy-desk', now())";
+    data.execute(place, &[&tenant, &person]).await.unwrap();
+    let told = stand.expire(&["--dry-run"]).await;
+    assert_eq!(of(&told), (&nothing, &json!(0), &json!(256), &json!(2)));
+    data.execute("UPDATE subject_hold SET released_at = now(), released_by = 'privacy-desk'", &[])
+        .await
+        .unwrap();
     // 1,100 entries are four bundles and more, of which the last whole one stays.
     let told = stand.expire(&["--dry-run"]).await;
     assert_eq!(of(&told), (&nothing, &json!(0), &json!(768), &json!(6)));

@@ -22,22 +22,25 @@ pub(super) fn kept(
     kept_from: Timestamp,
 ) -> Result<Option<u64>, ReadFault> {
     let Some(index) = listing.first.filter(|index| *index > 0) else { return Ok(None) };
-    let is_old = all_of(files, reader, index, &|at| at < kept_from)?;
+    let is_old = all_of(files, reader, index, &|at, _| at < kept_from)?;
     Ok(is_old.then_some(index.saturating_mul(u64::from(FULL))))
 }
 
-/// Whether there is a whole bundle, of which each entry is of such a time.
+/// What an expiry asks of an entry: its time, and its bytes.
+type Question<'a> = dyn Fn(Timestamp, &[u8]) -> bool + 'a;
+
+/// Whether there is a whole bundle, each entry of which is such a one.
 fn all_of(
     files: &Files,
     reader: &EntryReader,
     index: u64,
-    is_such: &dyn Fn(Timestamp) -> bool,
+    is_such: &Question<'_>,
 ) -> Result<bool, ReadFault> {
     let Some(id) = BundleId::new(index, FULL) else { return Ok(false) };
     let bytes = files.read(&id.to_string())?.unwrap_or_default();
     let time = |entry: &[u8]| time_of(Uuid::from_bytes(reader.read(entry).ok()?.id));
     Ok(read_bundle(id, &bytes)
-        .is_ok_and(|entries| entries.iter().all(|entry| time(entry).is_some_and(is_such))))
+        .is_ok_and(|entries| entries.iter().all(|entry| time(entry).is_some_and(|at| is_such(at, entry)))))
 }
 
 /// An entry's id has its time in it, and was compared with what the entry says.
@@ -65,9 +68,9 @@ pub struct Expiry {
 }
 
 impl Expiry {
-    /// Finds the entries, from the first on and below number `below`, of a time that `may_go` says. The last bundle of such
+    /// Finds the entries, from the first on and below number `below`, that `may_go` says. The last bundle of such
     /// entries stays, so that whoever verifies the log sees that what is gone before it was old enough.
-    pub fn find(log: &Path, below: u64, may_go: &dyn Fn(Timestamp) -> bool) -> Result<Self, ProveFault> {
+    pub fn find(log: &Path, below: u64, may_go: &Question<'_>) -> Result<Self, ProveFault> {
         let files = Files::open(log)?;
         let reader = EntryReader::new().ok_or(ProveFault::Schema)?;
         let first = files.listing()?.first.unwrap_or(0);

@@ -1,10 +1,12 @@
 //! `strongroom audit expire`: what the exported files have kept for long enough is removed from them.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Deserialize;
 use serde_json::json;
 
 use super::prune::{open, trust};
@@ -16,16 +18,18 @@ use crate::cli::ConfigArgs;
 use crate::cli::output::{self, DoesNotHold};
 use crate::config::{self, Config};
 use crate::domain::clock::{Clock, SystemClock, Timestamp};
+use crate::domain::id::SubjectId;
 use crate::domain::month::Month;
 use crate::storage::{Hold, Retention};
 
 pub(super) const AFTER_HELP: &str = "\
 For the directory of [audit.export]; in a bucket files end with their locks (audit/README.md). First all files are verified, as \
 `audit verify` does. Then whole bundles of 256 entries go, from the first on, as far as each entry is older than \
-audit.retention.file_years, is in no month that somebody holds (`audit hold`), and has left the database (`audit prune`); the last \
-such bundle stays, so that whoever verifies the log sees that what is gone was old enough. Tiles go with the entries that they are \
-the hashes of, as the C2SP specification has it, and every checkpoint stays. An entry of the log (audit.expire) says so before the \
-first file goes. Broken off at any moment, the log holds; run it again.
+audit.retention.file_years, is in no month that somebody holds (`audit hold`), is about nobody of whom something is held (a legal \
+hold), and has left the database (`audit prune`); the last such bundle stays, so that whoever verifies the log sees that what is \
+gone was old enough. Tiles go with the entries that they are the hashes of, as the C2SP specification has it, and every \
+checkpoint stays. An entry of the log (audit.expire) says so before the first file goes. Broken off at any moment, the log holds; \
+run it again.
 
 Exit codes: 0 what was old enough has gone (or would go), or there was nothing; 1 it could not be found out or done; 2 wrong usage; \
 3 the files do not hold, and nothing was removed.";
@@ -62,8 +66,10 @@ pub(super) async fn expire(args: ExpireArgs) -> Result<()> {
         return Err(DoesNotHold.into());
     }
     let below = retention.boundary().await?.min(report.size);
-    let holds = retention.holds().await?;
-    let may_go = |at: Timestamp| at < kept_from && !is_held(&holds, at);
+    let (holds, people) = (retention.holds().await?, retention.held_people().await?);
+    let may_go = |at: Timestamp, entry: &[u8]| {
+        at < kept_from && !is_held(&holds, at) && (people.is_empty() || !is_about(&people, entry))
+    };
     let expiry = Expiry::find(directory, below, &may_go).context("the exported log cannot be read")?;
     if !args.dry_run && expiry.files() > 0 {
         remove(&config, &retention, &expiry, directory, &report).await?;
@@ -89,6 +95,17 @@ pub(super) async fn expire(args: ExpireArgs) -> Result<()> {
 fn is_held(holds: &[Hold], at: Timestamp) -> bool {
     let month = Month::at(at);
     holds.iter().any(|hold| month.is_none_or(|month| hold.covers(month)))
+}
+
+/// Of a person of whom something is held; what does not read might be.
+fn is_about(people: &HashSet<SubjectId>, entry: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct About<'a> {
+        subj: Option<&'a str>,
+    }
+    serde_json::from_slice::<About<'_>>(entry).map_or(true, |About { subj }| {
+        subj.is_some_and(|subject| SubjectId::parse(subject).is_none_or(|id| people.contains(&id)))
+    })
 }
 
 async fn verify(config: &Config, directory: &Path, kept_from: Timestamp) -> Result<Report> {

@@ -30,7 +30,7 @@ fn found(log: &Log, kept_from: Timestamp) -> Vec<String> {
 }
 
 fn find(log: &Log, below: u64, before: Timestamp) -> Expiry {
-    Expiry::find(log.folder.path(), below, &|at| at < before).unwrap()
+    Expiry::find(log.folder.path(), below, &|at, _| at < before).unwrap()
 }
 
 #[test]
