@@ -161,6 +161,45 @@ async fn a_write_that_waits_alone_keeps_its_terms() {
     assert_eq!(superuser.query_one(letters, &[]).await.unwrap().get::<_, i64>(0), 2);
 }
 
+/// Of the beginning of sixteen characters, which the policy declares for nothing.
+const TERM: &str = "'\\x000000010210000000010102'";
+
+/// Of a record that waits to be written, or to end, while its terms are made anew, none of these is left behind.
+#[tokio::test]
+async fn what_is_indexed_while_a_write_waits_is_not_left_behind() {
+    let strongroom = Strongroom::start().await;
+    let portal = strongroom.client("portal").await.with_purpose("TREAT");
+    let letters = strongroom.client("portal").await.with_purpose("PATRQT");
+    let changed = portal.create_patient(small_patient()).await;
+    let ended = letters.create("messages", &message(&changed)).await["id"].as_str().unwrap().to_owned();
+    let superuser = strongroom.data().await;
+    // As the service does it when another index is declared: the terms of both, in one transaction that is not over yet.
+    let anew = format!(
+        "WITH these AS (UPDATE record SET indexed_as = 1, terms = terms || {TERM}::bytea WHERE record_id = ANY ($1) RETURNING *) \
+         INSERT INTO index_term SELECT tenant_id, collection, {TERM}::bytea, record_id FROM these"
+    );
+    superuser.batch_execute("BEGIN").await.unwrap();
+    let both = vec![changed.as_str(), ended.as_str()];
+    assert_eq!(superuser.execute(&anew, &[&both]).await.unwrap(), 2);
+    let (path, letter) = (format!("/api/v1/patients/{changed}"), format!("/api/v1/messages/{ended}"));
+    let change = json!({ "fields": { "family_name": "Adebayo" } });
+    let watcher = strongroom.data().await;
+    let (written, gone, ()) =
+        tokio::join!(portal.patch(&path, "\"1\"", &change), letters.delete(&letter), async {
+            eventually("both wait", async || {
+                let sql = "SELECT count(*) FROM pg_stat_activity \
+                           WHERE datname = current_database() AND wait_event_type = 'Lock'";
+                watcher.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) > 1
+            })
+            .await;
+            superuser.batch_execute("COMMIT").await.unwrap();
+        });
+    assert_eq!((written.status().as_u16(), gone.status().as_u16()), (200, 204));
+    let left = format!("SELECT count(*) FROM index_term WHERE term = {TERM}::bytea OR record_id = $1");
+    assert_eq!(superuser.query_one(&left, &[&ended]).await.unwrap().get::<_, i64>(0), 0);
+    assert_eq!(found(&portal, "patients", &[exact("family_name", "adebayo")]).await, [changed]);
+}
+
 /// Terms are short where many share them and long where nobody does, and nothing of a value stands in them.
 #[tokio::test]
 async fn terms_are_as_long_as_the_policy_says_and_tell_no_value() {

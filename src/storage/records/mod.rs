@@ -1,4 +1,5 @@
-//! Records, their history and their subjects. Each use is one statement, so that it is one round trip and atomic.
+//! Records, their history and their subjects. Each use is one statement where it can be, so that it is one round trip and
+//! atomic.
 
 mod batch;
 mod break_glass;
@@ -31,8 +32,10 @@ pub use reindex::Reindexed;
 pub use search::{Candidate, TermsOf};
 pub use subject_records::SubjectRecord;
 
-use tokio_postgres::Row;
+use std::pin::Pin;
+
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
 use self::finder::Finder;
@@ -188,26 +191,30 @@ impl RecordStore {
         now: Timestamp,
     ) -> Result<(), StorageError> {
         let version = Version::of(sealed, entry, now)?;
-        let statement = match successor {
-            Successor::Version => {
-                let Some(version) = self.writer.store(Way::Next, version).await? else { return Ok(()) };
-                return self.store_alone("records::replace", REPLACE, &version.with_terms()).await;
-            }
-            Successor::End => END,
-            Successor::EndWithKeys => END_WITH_KEYS,
+        let version = match successor {
+            Successor::Version => match self.writer.store(Way::Next, version).await? {
+                Some(version) => version,
+                None => return Ok(()),
+            },
+            Successor::End | Successor::EndWithKeys => version,
         };
-        let row = self
-            .database
-            .run("records::end", async |client| {
-                let statement = client.prepare_cached(statement).await?;
-                Ok(client.query_one(&statement, &version.parameters()).await?)
-            })
-            .await?;
-        match (column(&row, 0, "ended")?, column(&row, 1, "held")?) {
-            (_, true) => Err(StorageError::Held),
-            (true, false) => Ok(()),
-            (false, false) => Err(StorageError::Stale),
-        }
+        self.succeed(version, successor).await
+    }
+
+    /// One version behind another in a transaction of its own. Boxed, since whoever awaits it could not be shown to be `Send`.
+    fn succeed(
+        &self,
+        version: Version,
+        successor: Successor,
+    ) -> Pin<Box<dyn Future<Output = Result<(), StorageError>> + Send + '_>> {
+        Box::pin(self.database.transaction("records::succeed", async move |transaction| {
+            version.lock(transaction).await?;
+            match successor {
+                Successor::Version => version.replace(transaction).await,
+                Successor::End => version.end(transaction, END).await,
+                Successor::EndWithKeys => version.end(transaction, END_WITH_KEYS).await,
+            }
+        }))
     }
 
     /// One version in a statement of its own.
@@ -309,6 +316,30 @@ impl Version {
             indexed_as: sealed.index_state(),
             terms: stored_terms(sealed.terms())?,
         })
+    }
+
+    /// In the place of the version before it.
+    async fn replace(&self, transaction: &Transaction<'_>) -> Result<(), StorageError> {
+        one_row(transaction.execute(REPLACE, &self.with_terms()).await?)
+    }
+
+    /// As the record's end.
+    async fn end(&self, transaction: &Transaction<'_>, statement: &str) -> Result<(), StorageError> {
+        let row = transaction.query_one(statement, &self.parameters()).await?;
+        match (column(&row, 0, "ended")?, column(&row, 1, "held")?) {
+            (_, true) => Err(StorageError::Held),
+            (true, false) => Ok(()),
+            (false, false) => Err(StorageError::Stale),
+        }
+    }
+
+    /// Locks the record, so that the statement behind this one sees what others have done before it: one that waited for the
+    /// lock itself would not see the terms that were made meanwhile, and would leave them.
+    async fn lock(&self, transaction: &Transaction<'_>) -> Result<(), StorageError> {
+        const SQL: &str = "/* storage::records::lock */ \
+            SELECT 1 FROM record WHERE tenant_id = $1 AND collection = $2 AND record_id = $3 FOR UPDATE";
+        transaction.execute(SQL, &[&self.tenant, &self.collection, &self.record]).await?;
+        Ok(())
     }
 
     /// $1 to $12 of the statements that store its terms as well.

@@ -229,6 +229,8 @@ const INSERT_FOR_SUBJECTS: &str = shared!(
     "SELECT $1, $2, unnest(terms), record_id FROM stored"
 );
 
+/// A record whose terms were made anew between this statement's snapshot and its lock is passed over: of these terms it sees
+/// none, and would leave them.
 const REPLACE: &str = shared!(
     "replace",
     "old AS MATERIALIZED ( \
@@ -244,7 +246,10 @@ const REPLACE: &str = shared!(
         FOR KEY SHARE SKIP LOCKED), \
     current AS MATERIALIZED ( \
         SELECT old.* FROM old \
-        WHERE old.subject_id IS NULL OR old.subject_id IN (SELECT subject_id FROM active_subject)), \
+        WHERE (old.subject_id IS NULL OR old.subject_id IN (SELECT subject_id FROM active_subject)) \
+          AND old.indexed_as IS NOT DISTINCT FROM ( \
+              SELECT seen.indexed_as FROM record seen \
+              WHERE seen.tenant_id = $1 AND seen.collection = $2 AND seen.record_id = old.record_id)), \
     kept AS ( \
         INSERT INTO record_history (tenant_id, collection, record_id, version, subject_id, deleted, seal_headers, \
                                     sealed_values, created_at, updated_at, expires_at, audit_entry_id) \
