@@ -20,3 +20,8 @@ CREATE INDEX CONCURRENTLY subject_by_care_team ON public.subject USING gin (care
 -- collection for one record.
 CREATE INDEX CONCURRENTLY record_by_declaration ON public.record ((tenant_id::text), (collection || ''), indexed_as)
     WHERE NOT deleted;
+
+-- The erasures of one person, and those of all that were approved and have not come to their end.
+CREATE INDEX CONCURRENTLY erasure_of_subject ON public.erasure (tenant_id, subject_id);
+CREATE INDEX CONCURRENTLY erasure_unfinished ON public.erasure (approved_at, erasure_id)
+    WHERE approved_at IS NOT NULL AND erased_at IS NULL;

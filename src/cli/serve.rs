@@ -165,7 +165,7 @@ fn spawn_workers(
     workers.spawn(jobs::erasures::keep(Arc::clone(service)));
     workers.spawn(jobs::uploads::keep(Arc::clone(service)));
     workers.spawn(jobs::reindex::keep(Arc::clone(service)));
-    workers.spawn(jobs::break_glass::keep(Arc::clone(service)));
+    workers.spawn(jobs::overdue::keep(Arc::clone(service)));
     workers.spawn(jobs::parts::watch(Arc::clone(service)));
     workers.spawn(jobs::limits::keep(Arc::clone(service)));
     Ok(())
@@ -225,7 +225,7 @@ fn assemble(
         policy,
         keys,
         eraser,
-        key_backup_days: config.erasure.key_backup_days,
+        erasures: config.erasure.clone(),
         transit,
         records: RecordStore::new(data),
         audit,

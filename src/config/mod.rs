@@ -14,7 +14,7 @@ pub use audit::{
 };
 pub use load::{ConfigError, load, load_witness, parse};
 pub use sections::{
-    CacheConfig, Config, DatabaseConfig, DatabasesConfig, LimitsConfig, PolicyConfig, ServerConfig,
-    VaultAuth, VaultConfig,
+    CacheConfig, Config, DatabaseConfig, DatabasesConfig, ErasureConfig, LimitsConfig, PolicyConfig,
+    ServerConfig, VaultAuth, VaultConfig,
 };
 pub use witness::{WitnessConfig, WitnessServerConfig};

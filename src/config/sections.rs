@@ -103,18 +103,20 @@ pub enum VaultAuth {
     Certificate { role: String, certificate_file: PathBuf, private_key_file: PathBuf },
 }
 
-/// What a certificate of erasure says.
+/// What a certificate of erasure says, and when one is missed.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ErasureConfig {
     /// For how long backups, WAL and replicas of the key database, and snapshots of Vault, are kept: for as long somebody who
     /// has them could bring an erased key back.
     pub key_backup_days: u32,
+    /// How long after its approval an erasure that has not come to its end is overdue.
+    pub overdue_seconds: u32,
 }
 
 impl Default for ErasureConfig {
     fn default() -> Self {
-        Self { key_backup_days: 14 }
+        Self { key_backup_days: 14, overdue_seconds: 600 }
     }
 }
 
@@ -262,6 +264,9 @@ impl Config {
         }
         if !(1..=366).contains(&self.erasure.key_backup_days) {
             return refuse("erasure.key_backup_days", "choose 1 to 366");
+        }
+        if !(1..=604_800).contains(&self.erasure.overdue_seconds) {
+            return refuse("erasure.overdue_seconds", "choose 1 to 604800");
         }
         if self.audit.batch_entries == 0 || self.audit.batch_entries > 1_024 {
             return refuse("audit.batch_entries", "choose 1 to 1024");

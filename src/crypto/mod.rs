@@ -61,6 +61,7 @@
 
 mod aad;
 pub mod digest;
+pub mod erasure;
 mod error;
 pub mod file;
 mod header;

@@ -22,7 +22,8 @@ pub async fn live(_: Caller) -> Json<serde_json::Value> {
 /// `GET /readyz`: 200 when every part answers, else 503 with the parts that do not, each with the time (RFC 3339) at
 /// which it was first seen so. 503 as well while the service drains: connections that are open still get their answers, and
 /// nobody should be sent here any more. `alarms` are what is wrong although nothing is refused for it. `overdue_reviews` is
-/// there where broken glass waits for its review too long; that is for people to see to, and no reason to send nobody here.
+/// there where broken glass waits for its review too long, `overdue_erasures` where some that were approved do not come to their
+/// end; that is for people to see to, and no reason to send nobody here.
 pub async fn ready(State(app): State<Arc<App>>, _: Caller) -> Response {
     let down = app.service.parts_down().await;
     let each = |part: &PartDown| json!({ "part": part.name, "since": part.since.to_rfc3339() });
@@ -35,9 +36,12 @@ pub async fn ready(State(app): State<Arc<App>>, _: Caller) -> Response {
         (false, true) => (StatusCode::OK, "ready"),
     };
     let mut body = json!({ "status": word, "down": parts, "alarms": alarms });
-    let overdue = app.service.overdue_reviews();
-    if let Some(members) = body.as_object_mut().filter(|_| overdue > 0) {
-        members.insert("overdue_reviews".to_owned(), json!(overdue));
+    let counts = [
+        ("overdue_reviews", app.service.overdue_reviews()),
+        ("overdue_erasures", app.service.overdue_erasures()),
+    ];
+    for (name, overdue) in counts.into_iter().filter(|(_, overdue)| *overdue > 0) {
+        body.as_object_mut().map(|members| members.insert(name.to_owned(), json!(overdue)));
     }
     (status, Json(body)).into_response()
 }

@@ -7,9 +7,10 @@ use super::break_glass::digest;
 use super::create_many::count;
 use super::{Error, Opened, Part, Service};
 use crate::audit::{EntryDraft, Outcome, Withheld};
-use crate::crypto::TenantKey;
+use crate::crypto::erasure::ErasureAsked;
 use crate::crypto::keyed_hash::tags_equal;
 use crate::crypto::request::BodyMac;
+use crate::crypto::{SealError, TenantKey};
 use crate::domain::action::Action;
 use crate::domain::break_glass::Reference;
 use crate::domain::clock::Timestamp;
@@ -53,11 +54,9 @@ impl Service {
         key: Option<&IdempotencyKey>,
     ) -> Result<Opened, Error> {
         let Some(subject) = subject else { return Err(self.no_such_erasure(context, permit, None).await) };
-        let ErasureRequest { reason, reference } = request;
         let now = self.clock.now();
-        let id = ErasureId::from_uuid(uuid_v7(self.clock(), self.random())?);
-        let lapses_at = now.plus_seconds(LAPSES_AFTER_SECONDS);
-        let new = NewErasure { id, subject, reason, reference, by: who(context)?, lapses_at };
+        let new = self.new_erasure(context, permit, (subject, request), now).await?;
+        let (id, reason, lapses_at) = (new.id, new.reason, new.lapses_at);
         let claim = match key {
             Some(key) => Some(self.claim_erasure(context, permit, key, &new).await?),
             None => None,
@@ -90,6 +89,39 @@ impl Service {
             }
             (Err(error), _) => Err(error.into()),
         }
+    }
+
+    /// A request that can be told from a row that somebody else has put in.
+    async fn new_erasure(
+        &self,
+        context: &OperationContext,
+        permit: &SubjectPermit,
+        (subject, ErasureRequest { reason, reference }): (SubjectId, ErasureRequest),
+        now: Timestamp,
+    ) -> Result<NewErasure, Error> {
+        self.gate.pass_to_keys()?;
+        let by = who(context)?;
+        let id = ErasureId::from_uuid(uuid_v7(self.clock(), self.random())?);
+        let lapses_at = now.plus_seconds(LAPSES_AFTER_SECONDS);
+        let asked = ErasureAsked { erasure: id, subject, requester_sha256: by.person_sha256, lapses_at };
+        let root = self.keys.request_root(permit.tenant()).await?;
+        let mac = asked.request_mac(&root).map_err(no_digest)?;
+        Ok(NewErasure { id, subject, reason, reference, by, lapses_at, mac, root: root.id() })
+    }
+
+    /// The digest of an approval by this person, of a request that is as somebody has asked.
+    async fn approval_mac(
+        &self,
+        permit: &SubjectPermit,
+        found: &FoundErasure,
+        by: &ErasedBy,
+    ) -> Result<[u8; 32], Error> {
+        self.gate.pass_to_keys()?;
+        let root = self.keys.request_root_of(permit.tenant(), found.root).await?;
+        if !tags_equal(&found.asked.request_mac(&root).map_err(no_digest)?, &found.mac) {
+            return Err(Error::Tampered);
+        }
+        found.asked.approval_mac(&root, &by.person_sha256).map_err(no_digest)
     }
 
     async fn claim_erasure(
@@ -153,11 +185,19 @@ impl Service {
             self.put_on_record(draft(outcome)).await?;
             return Err(error);
         }
+        let mac = match self.approval_mac(permit, &found, &by).await {
+            Err(Error::Tampered) => {
+                tracing::error!(tenant = %permit.tenant(), id = %found.id, "erasure.not_asked_for");
+                self.put_on_record(draft(Outcome::failed("record_unreadable"))).await?;
+                return Err(Error::Tampered);
+            }
+            mac => mac?,
+        };
         let entry = self.audit.outbox_entry(&draft(Outcome::SUCCESS));
         let entry = entry.map_err(|_| Error::Unavailable(Part::Randomness))?;
         let (of, id) = ((permit.tenant(), subject), found.id);
         let stored =
-            entry.commit_with(async |bytes| self.records.approve_erasure(of, id, &by, bytes, now).await);
+            entry.commit_with(async |bytes| self.records.approve_erasure(of, id, &by, mac, bytes, now).await);
         let (code, error) = match stored.await {
             Ok(_) => {
                 self.keys.forget(permit.tenant(), &KeyOwner::Subject(subject));
@@ -219,13 +259,17 @@ fn who(context: &OperationContext) -> Result<ErasedBy, Error> {
     Ok(ErasedBy { client: context.actor.identity.client.to_string(), person_sha256: digest(person) })
 }
 
+pub(super) fn no_digest(_: SealError) -> Error {
+    Error::Internal("the digest of an erasure failed")
+}
+
 /// Why it does not wait for this person's approval, if so; the database decides again, under a lock.
 fn refusal(found: &FoundErasure, by: &ErasedBy, now: Timestamp) -> Option<(Outcome, Error)> {
-    if found.requester_sha256 == by.person_sha256 {
+    if found.asked.requester_sha256 == by.person_sha256 {
         Some((Outcome::refused("approve_own"), Error::ApproveOwn))
     } else if found.approved.is_some() {
         Some((Outcome::failed("approved_already"), Error::ApprovedAlready))
-    } else if found.lapses_at <= now {
+    } else if found.asked.lapses_at <= now {
         Some((Outcome::failed("erasure_lapsed"), Error::ErasureLapsed))
     } else {
         None
@@ -250,7 +294,7 @@ fn render(found: &FoundErasure, now: Timestamp) -> serde_json::Value {
     let state = match (&found.approved, &found.erased) {
         (_, Some(_)) => "erased",
         (Some(_), None) => "erasing",
-        (None, None) if found.lapses_at <= now => "lapsed",
+        (None, None) if found.asked.lapses_at <= now => "lapsed",
         (None, None) => "requested",
     };
     let mut erasure = json!({
@@ -260,7 +304,7 @@ fn render(found: &FoundErasure, now: Timestamp) -> serde_json::Value {
         "reference": found.reference.as_str(),
         "requested_by": found.requested_by,
         "requested_at": found.requested_at.to_rfc3339(),
-        "lapses_at": found.lapses_at.to_rfc3339(),
+        "lapses_at": found.asked.lapses_at.to_rfc3339(),
     });
     let Some(members) = erasure.as_object_mut() else { return erasure };
     if let Some((by, at)) = &found.approved {

@@ -73,6 +73,7 @@ pub use system::FitnessCheck;
 
 use crate::audit::Committer;
 use crate::audit::checkpoint::KeyName;
+use crate::config::ErasureConfig;
 use crate::domain::clock::{Clock, SharedClock};
 use crate::domain::random::{Random, SharedRandom};
 use crate::keys::{KeyRing, Transit};
@@ -84,8 +85,7 @@ pub struct Service {
     policy: ArcSwap<Authoriser>,
     keys: KeyRing,
     eraser: KeyEraser,
-    /// For how long backups of the key database are kept.
-    key_backup_days: u32,
+    erasures: ErasureConfig,
     transit: Transit,
     records: RecordStore,
     audit: Committer,
@@ -102,6 +102,7 @@ pub struct Service {
     sequence: SequenceStore,
     alarms: alarms::Alarms,
     overdue_reviews: AtomicU64,
+    overdue_erasures: AtomicU64,
     /// The log's name.
     origin: KeyName,
 }
@@ -111,8 +112,7 @@ pub struct Parts {
     pub policy: Arc<Authoriser>,
     pub keys: KeyRing,
     pub eraser: KeyEraser,
-    /// `erasure.key_backup_days`.
-    pub key_backup_days: u32,
+    pub erasures: ErasureConfig,
     pub transit: Transit,
     pub records: RecordStore,
     pub audit: Committer,
@@ -130,7 +130,7 @@ impl Service {
             policy: ArcSwap::new(parts.policy),
             keys: parts.keys,
             eraser: parts.eraser,
-            key_backup_days: parts.key_backup_days,
+            erasures: parts.erasures,
             transit: parts.transit,
             records: parts.records,
             audit: parts.audit,
@@ -147,6 +147,7 @@ impl Service {
             sequence: parts.sequence,
             alarms: alarms::Alarms::default(),
             overdue_reviews: AtomicU64::new(0),
+            overdue_erasures: AtomicU64::new(0),
             origin: parts.origin,
         }
     }

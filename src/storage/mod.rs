@@ -33,8 +33,8 @@ pub use reconcile::{RecordKey, Stretch};
 pub use records::{
     Candidate, Claim, Claimed, Concerned, ErasedBy, ExpiredUpload, FoundBreakGlass, FoundCareTeam,
     FoundErasure, FoundHold, FoundRecord, FoundUpload, FoundVersion, ListedFor, ListedRecord, NewBreakGlass,
-    NewErasure, NewHold, PendingDestruction, PendingErasure, RecordStore, Reindexed, SubjectRecord,
-    SubjectRow, Successor, TermsOf,
+    NewErasure, NewHold, PendingDestruction, PendingErasure, PendingErasures, PendingPlace, RecordStore,
+    Reindexed, SubjectRecord, SubjectRow, Successor, TermsOf,
 };
 pub use retention::{Dropped, Hold, MonthEntry, MonthFacts, MonthRecord, Retention, StoredMonth};
 pub use sequence::{Lead, SequenceStore, StoredEntry, StoredHead, Taken};

@@ -40,6 +40,7 @@ names! {
     GLASS_OPENED = Counter "strongroom_break_glass_opened_total" [] "How often the glass was broken";
     GLASS_USED = Counter "strongroom_break_glass_uses_total" [] "Requests about records that were let through under broken glass";
     GLASS_OVERDUE = Gauge "strongroom_break_glass_overdue_reviews" [] "Broken glass that nobody has reviewed in time";
+    ERASURES_OVERDUE = Gauge "strongroom_erasures_overdue" [] "Erasures that were approved and have not come to their end in time";
     CONNECTIONS = Gauge "strongroom_connections_open" [] "Connections open, handshakes not counted";
     ACCEPTED = Counter "strongroom_connections_accepted_total" [] "TCP connections taken";
     TURNED_AWAY = Counter "strongroom_connections_turned_away_total" [] "Connections closed because there were too many";
@@ -143,6 +144,10 @@ pub fn break_glass_used() {
 
 pub fn break_glass_overdue(reviews: u64) {
     gauge!(GLASS_OVERDUE).set(u32::try_from(reviews).map_or(f64::MAX, f64::from));
+}
+
+pub fn erasures_overdue(erasures: u64) {
+    gauge!(ERASURES_OVERDUE).set(u32::try_from(erasures).map_or(f64::MAX, f64::from));
 }
 
 /// Counts a request as being worked on for as long as it lives.

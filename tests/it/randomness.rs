@@ -10,7 +10,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::json;
 use strongroom::audit::{Committer, Scribe};
-use strongroom::config::{Config, DatabaseConfig};
+use strongroom::config::{Config, DatabaseConfig, ErasureConfig};
 use strongroom::domain::clock::{SharedClock, SystemClock};
 use strongroom::domain::random::{NoRandomness, Random, SharedRandom, SystemRandom};
 use strongroom::http::{self, App, door};
@@ -149,7 +149,7 @@ fn service(
         audit,
         audit_reader: AuditReader::new(database(&log)),
         eraser: KeyEraser::new(database(&databases.keys)),
-        key_backup_days: 14,
+        erasures: ErasureConfig::default(),
         sequence: SequenceStore::new(database(&databases.data_as("strongroom_sequencer"))),
         clock,
         random,

@@ -39,6 +39,13 @@ async fn a_person_is_erased_by_two_for_everybody_and_a_certificate_says_so() {
         data.query_one(sql, &[alice]).await.unwrap().get::<_, i64>(0)
     };
     assert!(terms().await > 0, "she can be found");
+    let looked_after_by = async || {
+        let sql = "SELECT care_teams FROM subject WHERE subject_id = $1";
+        let id: uuid::Uuid = alice.parse().unwrap();
+        data.query_one(sql, &[&id]).await.unwrap().get::<_, Option<Vec<String>>>(0)
+    };
+    assert_eq!(clinic.set_team(alice, "\"1\"", &["ward-7"]).await.status(), 200);
+    assert!(looked_after_by().await.is_some());
     // Nothing has changed yet.
     assert_eq!(clinic.portal.get(&office.letter).await.status(), 200);
     assert_eq!(office.erasures().await[0]["state"], "requested");
@@ -48,6 +55,7 @@ async fn a_person_is_erased_by_two_for_everybody_and_a_certificate_says_so() {
     assert_eq!(answer.status(), 204);
     office.check_unavailable().await;
     assert_eq!(terms().await, 0, "and from here on not even as a term");
+    assert_eq!(looked_after_by().await, None, "nor who looks after her");
     let entry = clinic.strongroom.entry_of(&request).await;
     assert_eq!(
         (&entry["act"], &entry["who"]["on_behalf_of"]["uid"]),

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::support::office::Office;
 use crate::support::samples::{document, message};
-use crate::support::{eventually, problem};
+use crate::support::{eventually, problem, request_id};
 
 /// The end of an erasure cannot be stored.
 const STOP_HERE: &str = "CREATE FUNCTION public.stop_here() RETURNS trigger LANGUAGE plpgsql AS \
@@ -145,4 +145,119 @@ async fn an_upload_under_way_ends_with_the_person() {
     assert_eq!(parts().await, 2);
     let again = portal.request(Method::POST, &path).header("upload-length", "9").send().await.unwrap();
     assert_eq!(problem(again).await, (404, "record_not_found".into()));
+}
+
+/// Rows of the data database: from whoever can write it, and nothing else.
+const FORGED: &str = "INSERT INTO erasure (tenant_id, erasure_id, subject_id, reason, reference, requested_by, requester_sha256, \
+         requested_at, lapses_at, root_key_id, request_mac, approved_by, approver_sha256, approved_at, approval_mac) \
+         SELECT s.tenant_id, gen_random_uuid(), s.subject_id, 'unlawful', CASE n WHEN 1 THEN 'Mr. Smith' ELSE 'X-1' END, 'privacy-desk', \
+                decode(repeat('01', 32), 'hex'), now() - interval '1 day', now() + interval '1 day', 1, \
+                decode(repeat('02', 32), 'hex'), 'privacy-desk', decode(repeat('03', 32), 'hex'), now() - interval '1 hour', \
+                CASE WHEN n < 3 THEN NULL ELSE decode(repeat('04', 32), 'hex') END \
+         FROM subject s, generate_series(1, 40) n WHERE s.subject_id = $1";
+
+/// A row alone erases nobody, and however many there are that cannot be gone on with, others are.
+#[tokio::test]
+async fn a_row_that_no_two_people_stand_behind_erases_nobody() {
+    let office = Office::open().await;
+    let (clinic, alice) = (&office.clinic, &office.clinic.alice);
+    let bob: uuid::Uuid = clinic.bob.parse().unwrap();
+    let data = clinic.strongroom.data().await;
+    assert_eq!(data.execute(FORGED, &[&bob]).await.unwrap(), 40);
+    data.execute("UPDATE subject SET state = 'erasing' WHERE subject_id = $1", &[&bob]).await.unwrap();
+    // Somebody's own request, as if somebody else had asked.
+    let id = office.asked(alice).await;
+    let other = "UPDATE erasure SET requester_sha256 = decode(repeat('05', 32), 'hex') WHERE erasure_id = $1";
+    data.execute(other, &[&id.parse::<uuid::Uuid>().unwrap()]).await.unwrap();
+    for token in [&office.one, &office.other] {
+        let answer = office.approve(alice, &id, token).await;
+        let request = request_id(&answer);
+        assert_eq!(problem(answer).await, (500, "record_unreadable".into()));
+        let entry = clinic.strongroom.entry_of(&request).await;
+        assert_eq!(entry["out"], json!({ "status": "failed", "code": "record_unreadable" }));
+        assert_eq!((&entry["act"], &entry["subj"]), (&json!("erasure.approve"), &json!(alice)));
+    }
+    assert_eq!(clinic.portal.get(&office.letter).await.status(), 200);
+    // What two people stand behind comes to its end.
+    office.begin().await;
+    office.is("erased").await;
+    assert_eq!(clinic.strongroom.entries_of("erasure.complete").await.len(), 1);
+    let forged = "SELECT count(*) FROM erasure WHERE subject_id = $1 AND (confirmed_at IS NOT NULL OR erased_at IS NOT NULL)";
+    assert_eq!(data.query_one(forged, &[&bob]).await.unwrap().get::<_, i64>(0), 0);
+    clinic.strongroom.logs("that it is forged", |line| line.contains("erasure.not_approved")).await;
+    let keys = clinic.strongroom.keys().await;
+    let of_bob = "SELECT count(*) FROM subject_key WHERE owner = $1";
+    assert!(keys.query_one(of_bob, &[&clinic.bob]).await.unwrap().get::<_, i64>(0) > 0);
+}
+
+/// Whoever watches hears of an erasure that does not come to its end, and when it has.
+#[tokio::test]
+async fn an_erasure_that_does_not_come_to_its_end_shows() {
+    let office = Office::open().await;
+    let (strongroom, keys) = (&office.clinic.strongroom, office.clinic.strongroom.keys().await);
+    let ready = async || office.desk.get("/readyz").await.json::<Value>().await.unwrap();
+    let operator = strongroom.client("operator").await;
+    let metric = async || {
+        let metrics = operator.get("/metrics").await.text().await.unwrap();
+        let line = metrics.lines().find_map(|line| line.strip_prefix("strongroom_erasures_overdue "));
+        line.map(str::to_owned)
+    };
+    keys.batch_execute("REVOKE EXECUTE ON FUNCTION destroy_subject_keys FROM strongroom_key_eraser")
+        .await
+        .unwrap();
+    office.begin().await;
+    strongroom.logs("that it does not go on", |line| line.contains("erasure.not_continued")).await;
+    assert_eq!(ready().await.get("overdue_erasures"), None, "it may take a while");
+    // Ten minutes later.
+    let age = "ALTER TABLE erasure DISABLE TRIGGER erasure_goes_on; \
+               UPDATE erasure SET approved_at = approved_at - interval '10 minutes'; \
+               ALTER TABLE erasure ENABLE ALWAYS TRIGGER erasure_goes_on";
+    strongroom.data().await.batch_execute(age).await.unwrap();
+    eventually("it is overdue", async || ready().await["overdue_erasures"] == 1).await;
+    assert_eq!(ready().await["status"], "ready", "that is for people to see to");
+    assert_eq!(metric().await.as_deref(), Some("1"));
+    strongroom.logs("that it is overdue", |line| line.contains("erasures.overdue")).await;
+    keys.batch_execute("GRANT EXECUTE ON FUNCTION destroy_subject_keys TO strongroom_key_eraser")
+        .await
+        .unwrap();
+    office.is("erased").await;
+    eventually("it is not overdue any more", async || ready().await.get("overdue_erasures").is_none()).await;
+    assert_eq!(metric().await.as_deref(), Some("0"));
+}
+
+/// Neither who asks about one person nor who looks for what is unfinished reads through all that was ever erased.
+#[tokio::test]
+async fn what_was_erased_before_slows_nothing_down() {
+    let office = Office::open().await;
+    let data = office.clinic.strongroom.data().await;
+    let many = "WITH others AS (INSERT INTO subject (tenant_id, subject_id, state) \
+                    SELECT tenant_id, gen_random_uuid(), 'erased' FROM subject, generate_series(1, 5000) \
+                    WHERE subject_id = $1 RETURNING *) \
+                INSERT INTO erasure (tenant_id, erasure_id, subject_id, reason, reference, requested_by, requester_sha256, \
+                    requested_at, lapses_at, root_key_id, request_mac, approved_by, approver_sha256, approved_at, confirmed_at, \
+                    erased_at, certificate, approval_mac) \
+                SELECT tenant_id, gen_random_uuid(), subject_id, 'unlawful', 'X-1', 'desk', decode(repeat('01', 32), 'hex'), \
+                    now(), now() + interval '1 day', 1, decode(repeat('02', 32), 'hex'), 'desk', decode(repeat('03', 32), 'hex'), \
+                    now(), now(), now(), 'a certificate', decode(repeat('04', 32), 'hex') FROM others";
+    let alice: uuid::Uuid = office.clinic.alice.parse().unwrap();
+    assert_eq!(data.execute(many, &[&alice]).await.unwrap(), 5_000);
+    data.batch_execute("ANALYZE erasure; ANALYZE subject; SELECT pg_stat_force_next_flush()").await.unwrap();
+    let scans = async || {
+        let sql = "SELECT (SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'erasure'), \
+                   (SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'erasure_of_subject'), \
+                   (SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'erasure_unfinished')";
+        let row = data.query_one(sql, &[]).await.unwrap();
+        [row.get::<_, i64>(0), row.get(1), row.get(2)]
+    };
+    let before = scans().await;
+    for _ in 0..20 {
+        assert!(office.erasures().await.is_empty());
+    }
+    // A session tells what it has read within seconds.
+    eventually("the scans are counted", async || {
+        let now = scans().await;
+        now[1] >= before[1] + 20 && now[2] > before[2]
+    })
+    .await;
+    assert_eq!(scans().await[0], before[0], "nothing is read through");
 }

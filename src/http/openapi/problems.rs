@@ -166,7 +166,7 @@ fn applies(kind: ProblemKind, operation: Operation) -> bool {
         ProblemKind::RecordUnreadable => {
             is_tus(operation)
                 || is_one_of(&[ReadEvents, ReadProof])
-                || is_one_of(&[Create, CreateMany, Read, Update, ReadFile])
+                || is_one_of(&[Create, CreateMany, Read, Update, ReadFile, ApproveErasure])
         }
         ProblemKind::SearchInvalid | ProblemKind::SearchTooWide => operation == Search,
         ProblemKind::VolumeLimited => is_one_of(&[Read, ReadMany, Search, ReadFile, ExportSubject]),

@@ -214,6 +214,12 @@ impl KeyRing {
         self.root(tenant, TenantKeyKind::Requests).await
     }
 
+    /// The root of this number: of digests that were made under it, whichever is in use by now.
+    pub async fn request_root_of(&self, tenant: TenantId, key_id: KeyId) -> Result<Arc<TenantKey>, KeyError> {
+        let place = TenantKeyPlace { tenant, kind: TenantKeyKind::Requests, key_id };
+        Ok(self.inner.tenant_keys.get(place).await?.value)
+    }
+
     /// The root of the terms that the tenant's records are found by, likewise.
     pub async fn index_root(&self, tenant: TenantId) -> Result<Arc<TenantKey>, KeyError> {
         self.root(tenant, TenantKeyKind::Terms).await

@@ -1,7 +1,5 @@
-//! Erasing a person, as far as the data database has a part in it: asked for, approved, confirmed, finished. From the approval
-//! on the subject is not active, which every read asks and every write asks under a lock.
-
-use std::time::Duration;
+//! Erasing a person, as far as the data database has a part in it: asked for and approved. From the approval on the subject is
+//! not active, which every read asks and every write asks under a lock. What follows is `erasing`'s.
 
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Transaction};
@@ -9,10 +7,11 @@ use uuid::Uuid;
 
 use super::{Claim, RecordStore, StorageError, column, idempotency, instant, one_row, time};
 use crate::audit::OutboxBytes;
+use crate::crypto::erasure::ErasureAsked;
 use crate::domain::break_glass::Reference;
 use crate::domain::clock::Timestamp;
 use crate::domain::erasure::ErasureReason;
-use crate::domain::id::{CollectionName, ErasureId, RecordId, SubjectId, TenantId};
+use crate::domain::id::{ErasureId, KeyId, SubjectId, TenantId};
 
 /// An erasure to be asked for.
 #[derive(Clone, Debug)]
@@ -24,6 +23,9 @@ pub struct NewErasure {
     /// Who asks.
     pub by: ErasedBy,
     pub lapses_at: Timestamp,
+    /// [`ErasureAsked::request_mac`], and the root that it was made under.
+    pub mac: [u8; 32],
+    pub root: KeyId,
 }
 
 /// Who asks for an erasure, or approves one: a client, and the person behind it.
@@ -39,34 +41,21 @@ pub struct FoundErasure {
     pub reason: ErasureReason,
     pub reference: Reference,
     pub requested_by: String,
-    pub requester_sha256: [u8; 32],
     pub requested_at: Timestamp,
-    pub lapses_at: Timestamp,
+    pub asked: ErasureAsked,
+    /// Not to be trusted before it is compared.
+    pub mac: [u8; 32],
+    pub root: KeyId,
     /// By which client, and when.
     pub approved: Option<(String, Timestamp)>,
     /// When, with the certificate.
     pub erased: Option<(Timestamp, String)>,
 }
 
-/// An erasure that was approved and is not finished.
-#[derive(Clone, Debug)]
-pub struct PendingErasure {
-    pub tenant: TenantId,
-    pub id: ErasureId,
-    pub subject: SubjectId,
-    pub reference: Reference,
-    pub approved_at: Timestamp,
-    /// The key database confirmed it once, long enough ago for the second time.
-    pub was_confirmed: bool,
-}
-
-/// The next page of [`RecordStore::places_of_subject`] begins after this.
-pub type RecordPlace = (CollectionName, RecordId);
-
 macro_rules! erasure_columns {
     () => {
         "e.erasure_id, e.reason, e.reference, e.requested_by, e.requester_sha256, e.requested_at, e.lapses_at, \
-         e.approved_by, e.approved_at, e.erased_at, e.certificate"
+         e.approved_by, e.approved_at, e.erased_at, e.certificate, e.subject_id, e.request_mac, e.root_key_id"
     };
 }
 
@@ -84,7 +73,8 @@ impl RecordStore {
     ) -> Result<(), StorageError> {
         const SQL: &str = "/* storage::records::request_erasure */ \
             INSERT INTO erasure (tenant_id, erasure_id, subject_id, reason, reference, requested_by, requester_sha256, \
-                                 requested_at, lapses_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+                                 requested_at, lapses_at, request_mac, root_key_id) \
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
         let entry = (*entry.entry_id().as_uuid(), entry.bytes().to_vec());
         let (now, lapses_at) = (instant(now)?, instant(new.lapses_at)?);
         // Owned, since a closure that borrows cannot be shown to be `Send` here.
@@ -96,8 +86,9 @@ impl RecordStore {
                 }
                 lock_unheld(transaction, tenant, new.subject).await?;
                 let (reason, reference) = (new.reason.as_str(), new.reference.as_str());
-                let person = new.by.person_sha256.as_slice();
-                let parameters: [&(dyn ToSql + Sync); 9] = [
+                let (person, mac, root) =
+                    (new.by.person_sha256.as_slice(), new.mac.as_slice(), new.root.as_i64());
+                let parameters: [&(dyn ToSql + Sync); 11] = [
                     tenant.as_uuid(),
                     new.id.as_uuid(),
                     new.subject.as_uuid(),
@@ -107,6 +98,8 @@ impl RecordStore {
                     &person,
                     &now,
                     &lapses_at,
+                    &mac,
+                    &root,
                 ];
                 one_row(transaction.execute(SQL, &parameters).await?)?;
                 put_entry(transaction, tenant, &entry).await
@@ -175,11 +168,12 @@ impl RecordStore {
         (tenant, subject): (TenantId, SubjectId),
         id: ErasureId,
         by: &ErasedBy,
+        mac: [u8; 32],
         entry: &OutboxBytes,
         now: Timestamp,
     ) -> Result<(), StorageError> {
         const APPROVE: &str = "/* storage::records::approve_erasure */ \
-            UPDATE erasure SET approved_by = $4, approver_sha256 = $5, approved_at = $6 \
+            UPDATE erasure SET approved_by = $4, approver_sha256 = $5, approved_at = $6, approval_mac = $7 \
             WHERE tenant_id = $1 AND subject_id = $2 AND erasure_id = $3 AND approved_at IS NULL AND lapses_at > $6 \
               AND requester_sha256 <> $5";
         let entry = (*entry.entry_id().as_uuid(), entry.bytes().to_vec());
@@ -187,129 +181,14 @@ impl RecordStore {
         self.database
             .transaction("records::approve_erasure", async move |transaction| {
                 lock_unheld(transaction, tenant, subject).await?;
-                let person = by.person_sha256.as_slice();
-                let parameters: [&(dyn ToSql + Sync); 6] =
-                    [tenant.as_uuid(), subject.as_uuid(), id.as_uuid(), &by.client, &person, &now];
+                let (person, mac) = (by.person_sha256.as_slice(), mac.as_slice());
+                let parameters: [&(dyn ToSql + Sync); 7] =
+                    [tenant.as_uuid(), subject.as_uuid(), id.as_uuid(), &by.client, &person, &now, &mac];
                 one_row(transaction.execute(APPROVE, &parameters).await?)?;
                 make_unavailable(transaction, tenant, subject).await?;
                 put_entry(transaction, tenant, &entry).await
             })
             .await
-    }
-
-    /// What was approved and is not finished, of all tenants: at most `limit`, the oldest first. Those that were confirmed
-    /// less than `settled` ago are left out.
-    pub async fn pending_erasures(
-        &self,
-        settled: Duration,
-        limit: i64,
-    ) -> Result<(Vec<PendingErasure>, bool), StorageError> {
-        const SQL: &str = "/* storage::records::pending_erasures */ \
-            SELECT tenant_id, erasure_id, subject_id, reference, approved_at, confirmed_at IS NOT NULL, \
-                   confirmed_at IS NULL OR confirmed_at <= now() - make_interval(secs => $1) AS is_due \
-            FROM erasure WHERE approved_at IS NOT NULL AND erased_at IS NULL \
-            ORDER BY is_due DESC, approved_at LIMIT $2";
-        let rows = self
-            .database
-            .run("records::pending_erasures", async |client| {
-                let statement = client.prepare_cached(SQL).await?;
-                Ok(client.query(&statement, &[&settled.as_secs_f64(), &limit]).await?)
-            })
-            .await?;
-        let mut due = Vec::with_capacity(rows.len());
-        for row in &rows {
-            if column::<bool>(row, 6, "is due")? {
-                due.push(pending(row)?);
-            }
-        }
-        Ok((due, !rows.is_empty()))
-    }
-
-    /// Where the records of a subject are, deleted and expired ones too, after `after`, at most `limit`.
-    pub async fn places_of_subject(
-        &self,
-        tenant: TenantId,
-        subject: SubjectId,
-        after: Option<&RecordPlace>,
-        limit: i64,
-    ) -> Result<Vec<RecordPlace>, StorageError> {
-        const SQL: &str = "/* storage::records::places_of_subject */ \
-            WITH theirs AS MATERIALIZED ( \
-                SELECT collection, record_id FROM record \
-                WHERE tenant_id = $1 AND subject_id = $2 AND (collection, record_id) > ($3, $4)) \
-            SELECT collection, record_id FROM theirs ORDER BY collection, record_id LIMIT $5";
-        let (collection, record) =
-            after.map_or(("", ""), |(collection, record)| (collection.as_str(), record.as_str()));
-        let parameters: [&(dyn ToSql + Sync); 5] =
-            [tenant.as_uuid(), subject.as_uuid(), &collection, &record, &limit];
-        let rows = self
-            .database
-            .run("records::places_of_subject", async |client| {
-                let statement = client.prepare_cached(SQL).await?;
-                Ok(client.query(&statement, &parameters).await?)
-            })
-            .await?;
-        let read = |row: &Row| {
-            let collection = CollectionName::parse(column(row, 0, "collection")?);
-            let record = RecordId::parse(column(row, 1, "record id")?);
-            let malformed = StorageError::Malformed;
-            Ok((collection.ok_or(malformed("collection"))?, record.ok_or(malformed("record id"))?))
-        };
-        rows.iter().map(read).collect()
-    }
-
-    /// Notes that the key database has confirmed the first pass.
-    pub async fn confirm_erasure(&self, tenant: TenantId, id: ErasureId) -> Result<(), StorageError> {
-        const SQL: &str = "/* storage::records::confirm_erasure */ \
-            UPDATE erasure SET confirmed_at = now() \
-            WHERE tenant_id = $1 AND erasure_id = $2 AND approved_at IS NOT NULL AND confirmed_at IS NULL";
-        self.database
-            .run("records::confirm_erasure", async |client| {
-                let statement = client.prepare_cached(SQL).await?;
-                client.execute(&statement, &[tenant.as_uuid(), id.as_uuid()]).await?;
-                Ok(())
-            })
-            .await
-    }
-
-    /// Finishes an erasure: the subject is erased, with the certificate and the entry, all or nothing, durable on return.
-    /// [`StorageError::Stale`] when another instance was faster.
-    pub async fn finish_erasure(
-        &self,
-        pending: &PendingErasure,
-        erased_at: Timestamp,
-        certificate: &str,
-        entry: &OutboxBytes,
-    ) -> Result<(), StorageError> {
-        const SQL: &str = "/* storage::records::finish_erasure */ \
-            WITH finished AS ( \
-                UPDATE erasure SET erased_at = $4, certificate = $5 \
-                WHERE tenant_id = $1 AND erasure_id = $3 AND subject_id = $2 AND confirmed_at IS NOT NULL \
-                  AND erased_at IS NULL \
-                RETURNING subject_id), \
-            erased AS ( \
-                UPDATE subject s SET state = 'erased' FROM finished \
-                WHERE s.tenant_id = $1 AND s.subject_id = finished.subject_id AND s.state = 'erasing' \
-                RETURNING s.subject_id) \
-            INSERT INTO audit_outbox (tenant_id, entry_id, entry) SELECT $1, $6, $7 FROM erased";
-        let (entry_id, erased_at) = (*entry.entry_id().as_uuid(), instant(erased_at)?);
-        let parameters: [&(dyn ToSql + Sync); 7] = [
-            pending.tenant.as_uuid(),
-            pending.subject.as_uuid(),
-            pending.id.as_uuid(),
-            &erased_at,
-            &certificate,
-            &entry_id,
-            &entry.bytes(),
-        ];
-        let affected = self
-            .database
-            .run("records::finish_erasure", async |client| {
-                let statement = client.prepare_cached(SQL).await?;
-                Ok(client.execute(&statement, &parameters).await?)
-            })
-            .await?;
-        one_row(affected)
     }
 }
 
@@ -337,7 +216,7 @@ async fn make_unavailable(
     subject: SubjectId,
 ) -> Result<(), StorageError> {
     const SQL: &str = "/* storage::records::make_unavailable */ \
-        UPDATE subject SET state = 'erasing' WHERE tenant_id = $1 AND subject_id = $2 AND state = 'active'";
+        UPDATE subject SET state = 'erasing', care_teams = NULL WHERE tenant_id = $1 AND subject_id = $2 AND state = 'active'";
     const TERMS: &str = "/* storage::records::make_unavailable */ \
         DELETE FROM index_term i USING record r, unnest(r.terms) AS t (term) \
         WHERE r.tenant_id = $1 AND r.subject_id = $2 AND i.tenant_id = $1 AND i.collection = r.collection \
@@ -364,7 +243,6 @@ async fn put_entry(
 fn found(row: &Row) -> Result<Option<FoundErasure>, StorageError> {
     let malformed = StorageError::Malformed;
     let Some(id) = column::<Option<Uuid>>(row, 0, "erasure id")? else { return Ok(None) };
-    let requester: &[u8] = column(row, 4, "requester")?;
     let approved = match column::<Option<String>>(row, 7, "approver")? {
         Some(by) => Some((by, time(row, 8)?)),
         None => None,
@@ -373,27 +251,31 @@ fn found(row: &Row) -> Result<Option<FoundErasure>, StorageError> {
         Some(certificate) => Some((time(row, 9)?, certificate)),
         None => None,
     };
+    let id = ErasureId::from_uuid(id);
+    let asked = ErasureAsked {
+        erasure: id,
+        subject: SubjectId::from_uuid(column(row, 11, "subject")?),
+        requester_sha256: digest(row, 4)?,
+        lapses_at: time(row, 6)?,
+    };
     Ok(Some(FoundErasure {
-        id: ErasureId::from_uuid(id),
+        id,
         reason: ErasureReason::parse(column(row, 1, "reason")?).ok_or(malformed("reason"))?,
         reference: Reference::parse(column(row, 2, "reference")?).ok_or(malformed("reference"))?,
         requested_by: column(row, 3, "client")?,
-        requester_sha256: requester.try_into().map_err(|_| malformed("requester"))?,
         requested_at: time(row, 5)?,
-        lapses_at: time(row, 6)?,
+        asked,
+        mac: digest(row, 12)?,
+        root: root(row, 13)?,
         approved,
         erased,
     }))
 }
 
-fn pending(row: &Row) -> Result<PendingErasure, StorageError> {
-    let reference = Reference::parse(column(row, 3, "reference")?);
-    Ok(PendingErasure {
-        tenant: TenantId::from_uuid(column(row, 0, "tenant")?),
-        id: ErasureId::from_uuid(column(row, 1, "erasure id")?),
-        subject: SubjectId::from_uuid(column(row, 2, "subject")?),
-        reference: reference.ok_or(StorageError::Malformed("reference"))?,
-        approved_at: time(row, 4)?,
-        was_confirmed: column(row, 5, "confirmed")?,
-    })
+pub(super) fn digest(row: &Row, index: usize) -> Result<[u8; 32], StorageError> {
+    column::<&[u8]>(row, index, "digest")?.try_into().map_err(|_| StorageError::Malformed("digest"))
+}
+
+pub(super) fn root(row: &Row, index: usize) -> Result<KeyId, StorageError> {
+    KeyId::new(column(row, index, "root")?).ok_or(StorageError::Malformed("root"))
 }

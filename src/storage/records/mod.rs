@@ -4,6 +4,7 @@
 mod batch;
 mod break_glass;
 mod care_teams;
+mod erasing;
 mod erasures;
 mod files;
 mod finder;
@@ -21,7 +22,8 @@ mod writer;
 
 pub use break_glass::{FoundBreakGlass, NewBreakGlass};
 pub use care_teams::{Concerned, FoundCareTeam};
-pub use erasures::{ErasedBy, FoundErasure, NewErasure, PendingErasure};
+pub use erasing::{PendingErasure, PendingErasures, PendingPlace};
+pub use erasures::{ErasedBy, FoundErasure, NewErasure};
 pub use files::{ExpiredUpload, FoundUpload};
 pub use history::FoundVersion;
 pub use holds::{FoundHold, NewHold};
