@@ -10,7 +10,7 @@ use super::id::SubjectId;
 pub struct Person {
     /// Short name of the identity provider in `policy/people.toml`.
     pub issuer: Arc<str>,
-    /// The token's `sub`, 1 to 128 visible ASCII characters.
+    /// The token's `sub`, 1 to 255 visible ASCII characters.
     pub id: Arc<str>,
     /// Roles of the policy that the token's claims map to. Sorted, without duplicates.
     pub roles: Arc<[Arc<str>]>,

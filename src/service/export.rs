@@ -83,11 +83,8 @@ impl Service {
         let names: Vec<&str> = permits.iter().map(|permit| permit.collection().name().as_str()).collect();
         let tenant = context.actor.identity.tenant;
         let after = after.map(|ExportCursor(collection, record)| (collection, record));
-        let wanted = i64::from(limit) + 1;
-        let mut found =
-            self.records.records_of_subject(tenant, subject, &names, after.as_ref(), wanted).await?;
-        let has_more = found.len() > usize::from(limit);
-        found.truncate(limit.into());
+        let (found, has_more) =
+            self.records.records_of_subject(tenant, subject, &names, after.as_ref(), limit.into()).await?;
         let next =
             found.last().filter(|_| has_more).map(|last| (last.collection.clone(), last.record.clone()));
         let draft = || about(context, subject, Outcome::refused("volume_limited"));

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::search::{exact, found, ids, person, search};
+use crate::support::office::Office;
 use crate::support::samples::small_patient;
 use crate::support::{Client, ServiceOptions, Strongroom, eventually, replace_file};
 
@@ -96,4 +97,41 @@ async fn records_are_found_by_indexes_that_were_declared_later() {
         data.query_one(left, &[]).await.unwrap().get::<_, i64>(0) == 0
     })
     .await;
+}
+
+/// Terms that wait to be stored while their record is written or its person is erased are of something that is no more.
+#[tokio::test]
+async fn what_changes_meanwhile_is_not_indexed_as_it_was() {
+    let office = Office::open().await;
+    let (clinic, strongroom) = (&office.clinic, &office.clinic.strongroom);
+    let (erased, written) = (&clinic.alice, &clinic.bob);
+    let other = clinic.portal.create_patient(small_patient()).await;
+    let erasure = office.asked(erased).await;
+    let watcher = strongroom.data().await;
+    let state = async |record: &str| {
+        let sql = "SELECT indexed_as, (SELECT count(*) FROM index_term WHERE record_id = $1) FROM record WHERE record_id = $1";
+        let row = watcher.query_one(sql, &[&record]).await.unwrap();
+        (row.get::<_, i64>(0), row.get::<_, i64>(1))
+    };
+    let before = (state(written).await, state(&other).await);
+    // As a write of the one does, which is not over yet.
+    let superuser = strongroom.data().await;
+    superuser.batch_execute("BEGIN").await.unwrap();
+    let write = "UPDATE record SET version = version + 1 WHERE record_id = $1";
+    assert_eq!(superuser.execute(write, &[written]).await.unwrap(), 1);
+    superuser.batch_execute("SELECT FROM record WHERE collection = 'patients' FOR UPDATE").await.unwrap();
+    let file = strongroom.policy_directory.join("collections/patients.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    replace_file(&file, &text.replacen("rows = 200_000", "rows = 2_000_000", 1));
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' \
+                 AND query LIKE '%storage::records::reindex%'";
+    eventually("the terms wait to be stored", async || {
+        watcher.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) > 0
+    })
+    .await;
+    assert_eq!(office.approve(erased, &erasure, &office.other).await.status(), 204);
+    superuser.batch_execute("COMMIT").await.unwrap();
+    eventually("the third is indexed anew", async || state(&other).await.0 != before.1.0).await;
+    assert_eq!(state(erased).await.1, 0);
+    assert_eq!(state(written).await, before.0);
 }

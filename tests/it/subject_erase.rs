@@ -1,6 +1,7 @@
 //! Erasing a person: asked for by one, approved by another; from then on nothing of them opens and nothing is written for them,
 //! their keys go, and a certificate says so.
 
+use std::path::Path;
 use std::process::Command;
 
 use reqwest::Method;
@@ -10,7 +11,7 @@ use crate::support::clinic::whole;
 use crate::support::office::{Office, erase_path, wish};
 use crate::support::people::claims;
 use crate::support::samples::{NOBODY, message};
-use crate::support::{Client, problem, request_id};
+use crate::support::{Client, NORTH, problem, replace_file, request_id};
 
 #[tokio::test]
 async fn a_person_is_erased_by_two_for_everybody_and_a_certificate_says_so() {
@@ -73,6 +74,9 @@ async fn a_person_is_erased_by_two_for_everybody_and_a_certificate_says_so() {
         (1, &json!(alice), &json!(id))
     );
     assert_eq!(complete[0]["who"]["kind"], "service");
+    // Not before what had begun to make a key could have ended: twice the key database's timeout of 3 s.
+    let settled = "SELECT erased_at - confirmed_at >= interval '6 seconds' FROM erasure";
+    assert!(data.query_one(settled, &[]).await.unwrap().get::<_, bool>(0));
     // Nobody else is touched.
     assert_eq!(clinic.portal.get(&format!("/api/v1/patients/{}", clinic.bob)).await.status(), 200);
     assert_eq!(clinic.portal.post("/api/v1/messages", &message(&clinic.bob)).await.status(), 201);
@@ -153,6 +157,31 @@ async fn nobody_erases_alone_nor_without_a_name() {
             office.desk.request(Method::POST, &erase_path(alice)).bearer_auth(&office.one).json(&body);
         assert_eq!(problem(request.send().await.unwrap()).await, (400, "body_shape".into()), "{member}");
     }
+}
+
+/// One person is one, whichever application they come through.
+#[tokio::test]
+async fn another_application_makes_nobody_another_person() {
+    let uri = format!("spiffe://strongroom.internal/client/{NORTH}/legal-desk");
+    let desk = format!(
+        "\n[[client]]\nname = \"legal-desk\"\ntenant = \"{NORTH}\"\nkind = \"app\"\nsan = \"{uri}\"\n\
+         roles = [\"privacy_officer\"]\nacts_for = [\"privacy_officer\"]\nkey = \"hardware\"\n"
+    );
+    let with_desk = move |folder: &Path| {
+        let file = folder.join("identities.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        replace_file(&file, &(text + &desk));
+    };
+    let office = Office::open_with(with_desk).await;
+    let alice = &office.clinic.alice;
+    let id = office.asked(alice).await;
+    let (legal, _) = office.clinic.strongroom.client_with("client", &uri).await;
+    let legal = legal.with_purpose("HCOMPL");
+    let path = format!("{}/{id}/approve", erase_path(alice));
+    let approve =
+        async |token: &str| legal.request(Method::POST, &path).bearer_auth(token).send().await.unwrap();
+    assert_eq!(problem(approve(&office.one).await).await, (403, "approve_own".into()));
+    assert_eq!(approve(&office.other).await.status(), 204);
 }
 
 #[tokio::test]

@@ -256,6 +256,32 @@ async fn an_export_counts_as_many_records_as_it_shows() {
     assert_eq!(person.officer.get(&format!("{path}?limit=2")).await.status(), 200, "two are left");
 }
 
+/// Whatever somebody asks for, a page ends where it becomes large; all of it comes in the end, and each record once.
+#[tokio::test]
+async fn a_page_is_as_large_as_it_may_be_and_no_larger() {
+    let strongroom = Strongroom::start().await;
+    let portal = strongroom.client("portal").await.with_purpose("PATRQT");
+    let officer = strongroom.client("privacy-desk").await.with_purpose("PATRQT");
+    let subject = portal.create_patient(small_patient()).await;
+    let mut letter = message(&subject);
+    letter["fields"]["body"] = json!("x".repeat(60_000));
+    let letters: Vec<Value> = vec![letter; 120];
+    let mut made = vec![subject.clone()];
+    for _ in 0..2 {
+        let answer = portal.post("/api/v1/messages/batch", &json!({ "records": letters })).await;
+        assert_eq!(answer.status(), 201);
+        let answer: Value = answer.json().await.unwrap();
+        made.extend(records(&answer).iter().map(|record| id(record).to_owned()));
+    }
+    let (pages, _) = pages(&officer, &subject, 500).await;
+    let sizes: Vec<usize> = pages.iter().map(|page| records(page).len()).collect();
+    assert!(sizes.len() == 2 && sizes[0] > 100 && sizes[0] < 200, "{sizes:?}");
+    let mut met: Vec<String> = pages.iter().flat_map(records).map(|record| id(record).to_owned()).collect();
+    met.sort();
+    made.sort();
+    assert_eq!(met, made);
+}
+
 #[tokio::test]
 async fn what_has_expired_is_not_taken_out_but_while_it_is_held() {
     let strongroom = Strongroom::start().await;

@@ -1,5 +1,7 @@
 //! Where people are erased: two privacy officers, and a person of whom there is something.
 
+use std::path::Path;
+
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
@@ -28,7 +30,12 @@ pub struct Office {
 
 impl Office {
     pub async fn open() -> Self {
-        let clinic = Clinic::open().await;
+        Self::open_with(|_| {}).await
+    }
+
+    /// With its policy changed.
+    pub async fn open_with(change: impl FnOnce(&Path) + Send + 'static) -> Self {
+        let clinic = Clinic::open_with(change).await;
         let desk = clinic.strongroom.client("privacy-desk").await.with_purpose("PATRQT");
         let officer = |sub: &str| clinic.signer.sign(&claims(&json!({ "roles": ["officer"], "sub": sub })));
         let (one, other) = (officer("o-1"), officer("o-2"));
