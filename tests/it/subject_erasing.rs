@@ -124,6 +124,36 @@ async fn no_write_happens_after_the_answer_to_an_approval() {
     assert_eq!(answer.status(), 204);
 }
 
+/// An approval and a write that both wait for the person do not wait for each other.
+#[tokio::test]
+async fn an_approval_and_a_write_do_not_stand_in_each_others_way() {
+    let office = Office::open().await;
+    let (clinic, alice) = (&office.clinic, &office.clinic.alice);
+    let id = office.asked(alice).await;
+    let (data, watcher) = (clinic.strongroom.data().await, clinic.strongroom.data().await);
+    let count = async |sql: &str| watcher.query_one(sql, &[]).await.unwrap().get::<_, i64>(0);
+    let waiting = "SELECT count(*) FROM pg_stat_activity \
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    let before = count(deadlocks).await;
+    data.batch_execute("BEGIN").await.unwrap();
+    let subject: uuid::Uuid = alice.parse().unwrap();
+    data.execute("SELECT FROM subject WHERE subject_id = $1 FOR UPDATE", &[&subject]).await.unwrap();
+    let (own, change) = (format!("/api/v1/patients/{alice}"), json!({ "fields": { "language": "en" } }));
+    let write = async {
+        eventually("the approval waits", async || count(waiting).await > 0).await;
+        clinic.portal.patch(&own, "\"1\"", &change).await.status().as_u16()
+    };
+    let release = async {
+        eventually("the write waits as well", async || count(waiting).await > 1).await;
+        data.batch_execute("COMMIT").await.unwrap();
+    };
+    let (approved, written, ()) = tokio::join!(office.approve(alice, &id, &office.other), write, release);
+    assert_eq!(approved.status(), 204);
+    assert!([404, 412].contains(&written), "{written}");
+    assert_eq!(count(deadlocks).await, before);
+}
+
 #[tokio::test]
 async fn an_upload_under_way_ends_with_the_person() {
     let office = Office::open().await;

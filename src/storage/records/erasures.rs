@@ -180,6 +180,7 @@ impl RecordStore {
         let (by, now) = (by.clone(), instant(now)?);
         self.database
             .transaction("records::approve_erasure", async move |transaction| {
+                lock_indexed(transaction, tenant, subject).await?;
                 lock_unheld(transaction, tenant, subject).await?;
                 let (person, mac) = (by.person_sha256.as_slice(), mac.as_slice());
                 let parameters: [&(dyn ToSql + Sync); 7] =
@@ -206,6 +207,20 @@ async fn lock_unheld(
         Some(true) => Err(StorageError::Held),
         None => Err(StorageError::Stale),
     }
+}
+
+/// Locks the subject's records whose terms are to go before the subject itself, as whoever writes one does.
+async fn lock_indexed(
+    transaction: &Transaction<'_>,
+    tenant: TenantId,
+    subject: SubjectId,
+) -> Result<(), StorageError> {
+    const SQL: &str = "/* storage::records::lock_indexed */ \
+        SELECT count(*) FROM ( \
+            SELECT FROM record WHERE tenant_id = $1 AND subject_id = $2 AND terms <> '{}' \
+            ORDER BY collection, record_id FOR UPDATE) AS locked";
+    transaction.query_one(SQL, &[tenant.as_uuid(), subject.as_uuid()]).await?;
+    Ok(())
 }
 
 /// From the commit on nothing of the subject opens and nothing is written for it. What can be found without a key of the

@@ -21,7 +21,7 @@ pub struct PendingDestruction {
 
 impl RecordStore {
     /// What is to be done now: records never confirmed, and those confirmed at least `settled` ago. At most `limit`; and
-    /// whether there are others, perhaps only later.
+    /// whether there are others, perhaps only later. A row that does not read is in the service's log.
     pub async fn pending_destructions(
         &self,
         settled: Duration,
@@ -41,7 +41,11 @@ impl RecordStore {
         let mut due = Vec::with_capacity(rows.len());
         for row in &rows {
             if column::<bool>(row, 5, "is due")? {
-                due.push(pending(row)?);
+                // One that does not read was not written by this code, and must not hold back the others.
+                match pending(row) {
+                    Ok(pending) => due.push(pending),
+                    Err(error) => tracing::error!(%error, "keys.not_destroyed"),
+                }
             }
         }
         Ok((due, !rows.is_empty()))

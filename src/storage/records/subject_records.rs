@@ -80,6 +80,6 @@ impl RecordStore {
             None => 0,
         };
         let are_more = i64::try_from(rows.len()).is_ok_and(|shown| shown < there_are);
-        Ok((rows.iter().map(read).collect::<Result<_, _>>()?, are_more))
+        Ok((rows.iter().map(read).collect::<Result<Vec<_>, StorageError>>()?, are_more))
     }
 }
