@@ -92,8 +92,16 @@ acts! {
     RevocationLoad = "revocation.load",
     /// A tenant key, subject key or index root was made.
     KeyCreate = "key.create",
-    /// A deleted record's own keys were destroyed.
+    /// A deleted record's own keys, or a tenant key that was replaced, were destroyed.
     KeyDestroy = "key.destroy",
+    /// Ages and states of tenant keys, or their rotations, were shown.
+    KeyRead = "key.read",
+    /// Somebody had a tenant key replaced.
+    KeyRotate = "key.rotate",
+    /// Nothing is wrapped by the old key any more.
+    KeyRewrap = "key.rewrap",
+    /// Somebody else approved that the old key is destroyed.
+    KeyApprove = "key.approve",
     /// The log's key vouches for the key of an instance run, in each of its chains, before anything is revealed in it.
     InstanceAttest = "instance.attest",
     /// A signed list of the writes that this instance saw committed, where no other entry came to carry it.

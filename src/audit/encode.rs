@@ -237,6 +237,7 @@ fn objects(json: &mut Json, objects: &[Object]) {
             Object::Hold(object) => hold(json, object),
             Object::SubjectHold { id, reference } => case(json, "{\"hold\":", id.as_uuid(), reference),
             Object::Erasure { id, reference } => case(json, "{\"erasure\":", id.as_uuid(), reference),
+            Object::Rotation { id, reference } => rotation(json, id.as_uuid(), reference),
         }
     }
     json.raw("]");
@@ -248,6 +249,14 @@ fn case(json: &mut Json, begin: &'static str, id: &Uuid, reference: &Reference) 
     json.uuid(id);
     json.raw(",\"reference\":");
     json.string(reference.as_str());
+    json.raw("}");
+}
+
+fn rotation(json: &mut Json, id: &Uuid, reference: &Reference) {
+    json.raw("{\"reference\":");
+    json.string(reference.as_str());
+    json.raw(",\"rotation\":");
+    json.uuid(id);
     json.raw("}");
 }
 

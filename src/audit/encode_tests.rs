@@ -13,7 +13,7 @@ use crate::audit::verify::{EntryReader, FormFault};
 use crate::domain::break_glass::Reference;
 use crate::domain::context::OperationContext;
 use crate::domain::id::{
-    CollectionName, ErasureId, FieldName, HoldId, KeyId, RecordId, RecordVersion, SubjectId,
+    CollectionName, ErasureId, FieldName, HoldId, KeyId, RecordId, RecordVersion, RotationId, SubjectId,
 };
 use crate::domain::month::Month;
 use crate::domain::person::Person;
@@ -90,6 +90,7 @@ fn examples() -> Vec<(&'static str, String)> {
         ("audit.hold", text_of(&held)),
         ("hold.place", text_of(&placed())),
         ("erasure.complete", text_of(&erased())),
+        ("key.rotate", text_of(&rotated())),
     ]
 }
 
@@ -132,6 +133,15 @@ fn erased() -> EntryDraft {
         .tenant(TenantId::from_uuid(uuid(0xa)))
         .subject(SubjectId::from_uuid(uuid(0xd)))
         .erasure(ErasureId::from_uuid(uuid(0x42)), reference)
+}
+
+fn rotated() -> EntryDraft {
+    let reference = Reference::parse("KEY-2026/11".to_owned()).unwrap();
+    let key = |id| KeyObject::new(KeyLevel::Tenant, DataClass::Phi, KeyId::new(id).unwrap());
+    EntryDraft::of_request(&context(), Act::KeyRotate, Outcome::success_as("scheduled"))
+        .key(key(1))
+        .key(key(2))
+        .rotation(RotationId::from_uuid(uuid(0x43)), reference)
 }
 
 fn hold() -> HoldObject {

@@ -12,8 +12,8 @@ use crate::domain::break_glass::Reference;
 use crate::domain::class::DataClass;
 use crate::domain::context::{OperationContext, RequestFacts};
 use crate::domain::id::{
-    BreakGlassId, CollectionName, ErasureId, FieldName, HoldId, KeyId, RecordId, RecordVersion, SubjectId,
-    TenantId,
+    BreakGlassId, CollectionName, ErasureId, FieldName, HoldId, KeyId, RecordId, RecordVersion, RotationId,
+    SubjectId, TenantId,
 };
 use crate::domain::month::Month;
 use crate::domain::purpose::Purpose;
@@ -63,6 +63,7 @@ pub(super) enum Object {
     Hold(HoldObject),
     SubjectHold { id: HoldId, reference: Reference },
     Erasure { id: ErasureId, reference: Reference },
+    Rotation { id: RotationId, reference: Reference },
 }
 
 impl EntryDraft {
@@ -170,6 +171,12 @@ impl EntryDraft {
     /// An erasure of a subject, and the number of its case.
     pub fn erasure(mut self, id: ErasureId, reference: Reference) -> Self {
         self.objects.push(Object::Erasure { id, reference });
+        self
+    }
+
+    /// A rotation of a tenant key, and the number of its case; the keys themselves are objects of their own.
+    pub fn rotation(mut self, id: RotationId, reference: Reference) -> Self {
+        self.objects.push(Object::Rotation { id, reference });
         self
     }
 

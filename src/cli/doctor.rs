@@ -289,10 +289,11 @@ async fn log(findings: &mut Findings, config: &Config) {
 }
 
 async fn databases(findings: &mut Findings, config: &Config) {
-    let all: [(&'static str, &'static str, &DatabaseConfig); 5] = [
+    let all: [(&'static str, &'static str, &DatabaseConfig); 6] = [
         ("database.data", "data", &config.database.data),
         ("database.keys", "keys", &config.database.keys),
         ("database.key_eraser", "key_eraser", &config.database.key_eraser),
+        ("database.key_rotator", "key_rotator", &config.database.key_rotator),
         ("database.audit_export", "audit_export", &config.database.audit_export),
         ("database.audit_sequencer", "audit_sequencer", &config.database.audit_sequencer),
     ];

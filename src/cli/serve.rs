@@ -23,7 +23,9 @@ use crate::keys::{KeyRing, Transit};
 use crate::people::{self, Known, People};
 use crate::policy::{Authoriser, PolicySet};
 use crate::service::{FitnessCheck, Parts, Service};
-use crate::storage::{AuditReader, AuditStore, Database, KeyDatabase, KeyEraser, RecordStore, SequenceStore};
+use crate::storage::{
+    AuditReader, AuditStore, Database, KeyDatabase, KeyEraser, KeyRotator, RecordStore, SequenceStore,
+};
 use crate::telemetry::metrics;
 use crate::tls::{Identities, LiveTls, TlsFiles};
 
@@ -163,6 +165,7 @@ fn spawn_workers(
     workers.spawn(jobs::idempotency::keep(Arc::clone(service)));
     workers.spawn(jobs::key_destruction::keep(Arc::clone(service)));
     workers.spawn(jobs::erasures::keep(Arc::clone(service)));
+    workers.spawn(jobs::rotations::keep(Arc::clone(service)));
     workers.spawn(jobs::uploads::keep(Arc::clone(service)));
     workers.spawn(jobs::reindex::keep(Arc::clone(service)));
     workers.spawn(jobs::overdue::keep(Arc::clone(service)));
@@ -221,11 +224,16 @@ fn assemble(
     // One erasure at a time, and whoever looks at it.
     let eraser_pool = DatabaseConfig { pool_connections: 2, ..config.database.key_eraser.clone() };
     let eraser = KeyEraser::new(Database::open(&eraser_pool).context("database.key_eraser")?);
+    // One for the turn, and one for whoever looks at it.
+    let rotator_pool = DatabaseConfig { pool_connections: 2, ..config.database.key_rotator.clone() };
+    let rotator = KeyRotator::new(Database::open(&rotator_pool).context("database.key_rotator")?);
     let service = Service::new(Parts {
         policy,
         keys,
         eraser,
         erasures: config.erasure.clone(),
+        rotator,
+        rotated_key_backup_days: config.rotation.key_backup_days,
         transit,
         records: RecordStore::new(data),
         audit,

@@ -146,11 +146,11 @@ mod tests {
         let stated = parse(&lines.join("\n"), std::iter::empty(), Path::new("/etc/strongroom")).unwrap();
         let silent = sample_with(&[]).unwrap();
         let optional = |config: &Config| {
-            let Config { limits, cache, erasure, audit, vault, server, database, .. } = config;
+            let Config { limits, cache, erasure, rotation, audit, vault, server, database, .. } = config;
             let mounts = (&vault.transit_mount, &vault.pki_root_mount, &vault.pki_issuing_mount);
             let data = (database.data.pool_connections, database.data.timeout_ms);
             format!(
-                "{limits:?} {cache:?} {erasure:?} {audit:?} {mounts:?} {data:?} {} {}",
+                "{limits:?} {cache:?} {erasure:?} {rotation:?} {audit:?} {mounts:?} {data:?} {} {}",
                 vault.timeout_ms, server.crl_refresh_seconds
             )
         };

@@ -26,6 +26,8 @@ pub struct Config {
     pub audit: AuditConfig,
     #[serde(default)]
     pub erasure: ErasureConfig,
+    #[serde(default)]
+    pub rotation: RotationConfig,
 }
 
 /// The listener and its certificates.
@@ -54,6 +56,8 @@ pub struct DatabasesConfig {
     pub keys: DatabaseConfig,
     /// The key database, as a role that destroys the keys of a subject and does nothing else.
     pub key_eraser: DatabaseConfig,
+    /// The key database, as a role that replaces tenant keys and does nothing else.
+    pub key_rotator: DatabaseConfig,
     /// A role that reads the audit log and nothing else.
     pub audit_export: DatabaseConfig,
     /// A role that numbers the entries of the log and changes nothing else.
@@ -117,6 +121,21 @@ pub struct ErasureConfig {
 impl Default for ErasureConfig {
     fn default() -> Self {
         Self { key_backup_days: 14, overdue_seconds: 600 }
+    }
+}
+
+/// When a tenant key that was replaced may be destroyed.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RotationConfig {
+    /// For how many days backups, WAL and replicas of the key database are kept: so long after nothing needs the key any more,
+    /// one that needs it may be there.
+    pub key_backup_days: u32,
+}
+
+impl Default for RotationConfig {
+    fn default() -> Self {
+        Self { key_backup_days: 14 }
     }
 }
 
@@ -215,6 +234,7 @@ impl Config {
             &mut databases.data,
             &mut databases.keys,
             &mut databases.key_eraser,
+            &mut databases.key_rotator,
             &mut databases.audit_export,
             &mut databases.audit_sequencer,
         ] {
@@ -251,6 +271,7 @@ impl Config {
             &self.database.data.roots_file,
             &self.database.keys.roots_file,
             &self.database.key_eraser.roots_file,
+            &self.database.key_rotator.roots_file,
             &self.database.audit_export.roots_file,
             &self.database.audit_sequencer.roots_file,
         ] {
@@ -267,6 +288,9 @@ impl Config {
         }
         if !(1..=604_800).contains(&self.erasure.overdue_seconds) {
             return refuse("erasure.overdue_seconds", "choose 1 to 604800");
+        }
+        if !(1..=366).contains(&self.rotation.key_backup_days) {
+            return refuse("rotation.key_backup_days", "choose 1 to 366");
         }
         if self.audit.batch_entries == 0 || self.audit.batch_entries > 1_024 {
             return refuse("audit.batch_entries", "choose 1 to 1024");
@@ -301,6 +325,7 @@ impl DatabasesConfig {
             ("database.data.roots_file", &self.data),
             ("database.keys.roots_file", &self.keys),
             ("database.key_eraser.roots_file", &self.key_eraser),
+            ("database.key_rotator.roots_file", &self.key_rotator),
             ("database.audit_export.roots_file", &self.audit_export),
             ("database.audit_sequencer.roots_file", &self.audit_sequencer),
         ] {

@@ -1,5 +1,6 @@
 //! The keys that this module uses. They can be made, named and used, but not read back, copied or printed.
 
+use super::keyed_hash::tags_equal;
 use crate::domain::id::KeyId;
 use crate::domain::random::{NoRandomness, Random};
 use crate::domain::secret::Key256;
@@ -45,6 +46,11 @@ impl SubjectKey {
 
     pub fn id(&self) -> KeyId {
         self.id
+    }
+
+    /// Compared in constant time.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.id == other.id && tags_equal(self.secret.expose(), other.secret.expose())
     }
 
     pub(super) fn secret(&self) -> &Key256 {

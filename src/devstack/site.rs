@@ -226,6 +226,13 @@ fn config_text(plan: &SitePlan) -> String {
         "key-eraser.password",
     ));
     text.push_str(&database(
+        "key_rotator",
+        plan.keys.port,
+        keys,
+        "strongroom_key_rotator",
+        "key-rotator.password",
+    ));
+    text.push_str(&database(
         "audit_export",
         plan.data.port,
         data,
@@ -250,9 +257,8 @@ fn config_text(plan: &SitePlan) -> String {
 }
 
 fn write_passwords(directory: &Path) -> Result<(), DevStackError> {
-    for name in
-        ["data.password", "keys.password", "key-eraser.password", "audit.password", "sequencer.password"]
-    {
+    let keys = ["keys.password", "key-eraser.password", "key-rotator.password"];
+    for name in keys.into_iter().chain(["data.password", "audit.password", "sequencer.password"]) {
         let path = directory.join("secrets").join(name);
         if !path.is_file() {
             write_private(&path, super::place::random_text(&SystemRandom::default())?.as_bytes())?;

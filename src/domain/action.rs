@@ -38,10 +38,16 @@ pub enum Action {
     Erase,
     /// Approve what somebody else has asked for.
     Approve,
+    /// See the ages of tenant keys, and how far their rotations have come; no key.
+    ReadKeys,
+    /// Have a tenant key replaced by a new one.
+    Rotate,
+    /// Approve that a tenant key which somebody else had replaced is destroyed.
+    ApproveDestruction,
 }
 
 impl Action {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 23] = [
         Self::Create,
         Self::Read,
         Self::Update,
@@ -62,6 +68,9 @@ impl Action {
         Self::ReadErasure,
         Self::Erase,
         Self::Approve,
+        Self::ReadKeys,
+        Self::Rotate,
+        Self::ApproveDestruction,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -86,17 +95,25 @@ impl Action {
             Self::ReadErasure => "read_erasure",
             Self::Erase => "erase",
             Self::Approve => "approve",
+            Self::ReadKeys => "read_keys",
+            Self::Rotate => "rotate",
+            Self::ApproveDestruction => "approve_destruction",
         }
     }
 
     /// Whether it is about records of a collection, and not about a subject or the service as a whole.
     pub const fn is_of_a_collection(self) -> bool {
-        !matches!(self, Self::ReadAudit | Self::ReadMetrics) && !self.is_of_a_subject()
+        !matches!(self, Self::ReadAudit | Self::ReadMetrics) && !self.is_of_a_subject() && !self.is_of_keys()
     }
 
     /// Whether it is decided field by field.
     pub const fn is_of_fields(self) -> bool {
         matches!(self, Self::Create | Self::Read | Self::Update | Self::Export)
+    }
+
+    /// Whether it is about the tenant's keys.
+    pub const fn is_of_keys(self) -> bool {
+        matches!(self, Self::ReadKeys | Self::Rotate | Self::ApproveDestruction)
     }
 
     /// Whether it is about subjects and no record.

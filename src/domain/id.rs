@@ -71,6 +71,10 @@ uuid_id!(
     ErasureId
 );
 uuid_id!(
+    /// A rotation of a tenant key (`UUIDv7`).
+    RotationId
+);
+uuid_id!(
     /// An audit entry (`UUIDv7`).
     EntryId
 );

@@ -20,5 +20,6 @@ pub mod person;
 pub mod purpose;
 pub mod random;
 pub mod relationship;
+pub mod rotation;
 pub mod secret;
 pub mod value;

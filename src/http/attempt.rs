@@ -55,6 +55,7 @@ impl Attempt {
         let context = caller.operation(template(operation.map(Operation::route)));
         let attempted = match (operation.and_then(Operation::attempt), &collection) {
             (Some((Action::ReadAudit, _)), _) => Attempted::ReadLog,
+            (Some((action, act)), _) if action.is_of_keys() => Attempted::Keys { action, act },
             (Some((Action::Export, _)), _) => {
                 Attempted::Export { subject: name("id").and_then(SubjectId::parse) }
             }

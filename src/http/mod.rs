@@ -15,6 +15,7 @@ mod framing;
 mod health;
 mod holds;
 mod idempotency;
+mod keys;
 pub mod openapi;
 mod operation;
 mod pages;

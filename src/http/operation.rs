@@ -6,8 +6,8 @@ use axum::routing::{MethodRouter, on};
 use std::sync::Arc;
 
 use super::{
-    App, audit, batch, break_glass, erasures, export, files, health, holds, openapi, pages, records, search,
-    subjects,
+    App, audit, batch, break_glass, erasures, export, files, health, holds, keys, openapi, pages, records,
+    search, subjects,
 };
 use crate::audit::Act;
 use crate::domain::action::Action;
@@ -64,6 +64,16 @@ operations! {
     RequestErasure = POST "/api/v1/subjects/{id}/erase" => erasures::request;
     /// Has a subject erased, as somebody else asked.
     ApproveErasure = POST "/api/v1/subjects/{id}/erase/{erasure}/approve" => erasures::approve;
+    /// The tenant's keys and their ages; no key.
+    KeyStatus = GET "/api/v1/keys/status" => keys::status;
+    /// The rotations of the tenant's keys.
+    ListRotations = GET "/api/v1/keys/rotations" => keys::list;
+    /// Has a key replaced.
+    RequestRotation = POST "/api/v1/keys/rotations" => keys::request;
+    /// How far a rotation has come.
+    ReadRotation = GET "/api/v1/keys/rotations/{rotation}" => keys::read;
+    /// Has the key destroyed that somebody else had replaced.
+    ApproveRotation = POST "/api/v1/keys/rotations/{rotation}/approvals" => keys::approve;
     /// The interface, as a document for programs.
     OpenApi = GET "/api/v1/openapi.json" => openapi::read;
     /// Whether the process answers.
@@ -124,6 +134,9 @@ impl Operation {
             Self::ReadErasures => (Action::ReadErasure, Act::ErasureRead),
             Self::RequestErasure => (Action::Erase, Act::ErasureRequest),
             Self::ApproveErasure => (Action::Approve, Act::ErasureApprove),
+            Self::KeyStatus | Self::ListRotations | Self::ReadRotation => (Action::ReadKeys, Act::KeyRead),
+            Self::RequestRotation => (Action::Rotate, Act::KeyRotate),
+            Self::ApproveRotation => (Action::ApproveDestruction, Act::KeyApprove),
             Self::List => (Action::List, Act::RecordList),
             Self::Create | Self::CreateMany => (Action::Create, Act::RecordCreate),
             Self::ReadMany => (Action::ReadMany, Act::RecordRead),

@@ -162,6 +162,10 @@ impl Problem {
             Error::ApproveOwn => Self::of(ProblemKind::ApproveOwn),
             Error::ApprovedAlready => Self::of(ProblemKind::ApprovedAlready),
             Error::ErasureLapsed => Self::of(ProblemKind::ErasureLapsed),
+            Error::NothingToRotate => Self::of(ProblemKind::NothingToRotate),
+            Error::RotationOpen => Self::of(ProblemKind::RotationOpen),
+            Error::KeyInUse => Self::of(ProblemKind::KeyInUse),
+            Error::KeyTooYoung => Self::of(ProblemKind::KeyTooYoung),
             Error::SubjectRule => Self::of(ProblemKind::SubjectRule),
             Error::SubjectUnknown => Self::of(ProblemKind::SubjectUnknown),
             Error::Unavailable(part) => Self::of(match part {

@@ -107,7 +107,13 @@ kinds! {
     ApprovedAlready = CONFLICT, "approved_already", "it was approved before";
     ErasureLapsed = CONFLICT, "erasure_lapsed", "nobody approved it in seven days; ask for it again";
     HoldReleased = CONFLICT, "hold_released", "the hold was released before";
+    KeyInUse = CONFLICT, "key_in_use", "keys are still wrapped by this key; wait until none is left";
+    KeyTooYoung = CONFLICT, "key_too_young",
+        "backups that need this key may still be kept; ask again at the time in `destroyable_from`";
+    NothingToRotate = CONFLICT, "nothing_to_rotate", "this class has no key yet; its first one is made when it is needed";
     ReviewedAlready = CONFLICT, "reviewed_already", "it was reviewed before";
+    RotationOpen = CONFLICT, "rotation_open",
+        "a rotation of this class is open until its old key is destroyed";
     SubjectHeld = CONFLICT, "subject_held",
         "a legal hold is in force: nothing of this person is deleted before it is released";
     UploadOffset = CONFLICT, "upload_offset",

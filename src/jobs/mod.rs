@@ -20,6 +20,7 @@ pub mod policy_reload;
 pub mod prune;
 pub mod reindex;
 pub mod revocation;
+pub mod rotations;
 pub mod sequencer;
 pub mod tls_reload;
 pub mod uploads;

@@ -13,5 +13,5 @@ pub mod transit;
 
 pub use error::KeyError;
 pub use place::{TenantKeyKind, TenantKeyPlace};
-pub use ring::KeyRing;
+pub use ring::{KeyRing, RewrapBatch};
 pub use transit::{CertificateRequest, Health, IssuedCertificate, PkiMount, Transit, TransitError};

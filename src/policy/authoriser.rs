@@ -5,7 +5,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::circumstances::Circumstances;
 use super::collection::Collection;
-use super::permit::{AuditPermit, Denial, DenialCode, Dependent, Permit, Prospect, SubjectPermit};
+use super::permit::{
+    AuditPermit, Denial, DenialCode, Dependent, KeysPermit, Permit, Prospect, SubjectPermit,
+};
 use super::set::PolicySet;
 use super::table::{Asking, Table, compile};
 use crate::domain::action::Action;
@@ -139,6 +141,15 @@ impl Authoriser {
         }
         let table = self.table(ctx, None, action, Relationship::NONE)?;
         Ok(SubjectPermit { tenant: ctx.actor.identity.tenant, action, table })
+    }
+
+    /// Decides whether the caller of `ctx` may do `action` with the keys of its tenant.
+    pub fn permit_keys(&self, ctx: &OperationContext, action: Action) -> Result<KeysPermit, Denial> {
+        if !action.is_of_keys() {
+            return Err(not_allowed());
+        }
+        let table = self.table(ctx, None, action, Relationship::NONE)?;
+        Ok(KeysPermit { tenant: ctx.actor.identity.tenant, action, table })
     }
 
     fn own(&self, collection: &Collection, action: Action) -> Result<&Arc<Collection>, Denial> {

@@ -40,6 +40,7 @@ pub(super) enum RuleResource<'a> {
     AuditLog,
     Metrics,
     Subject,
+    Keys,
 }
 
 /// One answer of the engine.
@@ -320,6 +321,7 @@ impl Rules {
             RuleResource::AuditLog => self.names.uid(Kind::AuditLog, "log"),
             RuleResource::Metrics => self.names.uid(Kind::Metrics, "metrics"),
             RuleResource::Subject => self.names.uid(Kind::Subject, "subject"),
+            RuleResource::Keys => self.names.uid(Kind::Keys, "keys"),
         };
         let action = self.names.uid(Kind::Action, action.as_str());
         // All that it names is of this program's making: checking it against the schema takes longer than deciding.
@@ -378,7 +380,8 @@ fn entities(
     collections: &BTreeMap<String, Arc<Collection>>,
 ) -> Result<cedar::Entities, String> {
     let alone = |kind, id| cedar::Entity::new_no_attrs(names.uid(kind, id), HashSet::new());
-    let mut all = vec![alone(Kind::Metrics, "metrics"), alone(Kind::Subject, "subject")];
+    let mut all =
+        vec![alone(Kind::Metrics, "metrics"), alone(Kind::Subject, "subject"), alone(Kind::Keys, "keys")];
     for collection in collections.values() {
         let parent = names.uid(Kind::Collection, collection.name().as_str());
         all.push(cedar::Entity::new_no_attrs(parent.clone(), HashSet::new()));

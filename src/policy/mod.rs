@@ -65,7 +65,9 @@ pub use explain::{Explanation, explain};
 pub use fields::{FieldFault, FieldFaultCode, FieldFaults, ParseMode, ParsedField, ParsedFields};
 pub use limits::{Allowance, BreakGlassBounds, Limits};
 pub use matrix::matrix;
-pub use permit::{AuditPermit, Denial, DenialCode, Dependent, Permit, Prospect, SubjectPermit, View};
+pub use permit::{
+    AuditPermit, Denial, DenialCode, Dependent, KeysPermit, Permit, Prospect, SubjectPermit, View,
+};
 pub use review::idle_permits;
 pub use set::{PolicyError, PolicySet};
 pub use settings::{SettingChange, setting_changes};

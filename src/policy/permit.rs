@@ -134,6 +134,28 @@ impl SubjectPermit {
     }
 }
 
+/// A caller may do `action` with the keys of its tenant.
+pub struct KeysPermit {
+    pub(super) tenant: TenantId,
+    pub(super) action: Action,
+    pub(super) table: Arc<Table>,
+}
+
+impl KeysPermit {
+    pub const fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
+    pub const fn action(&self) -> Action {
+        self.action
+    }
+
+    /// The ids of the policies that permitted it, sorted.
+    pub fn policies(&self) -> &[Arc<str>] {
+        self.table.policies()
+    }
+}
+
 /// Why nothing at all is permitted. Of several guards the first here is heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DenialCode {

@@ -94,6 +94,9 @@ fn resources(set: &PolicySet, action: RuleAction) -> Box<dyn Iterator<Item = Rul
         | RuleAction::ReadErasure
         | RuleAction::Erase
         | RuleAction::Approve => Box::new(std::iter::once(RuleResource::Subject)),
+        RuleAction::ReadKeys | RuleAction::Rotate | RuleAction::ApproveDestruction => {
+            Box::new(std::iter::once(RuleResource::Keys))
+        }
     }
 }
 

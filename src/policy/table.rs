@@ -168,6 +168,11 @@ impl Question<'_> {
             Action::ReadErasure => return Some((RuleAction::ReadErasure, RuleResource::Subject)),
             Action::Erase => return Some((RuleAction::Erase, RuleResource::Subject)),
             Action::Approve => return Some((RuleAction::Approve, RuleResource::Subject)),
+            Action::ReadKeys => return Some((RuleAction::ReadKeys, RuleResource::Keys)),
+            Action::Rotate => return Some((RuleAction::Rotate, RuleResource::Keys)),
+            Action::ApproveDestruction => {
+                return Some((RuleAction::ApproveDestruction, RuleResource::Keys));
+            }
         };
         self.asking.collection.map(|collection| (action, RuleResource::Collection(collection.name())))
     }
@@ -194,7 +199,10 @@ impl Question<'_> {
             | Action::Hold
             | Action::ReadErasure
             | Action::Erase
-            | Action::Approve => return (View::Absent, Vec::new()),
+            | Action::Approve
+            | Action::ReadKeys
+            | Action::Rotate
+            | Action::ApproveDestruction => return (View::Absent, Vec::new()),
         };
         let verdict = rules.decide(self.caller, setting, rule, RuleResource::Field(collection, field));
         (if verdict.allowed { View::Plain } else { View::Absent }, verdict.policies)

@@ -31,10 +31,13 @@ pub(super) enum RuleAction {
     ReadErasure,
     Erase,
     Approve,
+    ReadKeys,
+    Rotate,
+    ApproveDestruction,
 }
 
 impl RuleAction {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 24] = [
         Self::Create,
         Self::ReadPlain,
         Self::ReadMasked,
@@ -56,6 +59,9 @@ impl RuleAction {
         Self::ReadErasure,
         Self::Erase,
         Self::Approve,
+        Self::ReadKeys,
+        Self::Rotate,
+        Self::ApproveDestruction,
     ];
 
     /// What is asked to decide an action.
@@ -81,6 +87,9 @@ impl RuleAction {
             Action::ReadErasure => &[Self::ReadErasure],
             Action::Erase => &[Self::Erase],
             Action::Approve => &[Self::Approve],
+            Action::ReadKeys => &[Self::ReadKeys],
+            Action::Rotate => &[Self::Rotate],
+            Action::ApproveDestruction => &[Self::ApproveDestruction],
         }
     }
 
@@ -107,6 +116,9 @@ impl RuleAction {
             Self::ReadErasure => "read_erasure",
             Self::Erase => "erase",
             Self::Approve => "approve",
+            Self::ReadKeys => "read_keys",
+            Self::Rotate => "rotate",
+            Self::ApproveDestruction => "approve_destruction",
         }
     }
 }
@@ -122,6 +134,7 @@ pub(super) enum Kind {
     Department,
     Field,
     Hour,
+    Keys,
     Metrics,
     Purpose,
     Role,
@@ -131,7 +144,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    const ALL: [(Self, &'static str); 15] = [
+    const ALL: [(Self, &'static str); 16] = [
         (Self::Action, "Action"),
         (Self::AuditLog, "AuditLog"),
         (Self::Class, "Class"),
@@ -141,6 +154,7 @@ impl Kind {
         (Self::Department, "Department"),
         (Self::Field, "Field"),
         (Self::Hour, "Hour"),
+        (Self::Keys, "Keys"),
         (Self::Metrics, "Metrics"),
         (Self::Purpose, "Purpose"),
         (Self::Role, "Role"),

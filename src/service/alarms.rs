@@ -37,10 +37,12 @@ pub enum Alarm {
     LogMonthMissing,
     /// Roles, triggers, functions or settings of the data database are not what they were at the start.
     DatabaseChanged,
+    /// A tenant key is to be replaced or destroyed, and that does not go on.
+    RotationStalled,
 }
 
 impl Alarm {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::LogNotPublished,
         Self::LogNotExported,
         Self::LogChanged,
@@ -53,6 +55,7 @@ impl Alarm {
         Self::LogNotReviewed,
         Self::LogMonthMissing,
         Self::DatabaseChanged,
+        Self::RotationStalled,
     ];
 
     /// Permanent once released.
@@ -70,6 +73,7 @@ impl Alarm {
             Self::LogNotReviewed => "log_not_reviewed",
             Self::LogMonthMissing => "log_month_missing",
             Self::DatabaseChanged => "database_changed",
+            Self::RotationStalled => "rotation_stalled",
         }
     }
 }

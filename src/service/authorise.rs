@@ -7,12 +7,16 @@ use crate::audit::{Act, CommitError, EntryDraft, Outcome, Receipt, RecordObject}
 use crate::domain::action::Action;
 use crate::domain::context::OperationContext;
 use crate::domain::id::{FieldName, RecordId, SubjectId};
-use crate::policy::{AuditPermit, Collection, Denial, Permit, Prospect, SubjectPermit};
+use crate::policy::{AuditPermit, Collection, Denial, KeysPermit, Permit, Prospect, SubjectPermit};
 
 /// What a request would have done, had its input been good.
 #[derive(Clone, Copy)]
 pub enum Attempted<'a> {
     ReadLog,
+    Keys {
+        action: Action,
+        act: Act,
+    },
     Subject {
         action: Action,
         act: Act,
@@ -120,6 +124,26 @@ impl Service {
         }
     }
 
+    /// Asks policy about the tenant's keys. A denial is in the log before this returns it.
+    pub(super) async fn authorise_keys(
+        &self,
+        context: &OperationContext,
+        action: Action,
+    ) -> Result<KeysPermit, Error> {
+        self.gate.pass()?;
+        let decision = self.policy.load().permit_keys(context, action);
+        match decision {
+            Ok(permit) => Ok(permit),
+            Err(denial) => {
+                let outcome = Outcome::refused(denial.code.as_str());
+                let draft =
+                    EntryDraft::of_request(context, act_of(action), outcome).policies(&denial.policies);
+                self.put_on_record(draft).await?;
+                Err(Error::Denied(denial))
+            }
+        }
+    }
+
     /// Puts on record that a request was refused for what stood in it, with the problem's code and nothing of the request.
     /// Policy is asked first: whoever may not do this at all hears that instead, whatever else is wrong.
     pub async fn refuse_input(
@@ -133,6 +157,10 @@ impl Service {
             Attempted::ReadLog => {
                 let permit = self.authorise_audit(context).await?;
                 draft(Act::AuditRead).policies(permit.policies())
+            }
+            Attempted::Keys { action, act } => {
+                let permit = self.authorise_keys(context, action).await?;
+                draft(act).policies(permit.policies())
             }
             Attempted::Subject { action, act, subject } => {
                 let permit = self.authorise_subject(context, action, subject).await?;
@@ -274,6 +302,9 @@ pub(super) const fn act_of(action: Action) -> Act {
         Action::ReadErasure => Act::ErasureRead,
         Action::Erase => Act::ErasureRequest,
         Action::Approve => Act::ErasureApprove,
+        Action::ReadKeys => Act::KeyRead,
+        Action::Rotate => Act::KeyRotate,
+        Action::ApproveDestruction => Act::KeyApprove,
     }
 }
 

@@ -89,6 +89,18 @@ pub enum Error {
     /// Nobody approved it in time.
     #[error("the request has lapsed")]
     ErasureLapsed,
+    /// The class has no key yet.
+    #[error("there is no key to be replaced")]
+    NothingToRotate,
+    /// A rotation of the class is not at its end.
+    #[error("another rotation is open")]
+    RotationOpen,
+    /// Keys are still wrapped by it.
+    #[error("the key is needed")]
+    KeyInUse,
+    /// Backups that need it are still kept.
+    #[error("the key was needed too short a time ago")]
+    KeyTooYoung,
     /// The subject does not exist, or is being erased.
     #[error("no such subject")]
     SubjectUnknown,
@@ -131,6 +143,10 @@ impl Error {
             | Self::ApproveOwn
             | Self::ApprovedAlready
             | Self::ErasureLapsed
+            | Self::NothingToRotate
+            | Self::RotationOpen
+            | Self::KeyInUse
+            | Self::KeyTooYoung
             | Self::Tampered => true,
             Self::DocumentTooLarge
             | Self::Invalid(_)

@@ -35,6 +35,8 @@ mod read;
 mod read_many;
 mod reindex;
 mod relate;
+mod rotate;
+mod rotating;
 mod seal;
 mod search;
 mod system;
@@ -65,6 +67,8 @@ pub use limits::Limit;
 pub use parts::PartDown;
 pub use read::{ReadRequest, RequestedView};
 pub use read_many::ManyAnswer;
+pub use rotate::RotationRequest;
+pub use rotating::Rotating;
 pub use search::{
     Condition, ConditionFault, ConditionFaultCode, LARGEST_PAGE, MOST_CONDITIONS, Query, SearchAnswer,
     SearchProspect, SearchRequest, Test,
@@ -78,7 +82,7 @@ use crate::domain::clock::{Clock, SharedClock};
 use crate::domain::random::{Random, SharedRandom};
 use crate::keys::{KeyRing, Transit};
 use crate::policy::{Authoriser, Collection, PolicySet};
-use crate::storage::{AuditReader, KeyEraser, RecordStore, SequenceStore};
+use crate::storage::{AuditReader, KeyEraser, KeyRotator, RecordStore, SequenceStore};
 
 /// What use cases work with. Made once at start; only the policy is ever swapped, whole.
 pub struct Service {
@@ -86,6 +90,9 @@ pub struct Service {
     keys: KeyRing,
     eraser: KeyEraser,
     erasures: ErasureConfig,
+    rotator: KeyRotator,
+    /// How long after nothing needs it a tenant key may be destroyed.
+    rotated_key_backup_days: u32,
     transit: Transit,
     records: RecordStore,
     audit: Committer,
@@ -98,6 +105,7 @@ pub struct Service {
     parts_seen: parts::Seen,
     key_destruction: key_destruction::Wanted,
     erasing: erasing::Approved,
+    rotating: rotating::Wanted,
     uploads_ended: documents::Ended,
     sequence: SequenceStore,
     alarms: alarms::Alarms,
@@ -113,6 +121,9 @@ pub struct Parts {
     pub keys: KeyRing,
     pub eraser: KeyEraser,
     pub erasures: ErasureConfig,
+    pub rotator: KeyRotator,
+    /// `rotation.key_backup_days`.
+    pub rotated_key_backup_days: u32,
     pub transit: Transit,
     pub records: RecordStore,
     pub audit: Committer,
@@ -131,6 +142,8 @@ impl Service {
             keys: parts.keys,
             eraser: parts.eraser,
             erasures: parts.erasures,
+            rotator: parts.rotator,
+            rotated_key_backup_days: parts.rotated_key_backup_days,
             transit: parts.transit,
             records: parts.records,
             audit: parts.audit,
@@ -143,6 +156,7 @@ impl Service {
             parts_seen: parts::Seen::default(),
             key_destruction: key_destruction::Wanted::default(),
             erasing: erasing::Approved::default(),
+            rotating: rotating::Wanted::default(),
             uploads_ended: documents::Ended::default(),
             sequence: parts.sequence,
             alarms: alarms::Alarms::default(),

@@ -92,15 +92,16 @@ impl Service {
     /// What should be better, but need not be, goes into the log.
     pub async fn check_databases(&self) -> Result<(), FitnessCheck> {
         let now = self.clock.now();
-        let (data, keys, eraser, reader, sequencer) = tokio::try_join!(
+        let (data, keys, eraser, rotator, reader, sequencer) = tokio::try_join!(
             self.records.weaknesses(now),
             self.keys.weaknesses(now),
             self.eraser.weaknesses(now),
+            self.rotator.weaknesses(now),
             self.audit_reader.weaknesses(now),
             self.sequence.weaknesses(now),
         )
         .map_err(FitnessCheck::DatabaseNotSeen)?;
-        let all = [data, keys, eraser, reader, sequencer].into_iter().flatten();
+        let all = [data, keys, eraser, rotator, reader, sequencer].into_iter().flatten();
         let (unfit, weak): (Vec<_>, Vec<_>) = all.partition(|weakness| weakness.is_unsafe);
         if let Some(weakness) = unfit.into_iter().next() {
             return Err(FitnessCheck::UnfitDatabase(weakness));

@@ -189,7 +189,8 @@ impl Database {
                 Ok(client.query_one(&sql, &[&micros]).await?.try_get(0)?)
             })
             .await?;
-        let which = if ["keys", "key_eraser"].contains(&database) { Which::Keys } else { Which::Data };
+        let which =
+            if ["keys", "key_eraser", "key_rotator"].contains(&database) { Which::Keys } else { Which::Data };
         let schema = self.schema_weaknesses(database, which).await?;
         let found = RULES.iter().zip(is_so).filter(|(_, is_so)| *is_so);
         let mut weaknesses: Vec<Weakness> = found

@@ -18,6 +18,12 @@ use crate::domain::class::DataClass;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{KeyId, KeyOwner, RecordId, TenantId};
 
+/// A tenant key was retired between a statement's beginning and its end, and its guard refused all of it: what is under that
+/// key is left out the next time.
+const RETIRED_MEANWHILE: &str = "40001";
+/// That several are in that moment, one after the other, means that something else is wrong.
+const INSERT_ATTEMPTS: u32 = 5;
+
 /// The tables of the key database.
 #[derive(Clone)]
 pub struct KeyDatabase {
@@ -62,6 +68,10 @@ impl KeyDatabase {
     pub fn new(database: Database) -> Self {
         let finder = KeyFinder::new(database.clone());
         Self { database, finder }
+    }
+
+    pub(super) const fn database(&self) -> &Database {
+        &self.database
     }
 
     /// Tells the metrics how full the pool is.
@@ -217,14 +227,20 @@ impl KeyDatabase {
             ORDER BY a.tenant_id, a.owner COLLATE \"C\", a.class COLLATE \"C\", a.key_id \
             ON CONFLICT DO NOTHING RETURNING header";
         let columns = Columns::of(keys);
-        let rows = self
-            .database
-            .run("key_store::insert_subject_keys", async |client| {
-                let statement = client.prepare_cached(SQL).await?;
-                Ok(client.query(&statement, &columns.parameters()).await?)
-            })
-            .await?;
-        rows.iter().map(|row| header(row, 0)).collect()
+        for _ in 0..INSERT_ATTEMPTS {
+            let inserted = self
+                .database
+                .run("key_store::insert_subject_keys", async |client| {
+                    let statement = client.prepare_cached(SQL).await?;
+                    Ok(client.query(&statement, &columns.parameters()).await?)
+                })
+                .await;
+            match inserted {
+                Err(StorageError::Refused { code }) if code == RETIRED_MEANWHILE => {}
+                inserted => return inserted?.iter().map(|row| header(row, 0)).collect(),
+            }
+        }
+        Err(StorageError::Unavailable)
     }
 
     /// Buries records and deletes their keys; durable on return. An insert that began earlier may still bring a key in:
@@ -317,7 +333,8 @@ impl<'a> Columns<'a> {
     }
 }
 
-fn found_subject_key(row: &Row) -> Result<FoundSubjectKey, StorageError> {
+/// Of a row that begins with class, number, tenant key, header and wrapping.
+pub(super) fn found_subject_key(row: &Row) -> Result<FoundSubjectKey, StorageError> {
     let class: &str = row.try_get(0)?;
     Ok(FoundSubjectKey {
         class: DataClass::parse(class).ok_or(StorageError::Malformed("subject_key.class"))?,

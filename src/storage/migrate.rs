@@ -90,6 +90,7 @@ pub async fn migrate_all(
         (&data, &databases.audit_sequencer),
         (&keys, &databases.keys),
         (&keys, &databases.key_eraser),
+        (&keys, &databases.key_rotator),
     ];
     for (administrator, login) in logins {
         set_login(administrator, &login.user, &login.password_file).await?;

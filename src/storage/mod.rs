@@ -7,7 +7,9 @@ mod audit_tree;
 mod fitness;
 mod key_eraser;
 mod key_finder;
+mod key_rotator;
 pub mod key_store;
+mod key_versions;
 mod lanes;
 pub mod migrate;
 mod months;
@@ -27,14 +29,16 @@ pub use audit::{AuditReader, AuditStore};
 pub use audit_tree::LogHead;
 pub use fitness::Weakness;
 pub use key_eraser::KeyEraser;
+pub use key_rotator::{KeyRotator, Rewrapped, Succession, Turn};
 pub use key_store::KeyDatabase;
+pub use key_versions::{KeyPlace, OwnedKey, StretchOfKeys, TenantKeyVersion};
 pub use pool::{Database, StorageError};
 pub use reconcile::{RecordKey, Stretch};
 pub use records::{
     Candidate, Claim, Claimed, Concerned, ErasedBy, ExpiredUpload, FoundBreakGlass, FoundCareTeam,
-    FoundErasure, FoundHold, FoundRecord, FoundUpload, FoundVersion, ListedFor, ListedRecord, NewBreakGlass,
-    NewErasure, NewHold, PendingDestruction, PendingErasure, PendingErasures, PendingPlace, RecordStore,
-    Reindexed, SubjectRecord, SubjectRow, Successor, TermsOf,
+    FoundErasure, FoundHold, FoundRecord, FoundRotation, FoundUpload, FoundVersion, ListedFor, ListedRecord,
+    NewBreakGlass, NewErasure, NewHold, NewRotation, OpenRotation, PendingDestruction, PendingErasure,
+    PendingErasures, PendingPlace, RecordStore, Reindexed, SubjectRecord, SubjectRow, Successor, TermsOf,
 };
 pub use retention::{Dropped, Hold, MonthEntry, MonthFacts, MonthRecord, Retention, StoredMonth};
 pub use sequence::{Lead, SequenceStore, StoredEntry, StoredHead, Taken};

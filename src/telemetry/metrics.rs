@@ -53,6 +53,8 @@ names! {
     STORAGE_FAILURE = Counter "strongroom_storage_failures_total" ["function"] "Statements and transactions that failed, and callers that got no connection";
     KEY_CACHE = Counter "strongroom_key_cache_total" ["result"] "Look-ups of subject and record keys in memory: hit or miss";
     KEY_CACHE_KEYS = Gauge "strongroom_key_cache_keys" ["level"] "Tenant keys in memory, and owners of subject and record keys in memory";
+    KEY_ROTATIONS = Gauge "strongroom_key_rotations_open" [] "Rotations of tenant keys that are not at their end, of all tenants";
+    KEYS_REWRAPPED = Counter "strongroom_keys_rewrapped_total" [] "Keys that this instance wrapped by a tenant key's successor";
     AUDIT_QUEUE = Gauge "strongroom_audit_queue_entries" [] "Audit entries that wait for their commit";
     AUDIT_BATCH = Histogram "strongroom_audit_batch_entries" [] "Audit entries in one commit";
     AUDIT_COMMIT = Histogram "strongroom_audit_commit_duration_seconds" [] "Commits of audit entries, retries included";
@@ -103,6 +105,7 @@ pub fn install() -> Result<Renderer, BuildError> {
     }
     counter!(GLASS_OPENED).absolute(0);
     counter!(GLASS_USED).absolute(0);
+    counter!(KEYS_REWRAPPED).absolute(0);
     gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     Ok(renderer)
 }
@@ -219,6 +222,14 @@ pub fn key_cache(is_hit: bool) {
 pub fn keys_in_memory(tenant_keys: usize, owners: usize) {
     gauge!(KEY_CACHE_KEYS, "level" => "tenant").set(number(tenant_keys));
     gauge!(KEY_CACHE_KEYS, "level" => "subject").set(number(owners));
+}
+
+pub fn key_rotations(open: usize) {
+    gauge!(KEY_ROTATIONS).set(number(open));
+}
+
+pub fn keys_rewrapped(keys: u64) {
+    counter!(KEYS_REWRAPPED).increment(keys);
 }
 
 /// A batch of audit entries that is durable.

@@ -20,7 +20,7 @@ fn config(folder: &Folder, vault: &str, auth: &str) -> PathBuf {
     let text = format!(
         "environment = \"test\"\n[server]\nlisten = \"127.0.0.1:0\"\ninstance = \"t\"\n\
          certificate_file = \"c\"\nprivate_key_file = \"k\"\nclient_roots_file = \"r\"\ncrl_directory = \"crl\"\n\
-         [database.data]\n{database}[database.keys]\n{database}[database.key_eraser]\n{database}[database.audit_export]\n{database}\
+         [database.data]\n{database}[database.keys]\n{database}[database.key_eraser]\n{database}[database.key_rotator]\n{database}[database.audit_export]\n{database}\
          [database.audit_sequencer]\n{database}\
          [vault]\naddress = \"{vault}\"\nauth = {auth}\n[policy]\ndirectory = \"policy\"\n"
     );

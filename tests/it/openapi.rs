@@ -10,6 +10,7 @@ use strongroom::http::{Operation, ProblemKind};
 
 use crate::support::clinic::Clinic;
 use crate::support::contract::{self, DOCUMENT, check_answer, check_value, codes, resolved};
+use crate::support::custody::{Custody, ROTATIONS, wish};
 use crate::support::people::claims;
 use crate::support::python::python_with;
 use crate::support::samples::{NOBODY, document, encounter, message, note, patient};
@@ -389,6 +390,29 @@ async fn answers_about_erasures_are_what_the_document_says() {
     assert_eq!(post(&approve, "o-3").await["code"], "approved_already");
     assert_eq!(post(&path, "o-1").await["code"], "record_not_found");
     eventually("it is erased, with a certificate", async || list().await["certificate"].is_string()).await;
+}
+
+#[tokio::test]
+async fn answers_about_keys_are_what_the_document_says() {
+    let custody = Custody::open().await;
+    check_value("rotation", &DOCUMENT["components"]["schemas"]["NewRotation"], &wish("phi"));
+    let get = async |path: &str| check_answer(&Method::GET, custody.alice.get(path).await).await;
+    let post = async |client: &Client, path: &str| {
+        check_answer(&Method::POST, client.post(path, &wish("phi")).await).await
+    };
+    assert_eq!(post(&custody.alice, ROTATIONS).await["code"], "nothing_to_rotate");
+    custody.patients(1).await;
+    let id = post(&custody.alice, ROTATIONS).await["id"].as_str().unwrap().to_owned();
+    assert_eq!(post(&custody.bob, ROTATIONS).await["code"], "rotation_open");
+    custody.is(&id, "rewrapped").await;
+    assert_eq!(get("/api/v1/keys/status").await["classes"][0]["rotation"]["id"], json!(id));
+    let approvals = format!("{ROTATIONS}/{id}/approvals");
+    assert_eq!(post(&custody.alice, &approvals).await["code"], "approve_own");
+    assert_eq!(post(&custody.bob, &approvals).await["code"], "key_too_young");
+    custody.complete(&id).await;
+    assert_eq!(get(ROTATIONS).await["rotations"][0]["state"], "destroyed");
+    assert!(get(&format!("{ROTATIONS}/{id}")).await["destroyed_at"].is_string());
+    assert_eq!(get(&format!("{ROTATIONS}/{NOBODY}")).await["code"], "record_not_found");
 }
 
 async fn service(strongroom: &Strongroom) {

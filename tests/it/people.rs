@@ -171,6 +171,7 @@ async fn every_operation_refuses_a_token_that_does_not_count() {
             ("{entry}", NOBODY),
             ("{hold}", NOBODY),
             ("{erasure}", NOBODY),
+            ("{rotation}", NOBODY),
         ];
         names.iter().fold(route.to_owned(), |path, (name, value)| path.replace(name, value))
     };

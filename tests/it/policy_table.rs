@@ -353,6 +353,9 @@ proptest! {
         let subject = Entity::new_no_attrs(uid("Subject::\"s\""), HashSet::new());
         let expected = oracle(policies, who, (purpose, unrelated), "update_care_team", subject);
         prop_assert_eq!(authoriser.permit_subject(&context, Action::UpdateCareTeam).is_ok(), expected);
+        let keys = Entity::new_no_attrs(uid("Keys::\"k\""), HashSet::new());
+        let expected = oracle(policies, who, (purpose, unrelated), "rotate", keys);
+        prop_assert_eq!(authoriser.permit_keys(&context, Action::Rotate).is_ok(), expected);
     }
 }
 
@@ -400,5 +403,6 @@ fn reading_the_log_is_no_action_of_a_collection() {
     let context = context(ClientKind::Auditor, &["auditor"], None, Known { second_factor: true, ..NOTHING });
     assert!(SHIPPED.authoriser.permit(&context, patients, Action::ReadAudit, Relationship::NONE).is_err());
     assert!(SHIPPED.authoriser.permit_subject(&context, Action::ReadAudit).is_err());
+    assert!(SHIPPED.authoriser.permit_keys(&context, Action::ReadAudit).is_err());
     assert!(SHIPPED.authoriser.permit_audit(&context).is_ok());
 }

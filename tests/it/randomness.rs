@@ -20,7 +20,7 @@ use strongroom::people::{self, People};
 use strongroom::policy::{Authoriser, PolicySet};
 use strongroom::service::{Parts, Service};
 use strongroom::storage::{
-    AuditReader, AuditStore, Database, KeyDatabase, KeyEraser, RecordStore, SequenceStore,
+    AuditReader, AuditStore, Database, KeyDatabase, KeyEraser, KeyRotator, RecordStore, SequenceStore,
 };
 use strongroom::tls::{LiveTls, TlsFiles};
 
@@ -150,6 +150,8 @@ fn service(
         audit_reader: AuditReader::new(database(&log)),
         eraser: KeyEraser::new(database(&databases.keys)),
         erasures: ErasureConfig::default(),
+        rotator: KeyRotator::new(database(&databases.keys)),
+        rotated_key_backup_days: 14,
         sequence: SequenceStore::new(database(&databases.data_as("strongroom_sequencer"))),
         clock,
         random,

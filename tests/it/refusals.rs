@@ -161,11 +161,11 @@ impl Scene {
 
     fn expected(&self, place: &Place, caller: Caller) -> Heard {
         use Operation::{
-            AppendUpload, ApproveErasure, CancelUpload, Create, CreateMany, Delete, ExportSubject, History,
-            List, ListBreakGlass, Live, Metrics, OpenApi, OpenBreakGlass, PlaceHold, Read, ReadCareTeam,
-            ReadCheckpoint, ReadErasures, ReadEvents, ReadFile, ReadHolds, ReadMany, ReadProof, Ready,
-            ReleaseHold, RequestErasure, ReviewBreakGlass, Search, StartUpload, Update, UpdateCareTeam,
-            UploadState,
+            AppendUpload, ApproveErasure, ApproveRotation, CancelUpload, Create, CreateMany, Delete,
+            ExportSubject, History, KeyStatus, List, ListBreakGlass, ListRotations, Live, Metrics, OpenApi,
+            OpenBreakGlass, PlaceHold, Read, ReadCareTeam, ReadCheckpoint, ReadErasures, ReadEvents,
+            ReadFile, ReadHolds, ReadMany, ReadProof, ReadRotation, Ready, ReleaseHold, RequestErasure,
+            RequestRotation, ReviewBreakGlass, Search, StartUpload, Update, UpdateCareTeam, UploadState,
         };
         match (caller, place.operation()) {
             // Not even a status: the handshake fails.
@@ -188,7 +188,11 @@ impl Scene {
                 Heard::Refusal(403, "action_not_allowed")
             }
             (Caller::WrongPurpose, _) => Heard::Refusal(403, "purpose_not_allowed"),
-            (Caller::OtherTenant, ReadEvents | ReadMany | Search | List | ListBreakGlass) => Heard::OwnTenant,
+            (
+                Caller::OtherTenant,
+                ReadEvents | ReadMany | Search | List | ListBreakGlass | KeyStatus | ListRotations,
+            ) => Heard::OwnTenant,
+            (Caller::OtherTenant, RequestRotation) => Heard::Refusal(409, "nothing_to_rotate"),
             (Caller::OtherTenant, ReadProof) => Heard::Refusal(404, "entry_not_found"),
             // A record would be about somebody of another tenant.
             (Caller::OtherTenant, Create | CreateMany) if place.collection.as_deref() == Some("patients") => {
@@ -198,7 +202,8 @@ impl Scene {
             (
                 Caller::OtherTenant,
                 Read | Update | Delete | History | ReadFile | StartUpload | ReadCareTeam | UpdateCareTeam
-                | ReviewBreakGlass | ReadHolds | PlaceHold | ReleaseHold | ExportSubject | ReadErasures,
+                | ReviewBreakGlass | ReadHolds | PlaceHold | ReleaseHold | ExportSubject | ReadErasures
+                | ReadRotation | ApproveRotation,
             ) => Heard::Refusal(404, "record_not_found"),
             (Caller::OtherTenant, UploadState | AppendUpload | CancelUpload) => {
                 Heard::Refusal(404, "upload_not_found")
@@ -301,6 +306,9 @@ fn act(operation: Operation) -> &'static str {
         Operation::OpenBreakGlass => "breakglass.open",
         Operation::ListBreakGlass | Operation::ReviewBreakGlass => "breakglass.review",
         Operation::ExportSubject => "subject.export",
+        Operation::KeyStatus | Operation::ListRotations | Operation::ReadRotation => "key.read",
+        Operation::RequestRotation => "key.rotate",
+        Operation::ApproveRotation => "key.approve",
         Operation::ReadErasures => "erasure.read",
         Operation::RequestErasure => "erasure.request",
         Operation::ApproveErasure => "erasure.approve",

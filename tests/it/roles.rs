@@ -154,6 +154,14 @@ impl Asking<'_> {
         let answer = self.send(Method::GET, &erase, None).await;
         self.hears(answer, ("read_erasure", ""), (200, "")).await;
         self.exports().await;
+        let answer = self.send(Method::GET, "/api/v1/keys/status", None).await;
+        self.hears(answer, ("read_keys", ""), (200, "")).await;
+        let none = json!({ "class": "chd", "reason": "scheduled", "reference": "KEY-1" });
+        let answer = self.send(Method::POST, "/api/v1/keys/rotations", Some(&none)).await;
+        self.hears(answer, ("rotate", ""), (409, "nothing_to_rotate")).await;
+        let approvals = format!("/api/v1/keys/rotations/{NOBODY}/approvals");
+        let answer = self.send(Method::POST, &approvals, None).await;
+        self.hears(answer, ("approve_destruction", ""), (404, "record_not_found")).await;
         let answer = self.send(Method::GET, "/api/v1/audit/events", None).await;
         self.hears(answer, ("read_audit", ""), (200, "")).await;
         let answer = self.send(Method::GET, "/metrics", None).await;

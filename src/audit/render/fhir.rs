@@ -196,11 +196,14 @@ fn data(object: &Value) -> Value {
     data
 }
 
-/// Months of the log itself, dropped or held; or a hold on what is kept of a person, or its erasure.
+/// Months of the log itself, dropped or held; or a hold on what is kept of a person, or its erasure; or a rotation of a key.
 fn of_what_is_kept(object: &Value) -> Option<Value> {
     let (system, value) = match (text(object, "/month"), text(object, "/hold")) {
         ("", "") => match text(object, "/erasure") {
-            "" => return None,
+            "" => match text(object, "/rotation") {
+                "" => return None,
+                rotation => ("urn:strongroom:key-rotation", rotation),
+            },
             erasure => ("urn:strongroom:erasure", erasure),
         },
         ("", hold) if object.get("reference").is_some() => ("urn:strongroom:hold", hold),

@@ -12,6 +12,7 @@ mod export;
 mod fields;
 mod glass;
 mod holds;
+mod keys;
 mod operations;
 mod parameters;
 mod problems;
@@ -106,8 +107,13 @@ fn add(paths: &mut Map<String, Value>, path: String, operation: Operation, colle
         _ if collection.is_some() => "Id",
         _ => "SubjectId",
     };
-    let others =
-        [("{upload}", "Upload"), ("{entry}", "Entry"), ("{hold}", "HoldId"), ("{erasure}", "ErasureId")];
+    let others = [
+        ("{upload}", "Upload"),
+        ("{entry}", "Entry"),
+        ("{hold}", "HoldId"),
+        ("{erasure}", "ErasureId"),
+        ("{rotation}", "RotationId"),
+    ];
     for (segment, name) in [("{id}", id)].into_iter().chain(others) {
         if path.contains(segment) {
             shared.push(parameters::parameter(name));
@@ -143,6 +149,7 @@ fn schemas(policy: &PolicySet) -> Map<String, Value> {
     glass::add_schemas(&mut schemas);
     holds::add_schemas(&mut schemas);
     erasures::add_schemas(&mut schemas);
+    keys::add_schemas(&mut schemas);
     export::add_schemas(policy, &mut schemas);
     for collection in policy.collections() {
         collections::add_schemas(collection, &mut schemas);

@@ -71,6 +71,19 @@ const fn words(operation: Operation) -> (&'static str, &'static str) {
         Operation::ApproveErasure => {
             ("approve_erasure", "Have a subject erased, as somebody else asked: for good, for everybody")
         }
+        Operation::KeyStatus => {
+            ("read_key_status", "The tenant's keys: their ages, and how many keys each wraps")
+        }
+        Operation::ListRotations => {
+            ("list_rotations", "The rotations of the tenant's keys, the newest first")
+        }
+        Operation::RequestRotation => {
+            ("request_rotation", "Have a key replaced by a new one, under which all that it wraps is brought")
+        }
+        Operation::ReadRotation => ("read_rotation", "How far a rotation has come"),
+        Operation::ApproveRotation => {
+            ("approve_rotation", "Have the old key destroyed, as somebody else had it replaced")
+        }
         Operation::OpenApi => ("openapi", "This document"),
         Operation::Live => ("live", "Whether the process answers"),
         Operation::Ready => ("ready", "Whether every part answers"),
@@ -110,6 +123,10 @@ fn own_parameters(operation: Operation, collection: Option<&Collection>) -> Vec<
         | Operation::ReleaseHold
         | Operation::ReadErasures
         | Operation::ApproveErasure
+        | Operation::KeyStatus
+        | Operation::ListRotations
+        | Operation::ReadRotation
+        | Operation::ApproveRotation
         | Operation::ReadCareTeam => Vec::new(),
         Operation::List => all(&["RecordCursor", "Limit"]),
         Operation::ExportSubject => all(&["ExportCursor", "Limit"]),
@@ -118,7 +135,8 @@ fn own_parameters(operation: Operation, collection: Option<&Collection>) -> Vec<
         | Operation::CreateMany
         | Operation::OpenBreakGlass
         | Operation::PlaceHold
-        | Operation::RequestErasure => all(&["IdempotencyKey"]),
+        | Operation::RequestErasure
+        | Operation::RequestRotation => all(&["IdempotencyKey"]),
         Operation::Read => {
             let fields = collection.map(parameters::fields);
             fields.into_iter().chain(["View", "Version"].map(parameter)).collect()
@@ -151,6 +169,7 @@ fn body(operation: Operation, collection: Option<&Collection>) -> Option<Value> 
         Operation::ReviewBreakGlass => Some(shared_body("Review")),
         Operation::PlaceHold => Some(shared_body("NewHold")),
         Operation::RequestErasure => Some(shared_body("NewErasure")),
+        Operation::RequestRotation => Some(shared_body("NewRotation")),
         Operation::AppendUpload => {
             Some(json!({ "required": true, "content": { "application/offset+octet-stream": {} } }))
         }
@@ -196,6 +215,11 @@ fn successes(operation: Operation, collection: Option<&Collection>) -> Vec<(&'st
         | Operation::ReadErasures
         | Operation::RequestErasure
         | Operation::ApproveErasure => vec![whole_person_success(operation)],
+        Operation::KeyStatus
+        | Operation::ListRotations
+        | Operation::RequestRotation
+        | Operation::ReadRotation
+        | Operation::ApproveRotation => vec![keys_success(operation)],
         Operation::OpenApi => vec![
             ("200", json_answer("The document.", &[("ETag", "DocumentETag")], &json!({ "type": "object" }))),
             ("304", answer("It is the one at hand.", &[("ETag", "DocumentETag")])),
@@ -244,6 +268,21 @@ fn whole_person_success(operation: Operation) -> (&'static str, Value) {
             ("202", json_answer("It waits for an approval.", &headers, &shared("RequestedErasure")))
         }
         _ => ("204", answer("Nothing of the subject opens any more; its keys follow.", &[])),
+    }
+}
+
+/// What a custodian does with the tenant's keys.
+fn keys_success(operation: Operation) -> (&'static str, Value) {
+    let shared = |name: &str| reference("schemas", name);
+    let headers = [("Idempotency-Replayed", "Replayed")];
+    match operation {
+        Operation::KeyStatus => ("200", json_answer("They are these.", &[], &shared("KeyStatus"))),
+        Operation::ListRotations => ("200", json_answer("These.", &[], &shared("Rotations"))),
+        Operation::RequestRotation => {
+            ("202", json_answer("It goes on by itself.", &headers, &shared("RequestedRotation")))
+        }
+        Operation::ReadRotation => ("200", json_answer("So far.", &[], &shared("Rotation"))),
+        _ => ("204", answer("The old key is destroyed within seconds.", &[])),
     }
 }
 

@@ -74,6 +74,7 @@ pub(super) fn components() -> Value {
         "BreakGlassId": path("id", uuid.clone()),
         "HoldId": path("hold", uuid.clone()),
         "ErasureId": path("erasure", uuid.clone()),
+        "RotationId": path("rotation", uuid.clone()),
         "Entry": path("entry", uuid.clone()),
         "Upload": path("upload", uuid),
         "Version": query("version", "An older version; needs the right to the history too.", reference("schemas", "Version")),

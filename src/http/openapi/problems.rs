@@ -22,11 +22,17 @@ const fn is_of_a_collection(operation: Operation) -> bool {
     !is_open(operation)
         && !is_of_a_subject(operation)
         && !is_of_the_log(operation)
+        && !is_of_keys(operation)
         && !matches!(operation, Operation::Metrics)
 }
 
 const fn is_of_the_log(operation: Operation) -> bool {
     matches!(operation, Operation::ReadEvents | Operation::ReadCheckpoint | Operation::ReadProof)
+}
+
+const fn is_of_keys(operation: Operation) -> bool {
+    use Operation::{ApproveRotation, KeyStatus, ListRotations, ReadRotation, RequestRotation};
+    matches!(operation, KeyStatus | ListRotations | RequestRotation | ReadRotation | ApproveRotation)
 }
 
 const fn is_of_a_subject(operation: Operation) -> bool {
@@ -51,6 +57,7 @@ const fn names_something(operation: Operation) -> bool {
     is_of_a_record(operation)
         || is_of_one_subject(operation)
         || matches!(operation, Operation::ReviewBreakGlass)
+        || matches!(operation, Operation::ReadRotation | Operation::ApproveRotation)
 }
 
 const fn is_of_a_record(operation: Operation) -> bool {
@@ -60,10 +67,12 @@ const fn is_of_a_record(operation: Operation) -> bool {
 
 /// The body is JSON.
 const fn takes_json(operation: Operation) -> bool {
-    use Operation::{OpenBreakGlass, PlaceHold, RequestErasure, ReviewBreakGlass, UpdateCareTeam};
+    use Operation::{
+        OpenBreakGlass, PlaceHold, RequestErasure, RequestRotation, ReviewBreakGlass, UpdateCareTeam,
+    };
     takes_fields(operation)
         || matches!(operation, UpdateCareTeam | OpenBreakGlass | ReviewBreakGlass | PlaceHold)
-        || matches!(operation, RequestErasure)
+        || matches!(operation, RequestErasure | RequestRotation)
 }
 
 /// The body is JSON that names fields.
@@ -87,10 +96,10 @@ const fn uses_keys(operation: Operation) -> bool {
 #[expect(clippy::too_many_lines, reason = "one exhaustive match: a new problem compiles only with its place")]
 fn applies(kind: ProblemKind, operation: Operation) -> bool {
     use Operation::{
-        AppendUpload, ApproveErasure, CancelUpload, Create, CreateMany, Delete, ExportSubject, History, List,
-        OpenBreakGlass, PlaceHold, Read, ReadCheckpoint, ReadEvents, ReadFile, ReadMany, ReadProof,
-        ReleaseHold, RequestErasure, ReviewBreakGlass, Search, StartUpload, Update, UpdateCareTeam,
-        UploadState,
+        AppendUpload, ApproveErasure, ApproveRotation, CancelUpload, Create, CreateMany, Delete,
+        ExportSubject, History, List, OpenBreakGlass, PlaceHold, Read, ReadCheckpoint, ReadEvents, ReadFile,
+        ReadMany, ReadProof, ReleaseHold, RequestErasure, RequestRotation, ReviewBreakGlass, Search,
+        StartUpload, Update, UpdateCareTeam, UploadState,
     };
     let is_one_of = |those: &[Operation]| those.contains(&operation);
     match kind {
@@ -126,7 +135,9 @@ fn applies(kind: ProblemKind, operation: Operation) -> bool {
         ProblemKind::RecordNotFound => names_something(operation),
         // The digest of a request under a key is made with one.
         ProblemKind::KeysUnavailable => {
-            uses_keys(operation) || is_one_of(&[OpenBreakGlass, PlaceHold, RequestErasure])
+            uses_keys(operation)
+                || is_of_keys(operation)
+                || is_one_of(&[OpenBreakGlass, PlaceHold, RequestErasure])
         }
         ProblemKind::DeadlineExceeded => operation != AppendUpload,
         ProblemKind::BodyIncomplete
@@ -138,16 +149,19 @@ fn applies(kind: ProblemKind, operation: Operation) -> bool {
         | ProblemKind::BodyTooLarge => takes_json(operation),
         ProblemKind::BatchSize => is_one_of(&[CreateMany, ReadMany]),
         ProblemKind::IdempotencyKeyInvalid | ProblemKind::IdempotencyKeyReused => {
-            is_one_of(&[Create, CreateMany, OpenBreakGlass, PlaceHold, RequestErasure])
+            is_one_of(&[Create, CreateMany, OpenBreakGlass, PlaceHold, RequestErasure, RequestRotation])
         }
         ProblemKind::SubjectRule => is_one_of(&[Create, CreateMany]),
         ProblemKind::SubjectUnknown => is_one_of(&[Create, CreateMany, OpenBreakGlass]),
         ProblemKind::BreakGlassBounds => operation == OpenBreakGlass,
         ProblemKind::ReviewOwn | ProblemKind::ReviewedAlready => operation == ReviewBreakGlass,
         ProblemKind::SubjectHeld => is_one_of(&[Delete, RequestErasure, ApproveErasure]),
-        ProblemKind::ApproveOwn | ProblemKind::ApprovedAlready | ProblemKind::ErasureLapsed => {
-            operation == ApproveErasure
+        ProblemKind::ApproveOwn | ProblemKind::ApprovedAlready => {
+            is_one_of(&[ApproveErasure, ApproveRotation])
         }
+        ProblemKind::ErasureLapsed => operation == ApproveErasure,
+        ProblemKind::KeyInUse | ProblemKind::KeyTooYoung => operation == ApproveRotation,
+        ProblemKind::NothingToRotate | ProblemKind::RotationOpen => operation == RequestRotation,
         ProblemKind::HoldReleased => operation == ReleaseHold,
         ProblemKind::FieldsInvalid => is_one_of(&[Create, CreateMany, Update]),
         ProblemKind::FieldNotAllowed => {

@@ -6,12 +6,15 @@
 //!
 //! There is no local fallback: without Vault and past the hard life, the answer is [`KeyError::Unavailable`].
 //!
-//! Not here: whether an owner may still be read (`service`, from the data database), rotation (`jobs`).
+//! Not here: whether an owner may still be read (`service`, from the data database), when keys are rotated (`service::rotating`).
 
 mod held;
 mod life;
 mod maker;
+mod rotate;
 mod upstream;
+
+pub use rotate::RewrapBatch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,6 +55,7 @@ struct Inner {
     active: LifeCache<FindActive>,
     held: HeldKeys,
     maker: Maker,
+    transit: Transit,
     clock: SharedClock,
     random: SharedRandom,
 }
@@ -93,13 +97,15 @@ impl KeyRing {
             hard_micros: micros(config.hard_life_seconds),
         };
         let open = OpenTenantKey { database: database.clone(), transit: transit.clone() };
-        let find = FindActive { database: database.clone(), transit, random: Arc::clone(&random) };
+        let find =
+            FindActive { database: database.clone(), transit: transit.clone(), random: Arc::clone(&random) };
         let inner = Arc::new(Inner {
             maker: Maker::start(database.clone()),
             database,
             tenant_keys: LifeCache::new(open, lives, Arc::clone(&clock), Arc::clone(&random)),
             active: LifeCache::new(find, lives, Arc::clone(&clock), Arc::clone(&random)),
             held: HeldKeys::new(config.subject_keys_owners, lives),
+            transit,
             clock,
             random,
         });

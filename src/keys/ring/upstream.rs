@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::life::Loader;
 use crate::crypto::TenantKey;
 use crate::domain::id::{KeyId, TenantId};
-use crate::domain::random::SharedRandom;
+use crate::domain::random::{Random, SharedRandom};
 use crate::domain::secret::Key256;
 use crate::keys::KeyError;
 use crate::keys::place::{TenantKeyKind, TenantKeyPlace};
@@ -58,10 +58,19 @@ impl Loader for FindActive {
     }
 }
 
+/// A new key for this place, wrapped by Vault: nobody has it but whoever unwraps it.
+pub(super) async fn wrapped_new(
+    transit: &Transit,
+    random: &dyn Random,
+    place: &TenantKeyPlace,
+) -> Result<String, KeyError> {
+    let key = Key256::filled(|bytes| random.fill(bytes))?;
+    Ok(transit.encrypt(place, &key).await?)
+}
+
 impl FindActive {
     async fn make(&self, place: TenantKeyPlace) -> Result<(), KeyError> {
-        let key = Key256::filled(|bytes| self.random.fill(bytes))?;
-        let wrapped = self.transit.encrypt(&place, &key).await?;
+        let wrapped = wrapped_new(&self.transit, &*self.random, &place).await?;
         let row = FoundTenantKey { key_id: place.key_id, wrapped };
         Ok(self
             .database

@@ -245,7 +245,7 @@ async fn make_unavailable(
     Ok(())
 }
 
-async fn put_entry(
+pub(super) async fn put_entry(
     transaction: &Transaction<'_>,
     tenant: TenantId,
     (id, bytes): &(Uuid, Vec<u8>),

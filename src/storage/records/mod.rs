@@ -15,6 +15,7 @@ mod key_destruction;
 mod list;
 mod reindex;
 mod replace;
+mod rotations;
 mod search;
 mod subject_records;
 mod terms;
@@ -31,6 +32,7 @@ pub use idempotency::{Claim, Claimed};
 pub use key_destruction::PendingDestruction;
 pub use list::{ListedFor, ListedRecord};
 pub use reindex::Reindexed;
+pub use rotations::{FoundRotation, NewRotation, OpenRotation};
 pub use search::{Candidate, TermsOf};
 pub use subject_records::SubjectRecord;
 

@@ -101,6 +101,11 @@ impl Rights {
                 Operation::ReadErasures => self.may_of_a_subject(&context, Action::ReadErasure),
                 Operation::RequestErasure => self.may_of_a_subject(&context, Action::Erase),
                 Operation::ApproveErasure => self.may_of_a_subject(&context, Action::Approve),
+                Operation::KeyStatus | Operation::ListRotations | Operation::ReadRotation => {
+                    self.may_with_keys(&context, Action::ReadKeys)
+                }
+                Operation::RequestRotation => self.may_with_keys(&context, Action::Rotate),
+                Operation::ApproveRotation => self.may_with_keys(&context, Action::ApproveDestruction),
                 _ => Ok(true),
             };
         };
@@ -149,6 +154,10 @@ impl Rights {
         }
         let mut codes = all.into_iter().filter_map(Result::err);
         Err(codes.find(|code| *code != DenialCode::ActionNotAllowed).unwrap_or(DenialCode::ActionNotAllowed))
+    }
+
+    fn may_with_keys(&self, context: &OperationContext, action: Action) -> Result<bool, DenialCode> {
+        self.authoriser.permit_keys(context, action).map(|_| true).map_err(|denial| denial.code)
     }
 
     fn may_of_a_subject(&self, context: &OperationContext, action: Action) -> Result<bool, DenialCode> {

@@ -157,6 +157,7 @@ impl Scene {
             .replace("{entry}", &self.entry)
             .replace("{hold}", &self.hold)
             .replace("{erasure}", NOBODY)
+            .replace("{rotation}", NOBODY)
     }
 
     pub async fn send(&self, place: &Place, client: &Client) -> Option<Response> {
@@ -189,6 +190,10 @@ impl Scene {
             Operation::PlaceHold => return Some(json!({ "reason": "litigation", "reference": "CV-1" })),
             Operation::RequestErasure => {
                 return Some(json!({ "reason": "person_request", "reference": "GDPR-1" }));
+            }
+            // No collection has anything of that class.
+            Operation::RequestRotation => {
+                return Some(json!({ "class": "chd", "reason": "scheduled", "reference": "KEY-1" }));
             }
             _ => {}
         }
@@ -228,6 +233,8 @@ impl Scene {
         assert_eq!((holds.get::<_, i64>(0), holds.get::<_, i64>(1)), (1, 0), "the hold that was placed");
         let erasures = data.query_one("SELECT count(*) FROM erasure", &[]).await.unwrap();
         assert_eq!(erasures.get::<_, i64>(0), 0);
+        let rotations = data.query_one("SELECT count(*) FROM key_rotation", &[]).await.unwrap();
+        assert_eq!(rotations.get::<_, i64>(0), 0);
         let parts = data.query_one("SELECT count(*) FROM file_part", &[]).await.unwrap();
         assert_eq!(parts.get::<_, i64>(0), 1, "the label of the upload that was begun");
     }

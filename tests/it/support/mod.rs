@@ -3,6 +3,7 @@
 mod client;
 pub mod clinic;
 pub mod contract;
+pub mod custody;
 pub mod dice;
 pub mod disk;
 pub mod export;

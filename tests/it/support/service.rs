@@ -89,6 +89,7 @@ impl Strongroom {
             setting("DATABASE__AUDIT_SEQUENCER__NAME", databases.data.name.clone()),
             setting("DATABASE__KEYS__NAME", databases.keys.name.clone()),
             setting("DATABASE__KEY_ERASER__NAME", databases.keys.name.clone()),
+            setting("DATABASE__KEY_ROTATOR__NAME", databases.keys.name.clone()),
             setting("POLICY__DIRECTORY", policy_directory.display().to_string()),
             setting("SERVER__CRL_DIRECTORY", directory.join("crl").display().to_string()),
         ];
