@@ -71,7 +71,6 @@ fn examples() -> Vec<(&'static str, String)> {
     let writes = [EntryId::from_uuid(uuid(0x21)), EntryId::from_uuid(uuid(0x22))];
     let flush = scribe().write(&flush).unwrap().flushed(&uuid(0xe), 7, Some(&[0x33; 32]), &instance, &writes);
     let start = scribe().write(&start).unwrap().chained(&uuid(0xe), 1, None);
-    let held = EntryDraft::of_service(Act::AuditHold, Outcome::SUCCESS).hold(hold());
     vec![
         ("record.create", text_of(&created)),
         ("record.read", chained_text_of(&read())),
@@ -87,7 +86,7 @@ fn examples() -> Vec<(&'static str, String)> {
         ("instance.attest", chained_text_of(&attested)),
         ("audit.prune", text_of(&pruned())),
         ("audit.expire", text_of(&expired("postgres"))),
-        ("audit.hold", text_of(&held)),
+        ("audit.hold", text_of(&EntryDraft::of_service(Act::AuditHold, Outcome::SUCCESS).hold(hold()))),
         ("hold.place", text_of(&placed())),
         ("erasure.complete", text_of(&erased())),
         ("key.rotate", text_of(&rotated())),

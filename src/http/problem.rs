@@ -168,18 +168,22 @@ impl Problem {
             Error::KeyTooYoung => Self::of(ProblemKind::KeyTooYoung),
             Error::SubjectRule => Self::of(ProblemKind::SubjectRule),
             Error::SubjectUnknown => Self::of(ProblemKind::SubjectUnknown),
-            Error::Unavailable(part) => Self::of(match part {
-                Part::Data => ProblemKind::DataUnavailable,
-                Part::Keys => ProblemKind::KeysUnavailable,
-                Part::Audit => ProblemKind::AuditUnavailable,
-                Part::Randomness => ProblemKind::RandomnessUnavailable,
-            }),
+            Error::Unavailable(part) => Self::of(down(part)),
             Error::Tampered => Self::of(ProblemKind::RecordUnreadable),
             Error::Internal(defect) => {
                 tracing::error!(defect, "request.failed");
                 Self::of(ProblemKind::Internal)
             }
         }
+    }
+}
+
+const fn down(part: Part) -> ProblemKind {
+    match part {
+        Part::Data => ProblemKind::DataUnavailable,
+        Part::Keys => ProblemKind::KeysUnavailable,
+        Part::Audit => ProblemKind::AuditUnavailable,
+        Part::Randomness => ProblemKind::RandomnessUnavailable,
     }
 }
 

@@ -15,7 +15,7 @@ use crate::domain::id::KeyId;
 use crate::storage::{FoundRotation, StorageError, Turn};
 use crate::telemetry::metrics;
 
-/// Keys that are looked at in one step, of whatever class: so many are opened and wrapped without a pause at most.
+/// Keys that are looked at in one step, of whatever class.
 const KEYS: i64 = 512;
 /// Standing still for so long is an alarm.
 const STALLED_AFTER: Duration = Duration::from_mins(5);

@@ -71,19 +71,11 @@ const fn words(operation: Operation) -> (&'static str, &'static str) {
         Operation::ApproveErasure => {
             ("approve_erasure", "Have a subject erased, as somebody else asked: for good, for everybody")
         }
-        Operation::KeyStatus => {
-            ("read_key_status", "The tenant's keys: their ages, and how many keys each wraps")
-        }
-        Operation::ListRotations => {
-            ("list_rotations", "The rotations of the tenant's keys, the newest first")
-        }
-        Operation::RequestRotation => {
-            ("request_rotation", "Have a key replaced by a new one, under which all that it wraps is brought")
-        }
-        Operation::ReadRotation => ("read_rotation", "How far a rotation has come"),
-        Operation::ApproveRotation => {
-            ("approve_rotation", "Have the old key destroyed, as somebody else had it replaced")
-        }
+        Operation::KeyStatus
+        | Operation::ListRotations
+        | Operation::RequestRotation
+        | Operation::ReadRotation
+        | Operation::ApproveRotation => words_of_keys(operation),
         Operation::OpenApi => ("openapi", "This document"),
         Operation::Live => ("live", "Whether the process answers"),
         Operation::Ready => ("ready", "Whether every part answers"),
@@ -102,6 +94,22 @@ const fn words(operation: Operation) -> (&'static str, &'static str) {
         Operation::AppendUpload => ("append_upload", "Bring some or all of a document (tus 1.0.0)"),
         Operation::CancelUpload => ("cancel_upload", "End an upload that is not complete (tus 1.0.0)"),
         Operation::History => ("history", "The versions of a record, newest first"),
+    }
+}
+
+const fn words_of_keys(operation: Operation) -> (&'static str, &'static str) {
+    match operation {
+        Operation::KeyStatus => {
+            ("read_key_status", "The tenant's keys: their ages, and how many keys each wraps")
+        }
+        Operation::ListRotations => {
+            ("list_rotations", "The rotations of the tenant's keys, the newest first")
+        }
+        Operation::RequestRotation => {
+            ("request_rotation", "Have a key replaced by a new one, under which all that it wraps is brought")
+        }
+        Operation::ReadRotation => ("read_rotation", "How far a rotation has come"),
+        _ => ("approve_rotation", "Have the old key destroyed, as somebody else had it replaced"),
     }
 }
 
@@ -202,12 +210,9 @@ fn successes(operation: Operation, collection: Option<&Collection>) -> Vec<(&'st
         Operation::UpdateCareTeam => {
             vec![("200", json_answer("They are set.", &[("ETag", "ETag")], &shared("CareTeam")))]
         }
-        Operation::OpenBreakGlass => {
-            let headers = [("Idempotency-Replayed", "Replayed")];
-            vec![("201", json_answer("It is open.", &headers, &shared("BreakGlass")))]
+        Operation::OpenBreakGlass | Operation::ListBreakGlass | Operation::ReviewBreakGlass => {
+            vec![glass_success(operation)]
         }
-        Operation::ListBreakGlass => vec![("200", json_answer("These do.", &[], &shared("Unreviewed")))],
-        Operation::ReviewBreakGlass => vec![("204", answer("It is reviewed.", &[]))],
         Operation::ReadHolds
         | Operation::PlaceHold
         | Operation::ReleaseHold
@@ -251,6 +256,16 @@ fn successes(operation: Operation, collection: Option<&Collection>) -> Vec<(&'st
         | Operation::UploadState
         | Operation::AppendUpload
         | Operation::CancelUpload => vec![file_success(operation)],
+    }
+}
+
+fn glass_success(operation: Operation) -> (&'static str, Value) {
+    let shared = |name: &str| reference("schemas", name);
+    let headers = [("Idempotency-Replayed", "Replayed")];
+    match operation {
+        Operation::OpenBreakGlass => ("201", json_answer("It is open.", &headers, &shared("BreakGlass"))),
+        Operation::ListBreakGlass => ("200", json_answer("These do.", &[], &shared("Unreviewed"))),
+        _ => ("204", answer("It is reviewed.", &[])),
     }
 }
 

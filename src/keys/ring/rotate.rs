@@ -11,6 +11,9 @@ use crate::keys::KeyError;
 use crate::keys::place::{TenantKeyKind, TenantKeyPlace};
 use crate::storage::{KeyPlace, OwnedKey, Rewrapped, StretchOfKeys, Succession, TenantKeyVersion};
 
+/// So many are opened and wrapped before others get to run: a fraction of a millisecond.
+const AT_A_STRETCH: usize = 32;
+
 /// Some keys of a tenant, of which those that are under the old key are to be stored with another wrapping.
 pub struct RewrapBatch {
     pub rewrapped: Vec<Rewrapped>,
@@ -60,7 +63,10 @@ impl KeyRing {
         }
         let from = self.inner.tenant_keys.get(place(keys, keys.from)).await?.value;
         let to = self.inner.tenant_keys.get(place(keys, keys.to)).await?.value;
-        for owned in due {
+        for (number, owned) in due.into_iter().enumerate() {
+            if number % AT_A_STRETCH == 0 {
+                tokio::task::yield_now().await;
+            }
             match self.inner.rewrap_one(keys, (&from, &to), owned) {
                 Ok(rewrapped) => batch.rewrapped.push(rewrapped),
                 Err(KeyError::Unusable) => batch.unopened += 1,

@@ -97,8 +97,17 @@ impl Custody {
         classes.iter().find(|one| one["class"] == class).unwrap().clone()
     }
 
+    /// Waits for a state, for as long as keys are being wrapped again.
     pub async fn is(&self, id: &str, state: &str) {
-        eventually(state, async || self.rotation(id).await["state"] == state).await;
+        let mut found = self.rotation(id).await;
+        while found["state"] != state {
+            let before = found["rewrapped"].clone();
+            eventually(state, async || {
+                found = self.rotation(id).await;
+                found["state"] == state || found["rewrapped"] != before
+            })
+            .await;
+        }
     }
 
     pub async fn approve(&self, client: &Client, id: &str) -> Response {
