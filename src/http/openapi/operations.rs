@@ -198,18 +198,15 @@ fn answers(operation: Operation, collection: Option<&Collection>) -> Map<String,
 fn successes(operation: Operation, collection: Option<&Collection>) -> Vec<(&'static str, Value)> {
     let schema = |part: &str| collection.map_or(Value::Null, |collection| schema_of(collection, part));
     let shared = |name: &str| reference("schemas", name);
+    let team = |about| ("200", json_answer(about, &[("ETag", "ETag")], &shared("CareTeam")));
     match operation {
         Operation::ReadEvents => vec![("200", events_answer())],
         Operation::ReadCheckpoint => vec![("200", text_answer("The checkpoint, as a signed note."))],
         Operation::ReadProof => {
             vec![("200", text_answer("The proof; what it proves is the entry as it was read."))]
         }
-        Operation::ReadCareTeam => {
-            vec![("200", json_answer("They are these.", &[("ETag", "ETag")], &shared("CareTeam")))]
-        }
-        Operation::UpdateCareTeam => {
-            vec![("200", json_answer("They are set.", &[("ETag", "ETag")], &shared("CareTeam")))]
-        }
+        Operation::ReadCareTeam => vec![team("They are these.")],
+        Operation::UpdateCareTeam => vec![team("They are set.")],
         Operation::OpenBreakGlass | Operation::ListBreakGlass | Operation::ReviewBreakGlass => {
             vec![glass_success(operation)]
         }
