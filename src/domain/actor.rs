@@ -149,15 +149,15 @@ impl Actor {
         self.acting.as_ref()
     }
 
-    /// Whether more than a copied file stands behind this request: the client's key is in hardware, or the person's token
-    /// tells of a second factor. Somebody who brings no role has no business with this client, and their factor does not
-    /// count: else any patient's token would turn a stolen auditor's file into two factors.
+    /// Whether more than a copied file, or one password, stands behind this request: where a person brings a role, their token
+    /// tells of a second factor, and otherwise the client's key is in hardware. The key of a desk is nobody's second factor:
+    /// else whoever sits there is two people with a colleague's password. Nor does the factor of somebody count who brings no
+    /// role: else any patient's token would turn a stolen auditor's file into two factors.
     pub fn has_second_factor(&self) -> bool {
-        self.identity.key == KeyKeeping::Hardware
-            || self
-                .acting
-                .as_ref()
-                .is_some_and(|acting| acting.person.has_second_factor && !acting.brought.is_empty())
+        match &self.acting {
+            Some(acting) if !acting.brought.is_empty() => acting.person.has_second_factor,
+            _ => self.identity.key == KeyKeeping::Hardware,
+        }
     }
 }
 
@@ -246,6 +246,9 @@ mod tests {
         ] {
             let actor = client(KeyKeeping::File).for_person(person(names, factor));
             assert_eq!(actor.has_second_factor(), expected, "{names:?} {factor}");
+            // The key of the desk counts where nobody brings a role, and is no factor of who does.
+            let actor = client(KeyKeeping::Hardware).for_person(person(names, factor));
+            assert_eq!(actor.has_second_factor(), expected || names != ["auditor"], "{names:?} {factor}");
         }
     }
 }

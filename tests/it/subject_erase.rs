@@ -214,8 +214,13 @@ async fn what_is_held_or_late_is_not_erased_and_approved_is_it_once() {
     assert_eq!(clinic.portal.get(&office.letter).await.status(), 200, "nothing has happened");
     assert!(clinic.strongroom.entries_of("erasure.complete").await.is_empty());
 
-    // Of two approvals at once one is first, and it is approved once.
+    // Of two approvals at once one is first, and it is approved once. The desk's key is in hardware, and is no second factor of
+    // whoever sits there with a colleague's password.
     let id = office.asked(alice).await;
+    let password =
+        clinic.signer.sign(&claims(&json!({ "roles": ["officer"], "sub": "o-2", "amr": ["pwd"] })));
+    let answer = office.approve(alice, &id, &password).await;
+    assert_eq!(problem(answer).await, (403, "second_factor_required".into()));
     let third = clinic.signer.sign(&claims(&json!({ "roles": ["officer"], "sub": "o-3" })));
     let (one, two) =
         tokio::join!(office.approve(alice, &id, &office.other), office.approve(alice, &id, &third));
