@@ -43,6 +43,7 @@ async fn a_patch_makes_a_new_version_and_keeps_the_old_one() {
     let (kept, mut stored) = (as_json(&kept), as_json(&stored));
     // What records are found by is of their newest version.
     assert!(stored.as_object_mut().unwrap().remove("indexed_as").unwrap().is_i64());
+    assert_eq!(stored.as_object_mut().unwrap().remove("terms").unwrap().as_array().unwrap().len(), 9);
     assert_eq!(kept, stored);
     let sql = "SELECT h.seal_headers, r.seal_headers, to_jsonb(r)::text FROM record_history h, record r";
     let row = data.query_one(sql, &[]).await.unwrap();

@@ -119,6 +119,9 @@ async fn what_changes_meanwhile_is_not_indexed_as_it_was() {
     superuser.batch_execute("BEGIN").await.unwrap();
     let write = "UPDATE record SET version = version + 1 WHERE record_id = $1";
     assert_eq!(superuser.execute(write, &[&written]).await.unwrap(), 1);
+    // Locked first, as an approval does it: what is changed without that holds back no lock FOR KEY SHARE.
+    let lock = "SELECT FROM subject WHERE subject_id::text = $1 FOR UPDATE";
+    assert_eq!(superuser.execute(lock, &[&erased]).await.unwrap(), 1);
     let erase = "UPDATE subject SET state = 'erasing' WHERE subject_id::text = $1";
     assert_eq!(superuser.execute(erase, &[&erased]).await.unwrap(), 1);
     let file = strongroom.policy_directory.join("collections/patients.toml");
