@@ -200,16 +200,15 @@ async fn what_cannot_be_stored_takes_nothing_with_it() {
 }
 
 /// A statement that was planned while there was nothing goes to a record by its id all the same, and not through a whole
-/// collection by another index.
+/// collection.
 #[tokio::test]
 async fn a_plan_for_an_empty_table_is_good_for_a_full_one() {
     let strongroom = Strongroom::start().await;
     let portal = strongroom.client("portal").await.with_purpose("TREAT");
     let data = strongroom.data().await;
-    // How often it was gone to by its id, and how many places of other indexes were read.
+    // How often it was gone to by its id, and how many places of its indexes were read.
     let read = async || {
-        let sql = "SELECT sum(idx_scan) FILTER (WHERE indexrelname = 'record_pkey')::bigint, \
-                          sum(idx_tup_read) FILTER (WHERE indexrelname <> 'record_pkey')::bigint, \
+        let sql = "SELECT sum(idx_scan) FILTER (WHERE indexrelname = 'record_pkey')::bigint, sum(idx_tup_read)::bigint, \
                           (SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'record') \
                    FROM pg_stat_user_indexes WHERE relname = 'record'";
         let row = data.query_one(sql, &[]).await.unwrap();
@@ -229,17 +228,14 @@ async fn a_plan_for_an_empty_table_is_good_for_a_full_one() {
     let mut requests = JoinSet::new();
     for record in made["records"].as_array().unwrap() {
         let (portal, path) = (portal.clone(), format!("/api/v1/patients/{}", record["id"].as_str().unwrap()));
-        requests.spawn(async move {
-            let change = json!({ "fields": { "given_name": "Eva" } });
-            let read = portal.get(&path).await.status().as_u16();
-            (read, portal.patch(&path, "\"1\"", &change).await.status().as_u16())
-        });
+        requests.spawn(async move { portal.get(&path).await.status().as_u16() });
     }
-    assert!(requests.join_all().await.into_iter().all(|statuses| statuses == (200, 200)));
+    assert!(requests.join_all().await.into_iter().all(|status| status == 200));
     // A session tells what it has read within seconds.
-    eventually("the scans are counted", async || read().await[0] >= before[0] + 900).await;
+    eventually("the scans are counted", async || read().await[0] >= before[0] + 300).await;
     let after = read().await;
-    // Whoever looks for terms to be made anew reads a few places.
-    assert!(after[1] - before[1] <= 300, "{} places of other indexes", after[1] - before[1]);
+    // A place for each time, and a few for whoever looks for terms to be made anew.
+    let (times, places) = (after[0] - before[0], after[1] - before[1]);
+    assert!(places <= times + 100, "{places} places of indexes for {times} times");
     assert_eq!(after[2], before[2], "the table was read through");
 }

@@ -88,7 +88,8 @@ impl RecordStore {
 pub(super) const RECORD_ID: usize = 9;
 
 /// The current versions of those of `ids` that there are, unless they are deleted, expired, or their subject is being
-/// erased.
+/// erased. One look-up by the whole key for each: `record_id = ANY` was a filter behind the key's first two columns, which is
+/// the whole collection, wherever the statement was planned while there were few records.
 pub(super) async fn find_rows(
     database: &Database,
     name: &'static str,
@@ -99,9 +100,11 @@ pub(super) async fn find_rows(
     const SQL: &str = concat!(
         "/* storage::records::find */ SELECT ",
         version_columns!(),
-        ", r.record_id FROM record r \
+        ", r.record_id FROM unnest($3::text[]) AS n (record_id) \
+         CROSS JOIN LATERAL (SELECT * FROM record o \
+                             WHERE o.tenant_id = $1 AND o.collection = $2 AND o.record_id = n.record_id LIMIT 1) AS r \
          LEFT JOIN subject s ON s.tenant_id = r.tenant_id AND s.subject_id = r.subject_id \
-         WHERE r.tenant_id = $1 AND r.collection = $2 AND r.record_id = ANY ($3) AND NOT r.deleted \
+         WHERE NOT r.deleted \
            AND (r.expires_at IS NULL OR r.expires_at > now() OR s.holds > 0) \
            AND (r.subject_id IS NULL OR s.state = 'active')"
     );
