@@ -9,6 +9,7 @@ use super::duplicates::fold;
 use super::files::{Files, Listing, ReadFault};
 use super::finding::{Change, Finding, Findings};
 use super::form::EntryReader;
+use super::shape::Shapes;
 use super::upper::{Upper, read_tile};
 use crate::audit::checkpoint::VerifierKey;
 use crate::audit::tiles::{BundleId, FULL, Tile, TileId, read_bundle, read_entries};
@@ -140,6 +141,7 @@ impl Context<'_> {
         let first = examined.bundle.start_index();
         examined.ids.reserve_exact(entries.len());
         examined.links.reserve_exact(entries.len());
+        let mut shapes = Shapes::default();
         let mut leaves = examined.leaves.iter();
         let mut others = examined.undecided.iter().flat_map(|undecided| &undecided.leaves);
         for (number, (bytes, hash)) in (first..).zip(entries.iter().zip(own)) {
@@ -148,7 +150,7 @@ impl Context<'_> {
                 examined.hole = Some(number);
                 continue;
             }
-            let facts = match self.reader.read(bytes) {
+            let facts = match self.reader.read_like(&mut shapes, bytes) {
                 Ok(facts) => facts,
                 Err(why) => {
                     findings.add(Finding::Form { entry: number, why });

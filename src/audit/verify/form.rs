@@ -6,7 +6,8 @@ use ring::digest::{Context, SHA256};
 
 use super::duplicates::fold;
 use super::form_fault::{FormFault, Misfit};
-use super::schema::{Node, Object, Schema, Slot};
+use super::schema::{Node, Object, Schema, Slot, Slots};
+use super::shape::{Place, Shapes, Variable};
 use crate::audit::act::Act;
 use crate::audit::instance::InstanceKeyId;
 
@@ -73,27 +74,45 @@ impl EntryReader {
         self.read(entry).map(|_| ())
     }
 
+    /// As [`Self::read`], for many entries that are much alike.
+    pub(super) fn read_like<'s>(
+        &'s self,
+        shapes: &mut Shapes<'s>,
+        entry: &[u8],
+    ) -> Result<EntryFacts, FormFault> {
+        if let Some(slots) = shapes.find(entry) {
+            return self.facts(&Cursor { slots, ..Cursor::new(entry) });
+        }
+        let cursor = self.cursor(entry)?;
+        let facts = self.facts(&cursor)?;
+        shapes.add(entry, cursor.places, cursor.slots);
+        Ok(facts)
+    }
+
     pub(super) fn read(&self, entry: &[u8]) -> Result<EntryFacts, FormFault> {
+        self.facts(&self.cursor(entry)?)
+    }
+
+    /// At the end of an entry of the form.
+    fn cursor<'a>(&self, entry: &'a [u8]) -> Result<Cursor<'a, '_>, FormFault> {
         let mut cursor = Cursor::new(entry);
         let outcome = match cursor.value(&self.schema.entry) {
-            Ok(()) if cursor.at == entry.len() => Ok(()),
+            Ok(()) if cursor.is_at_end() => Ok(()),
             Ok(()) => Err(Misfit::Unknown { at: cursor.at }),
             Err(misfit) => Err(misfit),
         };
         // What is not canonical JSON at all is called so, wherever the form was left.
-        let outcome = outcome.map_err(|misfit| match canonical_until(entry) {
+        outcome.map_err(|misfit| match canonical_until(entry) {
             Some(at) => FormFault::NotCanonical { at },
             None => misfit.into(),
-        });
-        outcome.and_then(|()| {
-            // Only text without a pattern can be other than ASCII.
-            let until = std::str::from_utf8(entry).map_err(|error| error.valid_up_to());
-            until.map_err(|at| FormFault::NotCanonical { at })?;
-            self.facts(&cursor)
-        })
+        })?;
+        // Only text without a pattern can be other than ASCII.
+        let until = std::str::from_utf8(entry).map_err(|error| error.valid_up_to());
+        until.map_err(|at| FormFault::NotCanonical { at })?;
+        Ok(cursor)
     }
 
-    fn facts(&self, cursor: &Cursor<'_>) -> Result<EntryFacts, FormFault> {
+    fn facts(&self, cursor: &Cursor<'_, '_>) -> Result<EntryFacts, FormFault> {
         let act = cursor.text(Slot::Act).ok_or(FormFault::Act)?;
         self.acts.binary_search_by(|known| known.as_bytes().cmp(act)).map_err(|_| FormFault::Act)?;
         let id = cursor.uuid(Slot::Id).ok_or(FormFault::Time)?;
@@ -112,12 +131,12 @@ impl EntryReader {
     }
 }
 
-/// A place in an entry's bytes, and the values met so far that are needed later: from where to where, and nothing where
-/// both are 0, since nothing stands before the first brace.
-struct Cursor<'a> {
+/// A place in an entry's bytes, the values met so far that are needed later, and where others could stand as well.
+pub(super) struct Cursor<'a, 's> {
     bytes: &'a [u8],
     at: usize,
-    slots: [(u32, u32); Slot::COUNT],
+    slots: Slots,
+    places: Vec<Place<'s>>,
 }
 
 /// Most are told apart by their second byte, the first behind a quote.
@@ -128,9 +147,13 @@ fn begins_with(bytes: &[u8], text: &[u8]) -> bool {
     }
 }
 
-impl<'a> Cursor<'a> {
-    const fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0, slots: [(0, 0); Slot::COUNT] }
+impl<'a, 's> Cursor<'a, 's> {
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0, slots: Slots::default(), places: Vec::new() }
+    }
+
+    pub const fn is_at_end(&self) -> bool {
+        self.at == self.bytes.len()
     }
 
     fn rest(&self) -> &'a [u8] {
@@ -145,7 +168,7 @@ impl<'a> Cursor<'a> {
         is_next
     }
 
-    fn value<'s>(&mut self, node: &'s Node) -> Result<(), Misfit<'s>> {
+    fn value(&mut self, node: &'s Node) -> Result<(), Misfit<'s>> {
         let misfit = |at| Misfit::Value { member: None, at };
         let from = self.at;
         match node {
@@ -156,9 +179,13 @@ impl<'a> Cursor<'a> {
                 Ok(())
             }
             Node::Any(branches) => {
-                for branch in branches {
-                    let slots = self.slots;
-                    if self.value(branch).is_ok() {
+                let (slots, places) = (self.slots, self.places.len());
+                for (number, branch) in branches.iter().enumerate() {
+                    let fits = self.value(branch).is_ok();
+                    if !fits || number > 0 {
+                        self.places.truncate(places);
+                    }
+                    if fits {
                         return Ok(());
                     }
                     (self.at, self.slots) = (from, slots);
@@ -176,18 +203,20 @@ impl<'a> Cursor<'a> {
                 }
                 self.at += pattern.matched(self.rest()).ok_or_else(|| misfit(from))?;
                 self.keep(*slot, from + 1..self.at);
+                self.places.push((from + 1..self.at, Variable::Pattern(pattern)));
                 if self.skip(b"\"") { Ok(()) } else { Err(misfit(from)) }
             }
             Node::Text => self.string().ok_or_else(|| misfit(self.at)),
             Node::Integer { least, most, slot } => {
                 let number = self.integer().filter(|number| (least..=most).contains(&number));
                 self.keep(*slot, from..self.at);
+                self.places.push((from..self.at, Variable::Integer { least: *least, most: *most }));
                 number.map(|_| ()).ok_or_else(|| misfit(from))
             }
         }
     }
 
-    fn object<'s>(&mut self, object: &'s Object) -> Result<(), Misfit<'s>> {
+    fn object(&mut self, object: &'s Object) -> Result<(), Misfit<'s>> {
         let from = self.at;
         if !self.skip(b"{") {
             return Err(Misfit::Value { member: None, at: from });
@@ -214,7 +243,7 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    fn array<'s>(&mut self, item: &'s Node, least: usize) -> Result<(), Misfit<'s>> {
+    fn array(&mut self, item: &'s Node, least: usize) -> Result<(), Misfit<'s>> {
         let misfit = |at| Misfit::Value { member: None, at };
         if !self.skip(b"[") {
             return Err(misfit(self.at));
@@ -259,7 +288,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// An integer in its canonical spelling, within what every reader keeps exact.
-    fn integer(&mut self) -> Option<i64> {
+    pub fn integer(&mut self) -> Option<i64> {
         let is_negative = self.skip(b"-");
         let digits = self.rest();
         let length = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -410,7 +439,7 @@ fn canonical_until(bytes: &[u8]) -> Option<usize> {
     (!is_whole).then_some(cursor.at)
 }
 
-impl Cursor<'_> {
+impl Cursor<'_, '_> {
     fn anything(&mut self, depth: usize) -> Option<()> {
         let depth = depth.checked_sub(1)?;
         match self.rest().first()? {

@@ -128,7 +128,58 @@ fn what_only_people_would_notice_is_noticed() {
     assert_eq!(fault("record.read", "chain.restart"), FormFault::NoEnd);
 }
 
+/// Whatever stands at one place of an entry: it is read the same way beside entries of its shape as alone.
+#[test]
+fn an_entry_is_read_alike_beside_others_of_its_shape() {
+    let reader = reader();
+    for (name, text) in examples() {
+        let mut shapes = Shapes::default();
+        let facts = reader.read_like(&mut shapes, text.as_bytes()).unwrap();
+        assert_eq!(Ok(facts), reader.read(text.as_bytes()), "{name}");
+        assert!(shapes.find(text.as_bytes()).is_some(), "{name}");
+        let mut bytes = text.into_bytes();
+        for at in 0..bytes.len() {
+            let was = bytes[at];
+            for byte in *b"0fZ\"\x80" {
+                bytes[at] = byte;
+                assert_eq!(reader.read_like(&mut shapes, &bytes), reader.read(&bytes), "{name} at {at}");
+            }
+            bytes[at] = was;
+        }
+    }
+}
+
+/// Otherwise nothing would be gained.
+#[test]
+fn most_of_what_the_service_writes_has_the_shape_of_what_it_wrote_before() {
+    let (reader, mut shapes) = (reader(), Shapes::default());
+    let entries = log_entries(256);
+    let known = entries.iter().filter(|entry| {
+        let is_known = shapes.find(entry).is_some();
+        reader.read_like(&mut shapes, entry).unwrap();
+        is_known
+    });
+    assert!(known.count() > 200);
+}
+
 proptest! {
+    #[test]
+    fn entries_of_a_shape_are_read_alike_wherever_they_differ(
+        which in any::<prop::sample::Index>(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), "[0-9a-fgA-Z_\"-]"), 1..40),
+    ) {
+        let (reader, mut shapes) = (reader(), Shapes::default());
+        let mut bytes = which.get(&examples()).1.clone().into_bytes();
+        reader.read_like(&mut shapes, &bytes).unwrap();
+        let is_digit = |byte: &u8| byte.is_ascii_hexdigit();
+        for (at, with) in changes {
+            // Where digits stand, so that many of them can be right.
+            let digits: Vec<usize> = (0..bytes.len()).filter(|at| is_digit(&bytes[*at])).collect();
+            bytes[*at.get(&digits)] = with.as_bytes()[0];
+            prop_assert_eq!(reader.read_like(&mut shapes, &bytes), reader.read(&bytes));
+        }
+    }
+
     /// Bytes that are taken for an entry are canonical to others as well.
     #[test]
     fn what_is_read_is_canonical(

@@ -24,6 +24,7 @@ mod pattern;
 mod prove;
 mod scan;
 mod schema;
+mod shape;
 #[cfg(test)]
 mod tests;
 mod upper;

@@ -5,6 +5,14 @@ pub(super) struct Pattern {
     runs: Vec<Run>,
 }
 
+/// All bits where one byte stands, where a hexadecimal digit does, and where a decimal one does.
+#[derive(Default)]
+pub(super) struct Masks {
+    pub literal: Vec<u8>,
+    pub hex: Vec<u8>,
+    pub digit: Vec<u8>,
+}
+
 struct Run {
     class: Class,
     least: usize,
@@ -98,6 +106,25 @@ impl Pattern {
             rest = after;
         }
         Some(Self { runs })
+    }
+
+    /// What all that matches is made of, byte by byte; `None` where that has several lengths, or other classes.
+    pub fn masks(&self) -> Option<Masks> {
+        let mut masks = Masks::default();
+        for Run { class, least, most } in &self.runs {
+            (least == most).then_some(())?;
+            let [literal, hex, digit] = match class {
+                Class::One(_) => [u8::MAX, 0, 0],
+                Class::LowerHex => [0, u8::MAX, 0],
+                Class::Digit => [0, 0, u8::MAX],
+                Class::Of(_) => return None,
+            };
+            let length = masks.literal.len() + least;
+            masks.literal.resize(length, literal);
+            masks.hex.resize(length, hex);
+            masks.digit.resize(length, digit);
+        }
+        Some(masks)
     }
 
     /// How many bytes at the beginning match all of the pattern.

@@ -68,7 +68,7 @@ pub(super) enum Slot {
 }
 
 impl Slot {
-    pub const COUNT: usize = 16;
+    const COUNT: usize = 16;
     /// The values of these places, of which an entry has at most one each.
     const PLACES: [(&'static str, Self); Self::COUNT] = [
         ("/act", Self::Act),
@@ -93,6 +93,10 @@ impl Slot {
         Self::PLACES.iter().find(|(place, _)| *place == path).map(|(_, slot)| *slot)
     }
 }
+
+/// Where these values stand, by `Slot as usize`: from where to where, and nothing where both are 0, since nothing stands
+/// before the first brace.
+pub(super) type Slots = [(u32, u32); Slot::COUNT];
 
 /// The compiled file.
 pub(super) struct Schema {
