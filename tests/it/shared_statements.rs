@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+use tokio_postgres::Row;
 
 use crate::support::samples::{NOBODY, message, small_patient};
 use crate::support::{Client, Strongroom, eventually, problem};
@@ -199,43 +200,67 @@ async fn what_cannot_be_stored_takes_nothing_with_it() {
     assert_eq!(stored.len(), 12 + 2, "and nothing else");
 }
 
-/// A statement that was planned while there was nothing goes to a record by its id all the same, and not through a whole
-/// collection.
+/// What was read of one table: how often its indexes were gone to, how many places of theirs were read, and how often all of it.
+struct Read {
+    table: String,
+    times: i64,
+    places: i64,
+    whole: i64,
+}
+
+async fn reads(data: &tokio_postgres::Client) -> Vec<Read> {
+    let sql = "SELECT relname::text, sum(i.idx_scan)::bigint, sum(i.idx_tup_read)::bigint, min(t.seq_scan) \
+               FROM pg_stat_user_indexes i JOIN pg_stat_user_tables t USING (relid, relname) \
+               WHERE relname IN ('record', 'subject', 'index_term') GROUP BY relname ORDER BY relname";
+    let read =
+        |row: &Row| Read { table: row.get(0), times: row.get(1), places: row.get(2), whole: row.get(3) };
+    data.query(sql, &[]).await.unwrap().iter().map(read).collect()
+}
+
+/// A statement that was planned while there was next to nothing goes to a record by its id all the same, and not through a
+/// whole collection.
 #[tokio::test]
 async fn a_plan_for_an_empty_table_is_good_for_a_full_one() {
     let strongroom = Strongroom::start().await;
     let portal = strongroom.client("portal").await.with_purpose("TREAT");
     let data = strongroom.data().await;
-    // How often it was gone to by its id, and how many places of its indexes were read.
-    let read = async || {
-        let sql = "SELECT sum(idx_scan) FILTER (WHERE indexrelname = 'record_pkey')::bigint, sum(idx_tup_read)::bigint, \
-                          (SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'record') \
-                   FROM pg_stat_user_indexes WHERE relname = 'record'";
-        let row = data.query_one(sql, &[]).await.unwrap();
-        [0, 1, 2].map(|place| row.get::<_, i64>(place))
+    // Each record is read, changed and written about, all at the same time.
+    let use_all = async |ids: Vec<String>| {
+        let mut requests = JoinSet::new();
+        for id in ids {
+            let (portal, path) = (portal.clone(), format!("/api/v1/patients/{id}"));
+            requests.spawn(async move {
+                let read = portal.get(&path).await.status().as_u16();
+                let changed =
+                    portal.patch(&path, "\"1\"", &json!({ "fields": { "given_name": "Zora" } })).await;
+                let written = portal.post("/api/v1/messages", &message(&id)).await;
+                assert_eq!((read, changed.status().as_u16(), written.status().as_u16()), (200, 200, 201));
+            });
+        }
+        while let Some(done) = requests.join_next().await {
+            done.unwrap();
+        }
     };
-    // Every connection of the pool makes its plans now.
-    let mut first = JoinSet::new();
-    for _ in 0..64 {
-        let portal = portal.clone();
-        first.spawn(async move { portal.get(&format!("/api/v1/patients/{NOBODY}")).await.status().as_u16() });
-    }
-    assert!(first.join_all().await.into_iter().all(|status| status == 404));
-    let records: Vec<Value> = (0..300).map(|_| json!({ "fields": small_patient() })).collect();
-    let made = portal.post("/api/v1/patients/batch", &json!({ "records": records })).await;
-    let made: Value = made.json().await.unwrap();
-    let before = read().await;
-    let mut requests = JoinSet::new();
-    for record in made["records"].as_array().unwrap() {
-        let (portal, path) = (portal.clone(), format!("/api/v1/patients/{}", record["id"].as_str().unwrap()));
-        requests.spawn(async move { portal.get(&path).await.status().as_u16() });
-    }
-    assert!(requests.join_all().await.into_iter().all(|status| status == 200));
+    let make = async |count: usize| {
+        let records: Vec<Value> = (0..count).map(|_| json!({ "fields": small_patient() })).collect();
+        let made = portal.post("/api/v1/patients/batch", &json!({ "records": records })).await;
+        let made: Value = made.json().await.unwrap();
+        let id = |record: &Value| record["id"].as_str().unwrap().to_owned();
+        made["records"].as_array().unwrap().iter().map(id).collect::<Vec<_>>()
+    };
+    use_all(make(8).await).await;
+    let ids = make(300).await;
+    let before = reads(&data).await;
+    use_all(ids).await;
     // A session tells what it has read within seconds.
-    eventually("the scans are counted", async || read().await[0] >= before[0] + 300).await;
-    let after = read().await;
-    // A place for each time, and a few for whoever looks for terms to be made anew.
-    let (times, places) = (after[0] - before[0], after[1] - before[1]);
-    assert!(places <= times + 100, "{places} places of indexes for {times} times");
-    assert_eq!(after[2], before[2], "the table was read through");
+    eventually("the scans are counted", async || {
+        reads(&data).await.iter().zip(&before).all(|(after, before)| after.times >= before.times + 300)
+    })
+    .await;
+    for (after, before) in reads(&data).await.into_iter().zip(before) {
+        // A place for each time, and a few for whoever looks for terms to be made anew.
+        let (times, places) = (after.times - before.times, after.places - before.places);
+        assert!(places <= times + 100, "{}: {places} places of indexes for {times} times", after.table);
+        assert_eq!(after.whole, before.whole, "{} was read through", after.table);
+    }
 }

@@ -42,7 +42,10 @@ impl RecordStore {
         subjects: &[SubjectId],
     ) -> Result<Vec<SubjectId>, StorageError> {
         const SQL: &str = "/* storage::records::active_subjects */ \
-            SELECT subject_id FROM subject WHERE tenant_id = $1 AND subject_id = ANY ($2) AND state = 'active'";
+            SELECT n.subject_id FROM unnest($2::uuid[]) AS n (subject_id) \
+            CROSS JOIN LATERAL (SELECT * FROM subject o \
+                                WHERE o.tenant_id = $1 AND o.subject_id = n.subject_id LIMIT 1) AS s \
+            WHERE s.state = 'active'";
         let ids: Vec<Uuid> = subjects.iter().map(|id| *id.as_uuid()).collect();
         let rows = self
             .database
@@ -88,8 +91,9 @@ impl RecordStore {
 pub(super) const RECORD_ID: usize = 9;
 
 /// The current versions of those of `ids` that there are, unless they are deleted, expired, or their subject is being
-/// erased. One look-up by the whole key for each: `record_id = ANY` was a filter behind the key's first two columns, which is
-/// the whole collection, wherever the statement was planned while there were few records.
+/// erased. One look-up by the whole key for each, here as wherever several are asked for: `record_id = ANY`, or a join, was a
+/// filter behind the key's first two columns, which is the whole collection, wherever the statement was planned while there
+/// were few records.
 pub(super) async fn find_rows(
     database: &Database,
     name: &'static str,
@@ -133,10 +137,13 @@ const TERMS: &str = "/* storage::records::insert_together */ \
 const NEW_SUBJECTS: &str = "/* storage::records::insert_together */ \
     INSERT INTO subject (tenant_id, subject_id) SELECT $1, unnest($2::uuid[])";
 
-// In one order, so that two batches about the same people do not wait for each other.
+// In the order in which they are given, which is one for all, so that two batches about the same people do not wait for
+// each other.
 const LOCK_SUBJECTS: &str = "/* storage::records::insert_together */ \
-    SELECT subject_id FROM subject WHERE tenant_id = $1 AND subject_id = ANY ($2) AND state = 'active' \
-    ORDER BY subject_id FOR KEY SHARE";
+    SELECT n.subject_id FROM unnest($2::uuid[]) AS n (subject_id) \
+    CROSS JOIN LATERAL (SELECT FROM subject o \
+                        WHERE o.tenant_id = $1 AND o.subject_id = n.subject_id AND o.state = 'active' \
+                        FOR KEY SHARE) AS s";
 
 /// A batch, column by column.
 struct Columns {

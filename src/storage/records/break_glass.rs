@@ -56,8 +56,10 @@ impl RecordStore {
     ) -> Result<Timestamp, StorageError> {
         const SQL: &str = "/* storage::records::open_break_glass */ \
             WITH active AS ( \
-                SELECT s.subject_id FROM subject s \
-                WHERE s.tenant_id = $1 AND s.subject_id = ANY ($8) AND s.state = 'active' FOR KEY SHARE), \
+                SELECT n.subject_id FROM unnest($8::uuid[]) AS n (subject_id) \
+                CROSS JOIN LATERAL ( \
+                    SELECT FROM subject s \
+                    WHERE s.tenant_id = $1 AND s.subject_id = n.subject_id AND s.state = 'active' FOR KEY SHARE) AS s), \
             opened AS ( \
                 INSERT INTO break_glass (tenant_id, break_glass_id, client, person_sha256, reason, reference, opened_at, \
                                          ends_at) \

@@ -43,9 +43,12 @@ impl RecordStore {
                     WHERE g.tenant_id = r.tenant_id AND g.subject_id = r.subject_id AND b.person_sha256 = $4 \
                       AND b.ends_at > now() \
                     ORDER BY b.ends_at DESC LIMIT 1) \
-            FROM record r \
+            FROM unnest($3::text[]) AS n (record_id) \
+            CROSS JOIN LATERAL (SELECT * FROM record o \
+                                WHERE o.tenant_id = $1 AND o.collection = $2 AND o.record_id = n.record_id \
+                                LIMIT 1) AS r \
             LEFT JOIN subject s ON s.tenant_id = r.tenant_id AND s.subject_id = r.subject_id \
-            WHERE r.tenant_id = $1 AND r.collection = $2 AND r.record_id = ANY ($3) AND NOT r.deleted \
+            WHERE NOT r.deleted \
               AND (r.expires_at IS NULL OR r.expires_at > now() OR s.holds > 0) \
               AND (r.subject_id IS NULL OR s.state = 'active')";
         let person = person_sha256.map(<[u8; 32]>::as_slice);
@@ -79,8 +82,10 @@ impl RecordStore {
         subjects: &[SubjectId],
     ) -> Result<HashMap<SubjectId, CareTeams>, StorageError> {
         const SQL: &str = "/* storage::records::care_teams */ \
-            SELECT subject_id, care_teams FROM subject \
-            WHERE tenant_id = $1 AND subject_id = ANY ($2) AND state = 'active'";
+            SELECT n.subject_id, s.care_teams FROM unnest($2::uuid[]) AS n (subject_id) \
+            CROSS JOIN LATERAL (SELECT * FROM subject o \
+                                WHERE o.tenant_id = $1 AND o.subject_id = n.subject_id LIMIT 1) AS s \
+            WHERE s.state = 'active'";
         let ids: Vec<Uuid> = subjects.iter().map(|id| *id.as_uuid()).collect();
         let rows = self
             .database

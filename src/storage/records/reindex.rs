@@ -13,14 +13,18 @@ use crate::domain::id::{CollectionName, RecordId, RecordVersion, TenantId};
 const REINDEX: &str = "/* storage::records::reindex */ \
     WITH current AS MATERIALIZED ( \
         SELECT r.record_id, r.subject_id, r.terms, n.spelled::bytea[] AS new_terms \
-        FROM unnest($4::text[], $5::bigint[], $6::text[]) AS n (record_id, version, spelled) \
-        JOIN record r ON r.tenant_id = $1 AND r.collection = $2 AND r.record_id = n.record_id \
-                     AND r.version = n.version AND NOT r.deleted \
-        ORDER BY r.record_id FOR UPDATE OF r), \
+        FROM (SELECT * FROM unnest($4::text[], $5::bigint[], $6::text[]) AS n (record_id, version, spelled) \
+              ORDER BY record_id) AS n \
+        CROSS JOIN LATERAL ( \
+            SELECT * FROM record o \
+            WHERE o.tenant_id = $1 AND o.collection = $2 AND o.record_id = n.record_id AND o.version = n.version \
+              AND NOT o.deleted \
+            FOR UPDATE) AS r), \
     active_subject AS MATERIALIZED ( \
-        SELECT s.subject_id FROM subject s \
-        WHERE s.tenant_id = $1 AND s.subject_id IN (SELECT subject_id FROM current) AND s.state = 'active' \
-        ORDER BY s.subject_id FOR KEY SHARE), \
+        SELECT o.subject_id FROM (SELECT DISTINCT subject_id FROM current ORDER BY subject_id) AS o \
+        CROSS JOIN LATERAL ( \
+            SELECT FROM subject s WHERE s.tenant_id = $1 AND s.subject_id = o.subject_id AND s.state = 'active' \
+            FOR KEY SHARE) AS s), \
     held AS MATERIALIZED ( \
         SELECT record_id, terms, new_terms FROM current \
         WHERE subject_id IS NULL OR subject_id IN (SELECT subject_id FROM active_subject)), \

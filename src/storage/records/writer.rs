@@ -217,14 +217,16 @@ const INSERT_WITH_SUBJECTS: &str = shared!(
 
 const INSERT_FOR_SUBJECTS: &str = shared!(
     "insert",
-    "active_subject AS MATERIALIZED ( \
-        SELECT subject_id FROM subject \
-        WHERE tenant_id = $1 AND subject_id = ANY ($5) AND state = 'active' FOR KEY SHARE SKIP LOCKED), \
+    "active AS MATERIALIZED ( \
+        SELECT n.* FROM n CROSS JOIN LATERAL ( \
+            SELECT FROM subject s \
+            WHERE s.tenant_id = $1 AND s.subject_id = n.subject_id AND s.state = 'active' \
+            FOR KEY SHARE SKIP LOCKED) AS s), \
     stored AS ( \
         INSERT INTO record (tenant_id, collection, record_id, version, subject_id, deleted, seal_headers, \
                             sealed_values, created_at, updated_at, audit_entry_id, indexed_as, terms) \
         SELECT $1, $2, record_id, version, subject_id, false, headers, sealed, at, at, entry_id, indexed_as, terms \
-        FROM n JOIN active_subject USING (subject_id) \
+        FROM active \
         RETURNING record_id, terms)",
     "SELECT $1, $2, unnest(terms), record_id FROM stored"
 );
@@ -234,19 +236,20 @@ const INSERT_FOR_SUBJECTS: &str = shared!(
 const REPLACE: &str = shared!(
     "replace",
     "old AS MATERIALIZED ( \
-        SELECT r.*, n.headers, n.sealed, n.at, n.entry_id, n.indexed_as AS new_indexed_as, \
-               n.terms AS new_terms FROM n \
-        JOIN record r ON r.tenant_id = $1 AND r.collection = $2 AND r.record_id = n.record_id \
-                     AND r.version = n.version - 1 AND NOT r.deleted \
-                     AND r.subject_id IS NOT DISTINCT FROM n.subject_id \
-        FOR UPDATE OF r SKIP LOCKED), \
-    active_subject AS MATERIALIZED ( \
-        SELECT s.subject_id FROM subject s \
-        WHERE s.tenant_id = $1 AND s.subject_id IN (SELECT subject_id FROM old) AND s.state = 'active' \
-        FOR KEY SHARE SKIP LOCKED), \
+        SELECT r.*, n.headers, n.sealed, n.at, n.entry_id, n.indexed_as AS new_indexed_as, n.terms AS new_terms \
+        FROM n CROSS JOIN LATERAL ( \
+            SELECT * FROM record o \
+            WHERE o.tenant_id = $1 AND o.collection = $2 AND o.record_id = n.record_id AND o.version = n.version - 1 \
+              AND NOT o.deleted AND o.subject_id IS NOT DISTINCT FROM n.subject_id \
+            FOR UPDATE SKIP LOCKED) AS r), \
+    active AS MATERIALIZED ( \
+        SELECT old.record_id FROM old CROSS JOIN LATERAL ( \
+            SELECT FROM subject s \
+            WHERE s.tenant_id = $1 AND s.subject_id = old.subject_id AND s.state = 'active' \
+            FOR KEY SHARE SKIP LOCKED) AS s), \
     current AS MATERIALIZED ( \
         SELECT old.* FROM old \
-        WHERE (old.subject_id IS NULL OR old.subject_id IN (SELECT subject_id FROM active_subject)) \
+        WHERE (old.subject_id IS NULL OR old.record_id IN (SELECT record_id FROM active)) \
           AND old.indexed_as IS NOT DISTINCT FROM ( \
               SELECT seen.indexed_as FROM record seen \
               WHERE seen.tenant_id = $1 AND seen.collection = $2 AND seen.record_id = old.record_id)), \
