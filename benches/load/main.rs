@@ -37,10 +37,6 @@ use clap::Parser;
 
 use crate::options::{Cli, Part};
 
-/// Strongroom's own: the bare server is not to lose by its allocator.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.part {

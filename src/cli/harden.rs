@@ -20,8 +20,7 @@ pub fn harden() -> Weaknesses {
     if set_dumpable_behavior(DumpableBehavior::NotDumpable).is_err() {
         weaknesses.messages.push("the process could not be made undumpable");
     }
-    // The allocator asks for pages of 2 MiB, and one that is locked is never given back: half the service's memory was unused
-    // (figures: benches/README.md). A kernel that has none of them refuses, and then there is nothing to turn off.
+    // A page of 2 MiB that is locked is never given back, however little of it is in use (figures: benches/README.md). A kernel that has none of them refuses, and then there is nothing to turn off.
     let _ = disable_transparent_huge_pages(true);
     if !lock_memory() {
         weaknesses.messages.push(
