@@ -41,6 +41,11 @@ use crate::telemetry::metrics;
 
 /// Between two rounds.
 const PAUSE: Duration = Duration::from_millis(500);
+/// Between two steps of numbering in such a pause, while there is much to number: all of half a second's entries at once would
+/// take a processor from requests for as long as that takes.
+const STEP: Duration = Duration::from_millis(100);
+/// So many entries of one step are much.
+const MANY: usize = 128;
 /// After a round that failed: a new lead compares a long stretch of the log.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(2);
 /// A log that did not grow signs its head all the same.
@@ -138,6 +143,8 @@ pub struct Sequencer {
     review: Review,
     watch: Watch,
     lead: Option<Lead>,
+    /// Entries of the last step.
+    numbered: usize,
     /// When the lead last signed, by this instance's steady clock.
     signed_at: Option<Instant>,
     failing_since: Option<Instant>,
@@ -168,6 +175,7 @@ impl Sequencer {
             review: Review::new(config.review),
             watch: Watch::new(config.export.is_some()),
             lead: None,
+            numbered: 0,
             signed_at: None,
             failing_since: None,
             witness_missed_since: None,
@@ -185,11 +193,23 @@ impl Sequencer {
         }
         loop {
             let ended = self.round().await;
-            let pause = if ended.is_ok() { PAUSE } else { PAUSE_AFTER_FAILURE };
+            let over = Instant::now() + if ended.is_ok() { PAUSE } else { PAUSE_AFTER_FAILURE };
             self.report();
             self.settle(ended).await;
-            tokio::time::sleep(pause).await;
+            if let Err(fault) = self.number_until(over).await {
+                self.settle(Err(fault)).await;
+            }
+            tokio::time::sleep_until(over).await;
         }
+    }
+
+    /// Goes on numbering for as long as there is much to number.
+    async fn number_until(&mut self, over: Instant) -> Result<(), Fault> {
+        while self.numbered >= MANY && Instant::now() + STEP < over {
+            tokio::time::sleep(STEP).await;
+            self.number().await?;
+        }
+        Ok(())
     }
 
     /// One round: what is new gets numbers, the files what is signed, and the head a signature.
@@ -267,9 +287,11 @@ impl Sequencer {
     }
 
     async fn number(&mut self) -> Result<(), Fault> {
+        self.numbered = 0;
         let Some(lead) = &mut self.lead else { return Ok(()) };
         for _ in 0..MOST_TRANSACTIONS {
             let taken = lead.take(MOST_ENTRIES).await?;
+            self.numbered += taken.entries;
             if taken.twice > 0 {
                 self.service.raise(Alarm::EntriesChanged).await;
             }
