@@ -72,6 +72,9 @@ pub(crate) struct ExplainArgs {
     /// The client acts for a person
     #[arg(long)]
     person: bool,
+    /// A role that the person brought, of those of --role; may be given again. Without it all; alone, none
+    #[arg(long, requires = "person", num_args = 0..=1)]
+    person_role: Option<Vec<String>>,
     /// There is a second factor
     #[arg(long)]
     second_factor: bool,
@@ -172,6 +175,7 @@ fn explained(asked: ExplainArgs) -> Result<()> {
         collection: asked.collection,
         purpose: asked.purpose,
         person: asked.person,
+        person_roles: asked.person_role,
         second_factor: asked.second_factor,
         relationship: Relationship { is_self, in_care_team, break_glass },
         department: asked.department,

@@ -371,37 +371,75 @@ mod tests {
         assert_eq!(ask(&own).err().unwrap().code, DenialCode::RelationshipRequired);
     }
 
+    /// The shipped rules, and one more.
+    fn asking(name: &str, condition: &str) -> Authoriser {
+        let folder = std::env::temp_dir().join(format!("strongroom-{name}-{}", std::process::id()));
+        let from = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/policy"));
+        std::fs::create_dir_all(folder.join("collections")).unwrap();
+        for file in ["", "collections"].iter().flat_map(|each| std::fs::read_dir(from.join(each)).unwrap()) {
+            let file = file.unwrap().path();
+            if file.is_file() {
+                std::fs::copy(&file, folder.join(file.strip_prefix(from).unwrap())).unwrap();
+            }
+        }
+        let rule = format!(
+            "@id(\"extra\") permit (principal in Role::\"billing\", action == Action::\"list\", \
+             resource == Collection::\"messages\") when {{ context has person && {condition} }};"
+        );
+        std::fs::write(folder.join("extra.cedar"), rule).unwrap();
+        let set = PolicySet::load(&folder);
+        std::fs::remove_dir_all(folder).unwrap();
+        Authoriser::new(Arc::new(set.unwrap()))
+    }
+
+    /// How many decisions it takes to permit all of these.
+    fn tables_of(authoriser: &Authoriser, contexts: &[OperationContext]) -> usize {
+        let patients = authoriser.set.collection("patients").unwrap();
+        let related = Relationship { in_care_team: true, ..Relationship::NONE };
+        for context in contexts {
+            assert!(authoriser.permit(context, patients, Action::Read, related).is_ok());
+        }
+        authoriser.tables.read().unwrap().len()
+    }
+
     /// The shipped rules ask for no department, so that people of all of them share a table.
     #[test]
     fn a_department_is_in_the_key_where_rules_ask_for_one() {
-        let folder = std::env::temp_dir().join(format!("strongroom-departments-{}", std::process::id()));
-        let shipped = authoriser();
-        let asking = {
-            let from = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/policy"));
-            std::fs::create_dir_all(folder.join("collections")).unwrap();
-            for file in
-                ["", "collections"].iter().flat_map(|each| std::fs::read_dir(from.join(each)).unwrap())
-            {
-                let file = file.unwrap().path();
-                if file.is_file() {
-                    std::fs::copy(&file, folder.join(file.strip_prefix(from).unwrap())).unwrap();
-                }
-            }
-            let rule = "@id(\"extra\") permit (principal in Role::\"billing\", action == Action::\"list\", \
-                        resource == Collection::\"messages\") when { context has department };";
-            std::fs::write(folder.join("extra.cedar"), rule).unwrap();
-            Authoriser::new(Arc::new(PolicySet::load(&folder).unwrap()))
+        // One that the schema does not list is none.
+        let departments = [None, Some("cardiology"), Some("oncology"), Some("catering")];
+        let contexts = departments.map(|department| clinician_of(department, &["ward-3"], None));
+        assert_eq!(tables_of(&authoriser(), &contexts), 1);
+        assert_eq!(tables_of(&asking("departments", "context.person has department"), &contexts), 3);
+    }
+
+    /// Somebody else with the same role, teams and department is the same to a decision, also where rules ask for a role; whoever
+    /// comes to the same desk without it is not.
+    #[test]
+    fn which_person_it_is_never_enters_the_key() {
+        let somebody = |id: &str, brought: &[&str], subject: Option<u128>| {
+            let context = clinician(&["ward-3"], subject.map(|id| SubjectId::from_uuid(Uuid::from_u128(id))));
+            let person = Person {
+                id: id.into(),
+                roles: brought.iter().map(|role| Arc::from(*role)).collect(),
+                ..Person::clone(context.actor.person().unwrap())
+            };
+            OperationContext { actor: context.actor.for_person(Arc::new(person)), ..context }
         };
-        std::fs::remove_dir_all(folder).unwrap();
-        for (authoriser, tables) in [(shipped, 1), (asking, 3)] {
-            let patients = authoriser.set.collection("patients").unwrap();
-            // One that the schema does not list is none.
-            for department in [None, Some("cardiology"), Some("oncology"), Some("catering")] {
-                let context = clinician_of(department, &["ward-3"], None);
-                let related = Relationship { in_care_team: true, ..Relationship::NONE };
-                assert!(authoriser.permit(&context, patients, Action::Read, related).is_ok());
-            }
-            assert_eq!(authoriser.tables.read().unwrap().len(), tables);
+        let alike = [
+            somebody("p-1", &["clinician"], None),
+            somebody("p-2", &["clinician"], Some(7)),
+            // The client does not act for patients: it is not brought.
+            somebody("p-3", &["clinician", "patient"], None),
+        ];
+        let asking = |role: &str| asking(role, &format!("context.person in Role::\"{role}\""));
+        for authoriser in [authoriser(), asking("clinician"), asking("billing")] {
+            assert_eq!(tables_of(&authoriser, &alike), 1);
+        }
+        // The role is the desk's whoever comes.
+        let all = alike.into_iter().chain([somebody("p-4", &[], None), somebody("p-5", &["patient"], None)]);
+        let all: Vec<OperationContext> = all.collect();
+        for (authoriser, tables) in [(authoriser(), 1), (asking("clinician"), 2), (asking("billing"), 1)] {
+            assert_eq!(tables_of(&authoriser, &all), tables);
         }
     }
 

@@ -62,6 +62,8 @@ struct Case {
     /// The client acts for a person.
     #[serde(default)]
     person: bool,
+    /// Which of the roles they brought; without it all.
+    person_roles: Option<Vec<String>>,
     #[serde(default)]
     second_factor: bool,
     #[serde(default)]
@@ -136,6 +138,7 @@ impl Case {
             collection: self.collection.clone(),
             purpose: self.purpose.clone(),
             person,
+            person_roles: self.person_roles.clone(),
             second_factor,
             relationship: Relationship { is_self, in_care_team, break_glass },
             department: self.department.clone(),

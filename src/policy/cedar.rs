@@ -2,7 +2,7 @@
 //!
 //! Strict means: warnings are errors, every policy has a unique `@id`, templates are refused, and every collection,
 //! field, role, department, purpose, class and band that a policy names must exist. Policies speak of roles, never of
-//! single clients or tenants: who has a role is `identities.toml`'s business.
+//! single clients, tenants, people or records: who has a role is the business of `identities.toml` and `people.toml`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -11,12 +11,15 @@ use cedar_policy as cedar;
 use cedar_policy::{EntityUid, RestrictedExpression};
 
 use super::bands::Bands;
-use super::circumstances::Circumstances;
+use super::cases::identity;
+use super::circumstances::{Circumstances, PersonFacts};
 use super::collection::{Collection, Field};
 use super::conflict::KnownConflicts;
 use super::departments::{Department, Departments};
+use super::entities::{RuleResource, client_and_log, person, person_uid, standing_entities};
 use super::isolation::keep_values_from_keepers;
 use super::permit::{DenialCode, View};
+use super::person_roles::AskedRoles;
 use super::reach::Seen;
 use super::review::Sought;
 use super::rule_files::{
@@ -24,24 +27,12 @@ use super::rule_files::{
 };
 use super::schema_file::{SchemaFile, read_schema};
 use super::words::{Kind, Names, RuleAction};
-use crate::domain::actor::Identity;
+use crate::domain::actor::{ClientKind, Identity};
 use crate::domain::class::DataClass;
-use crate::domain::id::CollectionName;
 use crate::domain::purpose::Purpose;
 
 /// The file at fault and a sentence for the person who edits it.
 pub(super) type Fault = (String, String);
-
-/// What is asked about.
-#[derive(Clone, Copy)]
-pub(super) enum RuleResource<'a> {
-    Field(&'a Collection, &'a Field),
-    Collection(&'a CollectionName),
-    AuditLog,
-    Metrics,
-    Subject,
-    Keys,
-}
 
 /// One answer of the engine.
 pub(super) struct Verdict {
@@ -55,7 +46,7 @@ pub(super) struct Rules {
     policies: cedar::PolicySet,
     /// Those that permit.
     permits: cedar::PolicySet,
-    /// Collections, fields and actions; the client is added for each table.
+    /// Collections, records, fields and actions; the client and whom it acts for are added for each table.
     entities: cedar::Entities,
     names: Names,
     ids: HashMap<cedar::PolicyId, Arc<str>>,
@@ -65,6 +56,7 @@ pub(super) struct Rules {
     departments: Departments,
     /// Whether any policy asks for one: where none does, people of all departments share what was decided.
     asks_department: bool,
+    asked_roles: AskedRoles,
     bands: Bands,
     /// Collections that have to do with what is kept apart; none where there is no cardholder data.
     with_cards_or_health: Vec<Arc<Collection>>,
@@ -123,14 +115,15 @@ impl Rules {
         validate(&schema, &policies)
             .and_then(|()| keep_values_from_keepers(&words, &policies))
             .map_err(|why| ("*.cedar".to_owned(), why))?;
-        let entities = entities(&schema, &names, collections).map_err(schema_fault)?;
+        let entities = standing_entities(&schema, &names, collections).map_err(schema_fault)?;
         let permits = policies.policies().filter(|policy| policy.effect() == cedar::Effect::Permit);
         let permits = cedar::PolicySet::from_policies(permits.cloned())
             .map_err(|error| ("*.cedar".to_owned(), error.to_string()))?;
         let with_cards_or_health = with_cards_or_health(collections);
-        let asks_department = policies.policies().any(|policy| seen_by(policy).looks_at("department"));
+        let seen: Seen = policies.policies().map(seen_by).collect();
+        let asked_roles = AskedRoles::new(&seen.person_roles).map_err(|why| ("*.cedar".to_owned(), why))?;
         let conflicts = KnownConflicts::default();
-        Ok(Self {
+        let rules = Self {
             schema,
             policies,
             permits,
@@ -140,11 +133,36 @@ impl Rules {
             codes,
             roles,
             departments,
-            asks_department,
+            asks_department: seen.looks_at("department"),
+            asked_roles,
             bands,
             with_cards_or_health,
             conflicts,
-        })
+        };
+        rules.can_be_asked().map_err(schema_fault)?;
+        Ok(rules)
+    }
+
+    /// That a request as it is put together here is one that the schema knows: of the types that it has for each action, with
+    /// nothing in the context that it does not have. Rules were validated by it, and would be asked something else.
+    fn can_be_asked(&self) -> Result<(), String> {
+        let role: Vec<String> = self.roles.iter().take(1).map(ToString::to_string).collect();
+        let department = self.departments.all().next().map(|(department, _)| department);
+        let person = Some(PersonFacts { department, ..PersonFacts::default() });
+        let caller = self.caller(&identity(ClientKind::App, &role), person);
+        let circumstances = Circumstances { person, ..Circumstances::default() };
+        let setting = self.setting(Some(Purpose::Treat), circumstances);
+        let (Some(caller), Some(Setting(context))) = (caller, setting) else {
+            return Err("declare Client, Person and AuditLog with the service's own attributes and parents"
+                .to_owned());
+        };
+        for action in RuleAction::ALL {
+            let resource = self.names.uid(action.resource().kind(), "any");
+            let (uid, action) = (caller.uid.clone(), self.names.uid(Kind::Action, action.as_str()));
+            cedar::Request::new(uid, action, resource, context.clone(), Some(&self.schema))
+                .map_err(|error| format!("declare what requests are made of: {error}"))?;
+        }
+        Ok(())
     }
 
     pub(super) fn with_cards_or_health(&self) -> impl Iterator<Item = &Collection> {
@@ -171,6 +189,11 @@ impl Rules {
     /// which is as if there were none.
     pub(super) fn asked_department(&self, name: &str) -> Option<Department> {
         if self.asks_department { self.departments.named(name) } else { None }
+    }
+
+    /// The roles that some policy asks a person for.
+    pub(super) const fn asked_roles(&self) -> &AskedRoles {
+        &self.asked_roles
     }
 
     /// What a guard asks of the caller, if it is one that says.
@@ -223,32 +246,33 @@ impl Rules {
         })
     }
 
-    /// The caller, ready to be asked about; `None` when it has a role that the schema does not list, which is refused
+    /// The caller, ready to be asked about, with whom it acts for; `None` when it has a role that the schema does not list, which is refused
     /// like a caller without any role.
-    pub(super) fn caller(&self, identity: &Identity) -> Option<Caller> {
+    pub(super) fn caller(&self, identity: &Identity, person: Option<PersonFacts>) -> Option<Caller> {
         if !identity.roles.iter().all(|role| self.roles.contains(role)) {
             return None;
         }
-        let tenant = self.names.uid(Kind::Tenant, &identity.tenant.to_string());
-        let uid = self.names.uid(Kind::Client, &format!("{}/{}", identity.tenant, identity.client));
-        let kind = self.names.uid(Kind::OfClient, identity.kind.as_str());
-        let attributes = HashMap::from([
-            ("tenant".to_owned(), RestrictedExpression::new_entity_uid(tenant.clone())),
-            ("kind".to_owned(), RestrictedExpression::new_entity_uid(kind)),
-        ]);
         let roles: HashSet<EntityUid> =
             identity.roles.iter().map(|role| self.names.uid(Kind::Role, role)).collect();
-        let client = cedar::Entity::new(uid.clone(), attributes, roles.clone()).ok()?;
-        let log = cedar::Entity::new(
-            self.names.uid(Kind::AuditLog, "log"),
-            HashMap::from([("tenant".to_owned(), RestrictedExpression::new_entity_uid(tenant))]),
-            HashSet::new(),
-        )
-        .ok()?;
-        let entities = self.entities.clone().add_entities([client, log], Some(&self.schema)).ok()?;
+        let [client, log] = client_and_log(&self.names, identity, &roles)?;
+        let uid = client.uid();
+        let person = match person {
+            Some(facts) => Some(self.person(facts)?),
+            None => None,
+        };
+        let added = [client, log].into_iter().chain(person);
+        let entities = self.entities.clone().add_entities(added, Some(&self.schema)).ok()?;
         let policies = self.policies_for(&roles)?;
         let without_codes = self.without_codes(&policies)?;
         Some(Caller { uid, entities, policies, without_codes })
+    }
+
+    fn person(&self, facts: PersonFacts) -> Option<cedar::Entity> {
+        let department = match facts.department {
+            Some(department) => Some(&**self.departments.name(department)?),
+            None => None,
+        };
+        person(&self.names, self.asked_roles.names(facts.roles), department)
     }
 
     /// Leaves out the policies for roles that the caller does not have: their scope cannot hold for it, so no answer
@@ -278,21 +302,16 @@ impl Rules {
     /// `None` is a defect, and refuses.
     pub(super) fn setting(&self, purpose: Option<Purpose>, circumstances: Circumstances) -> Option<Setting> {
         let flag = |name: &str, is_so: bool| (name.to_owned(), RestrictedExpression::new_bool(is_so));
-        let Circumstances { person, second_factor, relationship, department, hour, source } = circumstances;
+        let Circumstances { person, second_factor, relationship, hour, source } = circumstances;
         let word = |name: &str, kind, of: &str| {
             (name.to_owned(), RestrictedExpression::new_entity_uid(self.names.uid(kind, of)))
         };
         let hour = self.bands.hours().find(|(known, _)| *known == hour)?.1;
         let source = self.bands.sources().find(|(known, _)| *known == source)?.1;
         let purpose = purpose.map(|purpose| word("purpose", Kind::Purpose, purpose.as_str()));
-        let department = match department {
-            Some(department) => {
-                Some(word("department", Kind::Department, self.departments.name(department)?))
-            }
-            None => None,
-        };
+        let person = person
+            .map(|_| ("person".to_owned(), RestrictedExpression::new_entity_uid(person_uid(&self.names))));
         let others = [
-            flag("person", person),
             flag("second_factor", second_factor),
             flag("is_self", relationship.is_self),
             flag("in_care_team", relationship.in_care_team),
@@ -300,7 +319,7 @@ impl Rules {
             word("hour", Kind::Hour, hour),
             word("source", Kind::Source, source),
         ];
-        cedar::Context::from_pairs(others.into_iter().chain(purpose).chain(department)).ok().map(Setting)
+        cedar::Context::from_pairs(others.into_iter().chain(purpose).chain(person)).ok().map(Setting)
     }
 
     /// Asks the engine. A policy that fails while it is evaluated refuses the request: the engine itself would skip it,
@@ -313,16 +332,7 @@ impl Rules {
         resource: RuleResource<'_>,
     ) -> Verdict {
         let refused = Verdict { allowed: false, policies: Vec::new() };
-        let resource = match resource {
-            RuleResource::Field(collection, field) => {
-                self.names.uid(Kind::Field, &field_literal(collection, field))
-            }
-            RuleResource::Collection(name) => self.names.uid(Kind::Collection, name.as_str()),
-            RuleResource::AuditLog => self.names.uid(Kind::AuditLog, "log"),
-            RuleResource::Metrics => self.names.uid(Kind::Metrics, "metrics"),
-            RuleResource::Subject => self.names.uid(Kind::Subject, "subject"),
-            RuleResource::Keys => self.names.uid(Kind::Keys, "keys"),
-        };
+        let resource = resource.uid(&self.names);
         let action = self.names.uid(Kind::Action, action.as_str());
         // All that it names is of this program's making: checking it against the schema takes longer than deciding.
         let request = cedar::Request::new(caller.uid.clone(), action, resource, setting.0.clone(), None);
@@ -367,31 +377,4 @@ fn with_cards_or_health(collections: &BTreeMap<String, Arc<Collection>>) -> Vec<
     }
     let concerned = collections.values().filter(|one| has(one, &[DataClass::Chd, DataClass::Phi]));
     concerned.cloned().collect()
-}
-
-/// The name of a field's entity.
-pub(super) fn field_literal(collection: &Collection, field: &Field) -> String {
-    format!("{}.{}", collection.name().as_str(), field.name.as_str())
-}
-
-fn entities(
-    schema: &cedar::Schema,
-    names: &Names,
-    collections: &BTreeMap<String, Arc<Collection>>,
-) -> Result<cedar::Entities, String> {
-    let alone = |kind, id| cedar::Entity::new_no_attrs(names.uid(kind, id), HashSet::new());
-    let mut all =
-        vec![alone(Kind::Metrics, "metrics"), alone(Kind::Subject, "subject"), alone(Kind::Keys, "keys")];
-    for collection in collections.values() {
-        let parent = names.uid(Kind::Collection, collection.name().as_str());
-        all.push(cedar::Entity::new_no_attrs(parent.clone(), HashSet::new()));
-        for field in collection.fields() {
-            let class = names.uid(Kind::Class, field.class.as_str());
-            let uid = names.uid(Kind::Field, &field_literal(collection, field));
-            all.push(cedar::Entity::new_no_attrs(uid, HashSet::from([parent.clone(), class])));
-        }
-    }
-    let actions = schema.action_entities().map_err(|error| error.to_string())?;
-    all.extend(actions.iter().cloned());
-    cedar::Entities::from_entities(all, Some(schema)).map_err(|error| error.to_string())
 }

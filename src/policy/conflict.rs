@@ -10,6 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::cedar::Rules;
 use super::isolation::{BOTH_CLASSES, broken_by};
+use super::person_roles::PersonRoles;
 use crate::domain::actor::{ClientKind, Identity};
 
 /// Sets of roles whose answer is kept. When it is full it starts over.
@@ -70,20 +71,21 @@ impl Display for RoleConflict {
 #[derive(Default)]
 pub(super) struct KnownConflicts(RwLock<HashMap<Together, Option<Rule>>>);
 
-/// The kind of a client, and roles.
-type Together = (ClientKind, Arc<[Arc<str>]>);
+/// The kind of a client, and roles; which of them a person brought, where that is known.
+type Together = (ClientKind, Arc<[Arc<str>]>, Option<PersonRoles>);
 
 impl Rules {
-    /// What is wrong with a caller that has these roles together. Each role alone was looked at when it was loaded.
-    pub(super) fn conflict(&self, identity: &Identity) -> Option<RoleConflict> {
+    /// What is wrong with a caller that has these roles together, whoever brought some of them, or this person. Each role alone
+    /// was looked at when it was loaded.
+    pub(super) fn conflict(&self, identity: &Identity, brought: Option<PersonRoles>) -> Option<RoleConflict> {
         if identity.roles.len() < 2 {
             return None;
         }
-        let key = (identity.kind, Arc::clone(&identity.roles));
+        let key = (identity.kind, Arc::clone(&identity.roles), brought);
         let known = &self.conflicts().0;
         let found = known.read().unwrap_or_else(PoisonError::into_inner).get(&key).copied();
         let rule = found.unwrap_or_else(|| {
-            let rule = broken_by(self, identity);
+            let rule = broken_by(self, identity, brought);
             let mut known = known.write().unwrap_or_else(PoisonError::into_inner);
             if known.len() >= MOST_KNOWN {
                 known.clear();
@@ -110,6 +112,6 @@ impl Rules {
                 let together: BTreeSet<&Arc<str>> = identity.roles.iter().chain(brought).collect();
                 Identity { roles: together.into_iter().cloned().collect(), ..identity.clone() }
             })
-            .find_map(|together| self.conflict(&together))
+            .find_map(|together| self.conflict(&together, None))
     }
 }

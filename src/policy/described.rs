@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::cases::identity;
-use super::circumstances::Circumstances;
+use super::circumstances::{Circumstances, PersonFacts};
 use super::collection::Collection;
 use super::set::PolicySet;
 use super::table::Asking;
@@ -22,6 +22,8 @@ pub struct Described {
     pub collection: Option<String>,
     pub purpose: Option<String>,
     pub person: bool,
+    /// Those of the roles that the person brought; all of them where it is not said.
+    pub person_roles: Option<Vec<String>>,
     pub second_factor: bool,
     pub relationship: Relationship,
     /// The person's, of those in the schema.
@@ -68,24 +70,36 @@ impl Described {
         if self.relationship != Relationship::NONE && !self.person {
             return Err("only a person has to do with somebody".to_owned());
         }
-        if self.department.is_some() && !self.person {
-            return Err("only a person is of a department".to_owned());
-        }
-        let departments = set.rules().departments();
-        let department = self.department.as_ref();
-        let department = department.map(|name| departments.named(name).ok_or("there is no such department"));
         let bands = set.rules().bands();
         let hour = self.hour.as_ref().map(|name| bands.hour_named(name).ok_or("there is no such hour"));
         let source =
             self.source.as_ref().map(|name| bands.source_named(name).ok_or("there is no such source"));
         Ok(Circumstances {
-            person: self.person,
+            person: self.person(set)?,
             second_factor: self.second_factor,
             relationship: self.relationship,
-            department: department.transpose()?,
             hour: hour.transpose()?.unwrap_or_default(),
             source: source.transpose()?.unwrap_or_default(),
         })
+    }
+
+    fn person(&self, set: &PolicySet) -> Result<Option<PersonFacts>, String> {
+        let brought = self.person_roles.as_ref().unwrap_or(&self.roles);
+        if !self.person && self.person_roles.is_some() {
+            return Err("only a person brings roles".to_owned());
+        }
+        if !brought.iter().all(|role| self.roles.contains(role)) {
+            return Err("name what a person brings among the roles".to_owned());
+        }
+        if self.department.is_some() && (!self.person || brought.is_empty()) {
+            return Err("only a person who brings a role is of a department".to_owned());
+        }
+        let departments = set.rules().departments();
+        let department = self.department.as_ref();
+        let department = department.map(|name| departments.named(name).ok_or("there is no such department"));
+        let roles = set.rules().asked_roles().among(brought.iter().map(String::as_str));
+        let facts = PersonFacts { roles, department: department.transpose()? };
+        Ok(self.person.then_some(facts))
     }
 }
 

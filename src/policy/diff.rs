@@ -95,7 +95,6 @@ fn views(set: &PolicySet, role: &str, action: Action, collection: Option<&str>, 
     let mut views = Views::new();
     let held = collection.and_then(|name| set.collection(name));
     let identity = identity(kind_of(role), &[role.to_owned()]);
-    let Some(caller) = set.rules().caller(&identity) else { return views };
     if collection.is_some() && held.is_none() {
         return views;
     }
@@ -104,6 +103,7 @@ fn views(set: &PolicySet, role: &str, action: Action, collection: Option<&str>, 
     for reached in reached_by(set.rules(), seen) {
         let circumstances = reached.circumstances;
         let asking = Asking { rules: set.rules(), identity: &identity, collection, action, circumstances };
+        let Some(caller) = asking.caller() else { continue };
         for purpose in std::iter::once(None).chain(Purpose::ALL.map(Some)) {
             let table = decide(&asking, &caller, purpose);
             let code = purpose.map_or("(none)", Purpose::as_str);

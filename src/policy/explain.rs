@@ -1,15 +1,17 @@
 //! Why a request would be allowed or refused: the policies that decide, and what would have to be another way.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::circumstances::Circumstances;
+use super::circumstances::{Circumstances, PersonFacts};
 use super::collection::Collection;
 use super::described::{Described, Resolved};
 use super::permit::View;
 use super::set::PolicySet;
 use super::table::{Asking, Table, compile};
+use crate::domain::actor::Identity;
 use crate::domain::id::FieldId;
 use crate::domain::purpose::Purpose;
 use crate::domain::relationship::Relationship;
@@ -22,7 +24,8 @@ pub struct Explanation {
     /// What is wrong with the roles together, where that is why.
     conflict: Option<String>,
     fields: Vec<ExplainedField>,
-    /// What gives more, each on its own: `purpose TREAT`, `second_factor`, `without person`, `department oncology`, `hour day`.
+    /// What gives more, each on its own: `purpose TREAT`, `second_factor`, `without person`, `person_role clinician`,
+    /// `department oncology`, `hour day`.
     more_with: Vec<String>,
 }
 
@@ -47,7 +50,7 @@ pub fn explain(set: &PolicySet, described: &Described) -> Result<Explanation, St
         each.collect()
     };
     let more_with = more_with(&resolved, decision.as_deref().ok());
-    let conflict = set.rules().conflict(&resolved.identity).map(|conflict| conflict.to_string());
+    let conflict = resolved.asking().conflict().map(|conflict| conflict.to_string());
     let (code, policies, fields) = match &decision {
         Ok(table) => (None, words(table.policies()), explained(table)),
         Err(denial) => (Some(denial.code.as_str()), words(&denial.policies), Vec::new()),
@@ -61,18 +64,24 @@ fn words(policies: &[Arc<str>]) -> Vec<String> {
 
 /// Every single change of the purpose or the circumstances after which something more is given.
 fn more_with(resolved: &Resolved<'_>, now: Option<&Table>) -> Vec<String> {
-    let is_more = |purpose: Option<Purpose>, circumstances: Circumstances| {
-        let asking = Asking { circumstances, ..resolved.asking() };
-        compile(&asking, purpose)
+    let is_more = |purpose: Option<Purpose>, asking: &Asking<'_>| {
+        compile(asking, purpose)
             .is_ok_and(|then| now.is_none_or(|now| gives_more(resolved.collection, now, &then)))
     };
     let purposes = Purpose::ALL.into_iter().filter(|other| Some(*other) != resolved.purpose);
     let mut found: Vec<String> = purposes
-        .filter(|other| is_more(Some(*other), resolved.circumstances))
+        .filter(|other| is_more(Some(*other), &resolved.asking()))
         .map(|other| format!("purpose {}", other.as_str()))
         .collect();
-    let others = changes(resolved).into_iter();
-    found.extend(others.filter(|(_, other)| is_more(resolved.purpose, *other)).map(|(words, _)| words));
+    let others = changes(resolved).into_iter().filter(|(_, circumstances)| {
+        is_more(resolved.purpose, &Asking { circumstances: *circumstances, ..resolved.asking() })
+    });
+    found.extend(others.map(|(words, _)| words));
+    let others = brought(resolved).into_iter().filter(|(_, circumstances, identity)| {
+        let circumstances = *circumstances;
+        is_more(resolved.purpose, &Asking { circumstances, identity, ..resolved.asking() })
+    });
+    found.extend(others.map(|(words, ..)| words));
     found
 }
 
@@ -87,11 +96,12 @@ fn changes(resolved: &Resolved<'_>) -> Vec<(String, Circumstances)> {
     let now = resolved.circumstances;
     let Relationship { is_self, in_care_team, break_glass } = now.relationship;
     let turned = |word: &str, is_so: bool| if is_so { format!("without {word}") } else { word.to_owned() };
-    let related = |relationship| Circumstances { person: true, relationship, ..now };
-    let relationship = Relationship::NONE;
-    let alone = Circumstances { person: !now.person, relationship, department: None, ..now };
+    let person = now.person.unwrap_or_default();
+    let related = |relationship| Circumstances { person: Some(person), relationship, ..now };
+    let (relationship, other) = (Relationship::NONE, now.person.is_none().then_some(person));
+    let alone = Circumstances { person: other, relationship, ..now };
     let mut all = vec![
-        (turned("person", now.person), alone),
+        (turned("person", now.person.is_some()), alone),
         (
             turned("second_factor", now.second_factor),
             Circumstances { second_factor: !now.second_factor, ..now },
@@ -106,21 +116,37 @@ fn changes(resolved: &Resolved<'_>) -> Vec<(String, Circumstances)> {
             related(Relationship { break_glass: !break_glass, ..now.relationship }),
         ),
     ];
-    if now.department.is_some() {
-        all.push(("without department".to_owned(), Circumstances { department: None, ..now }));
+    let of = |department| Circumstances { person: Some(PersonFacts { department, ..person }), ..now };
+    if person.department.is_some() {
+        all.push(("without department".to_owned(), of(None)));
     }
     let departments = resolved.set.rules().departments().all();
-    let others = departments.filter(|(department, _)| Some(*department) != now.department);
-    all.extend(others.map(|(department, name)| {
-        let of = Circumstances { person: true, department: Some(department), ..now };
-        (format!("department {name}"), of)
-    }));
+    let others = departments.filter(|(department, _)| Some(*department) != person.department);
+    all.extend(others.map(|(department, name)| (format!("department {name}"), of(Some(department)))));
     let bands = resolved.set.rules().bands();
     let hours = bands.hours().filter(|(band, _)| *band != now.hour);
     all.extend(hours.map(|(hour, name)| (format!("hour {name}"), Circumstances { hour, ..now })));
     let sources = bands.sources().filter(|(band, _)| *band != now.source);
     all.extend(sources.map(|(source, name)| (format!("source {name}"), Circumstances { source, ..now })));
     all
+}
+
+/// The same person, bringing one more or less of the roles that people are asked for. What they bring is a role of the
+/// request; what they do not can still be the client's.
+fn brought(resolved: &Resolved<'_>) -> Vec<(String, Circumstances, Identity)> {
+    let (asked, person) =
+        (resolved.set.rules().asked_roles(), resolved.circumstances.person.unwrap_or_default());
+    let now: BTreeSet<&str> = asked.names(person.roles).map(AsRef::as_ref).collect();
+    let change = |role: &Arc<str>| {
+        let (one, identity) = (BTreeSet::from([&**role]), &resolved.identity);
+        let words = if now.contains(&**role) { "without person_role" } else { "person_role" };
+        let person = PersonFacts { roles: asked.among(&now ^ &one), ..person };
+        let roles: BTreeSet<&Arc<str>> = identity.roles.iter().chain([role]).collect();
+        let identity = Identity { roles: roles.into_iter().cloned().collect(), ..identity.clone() };
+        let circumstances = Circumstances { person: Some(person), ..resolved.circumstances };
+        (format!("{words} {role}"), circumstances, identity)
+    };
+    asked.all().map(change).collect()
 }
 
 impl Explanation {

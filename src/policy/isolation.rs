@@ -9,13 +9,14 @@ use cedar_policy as cedar;
 use cedar_policy::ResourceConstraint;
 
 use super::cases::identity;
-use super::cedar::{Fault, Rules};
+use super::cedar::{Caller, Fault, Rules};
 use super::circumstances::Circumstances;
 use super::collection::{CardPart, Collection, Field};
 use super::conflict::{RoleConflict, Rule};
 use super::matrix::kind_of;
 use super::permit::View;
-use super::reach::{Seen, reached_by};
+use super::person_roles::PersonRoles;
+use super::reach::{Reached, Seen, reached_by, reached_with};
 use super::rule_files::{names_action, role_of};
 use super::table::{Asking, decide};
 use super::words::RuleAction;
@@ -88,15 +89,16 @@ fn has_no_condition(policy: &cedar::Policy) -> bool {
 pub(super) fn keep_classes_apart(rules: &Rules) -> Result<(), Fault> {
     for role in rules.roles() {
         let identity = identity(kind_of(role), &[role.to_string()]);
-        if let Some(rule) = broken_by(rules, &identity) {
+        if let Some(rule) = broken_by(rules, &identity, None) {
             return Err(("*.cedar".to_owned(), RoleConflict::new(&identity.roles, rule).to_string()));
         }
     }
     Ok(())
 }
 
-/// What a caller with these roles would be given that nobody is given together.
-pub(super) fn broken_by(rules: &Rules, identity: &Identity) -> Option<Rule> {
+/// What a caller with these roles would be given that nobody is given together. Of whom it acts for it is known which of the
+/// roles that people are asked for they brought; `None` is whoever there can be.
+pub(super) fn broken_by(rules: &Rules, identity: &Identity, brought: Option<PersonRoles>) -> Option<Rule> {
     let held = &identity.roles;
     let is_keeper = |role: &str| KEEPERS.contains(&role) || rules.may_permit(role, &[RuleAction::ReadAudit]);
     // Of one role it is read off the policies as they are written.
@@ -104,7 +106,7 @@ pub(super) fn broken_by(rules: &Rules, identity: &Identity) -> Option<Rule> {
     if held.iter().any(|role| is_keeper(role)) && held.iter().any(|role| is_given_values(role)) {
         return Some(Rule::KeeperWithValues);
     }
-    let read = |wanted: &dyn Fn(&Field) -> bool| reads(rules, identity, wanted);
+    let read = |wanted: &dyn Fn(&Field) -> bool| reads(rules, (identity, brought), wanted);
     if read(&|field| field.card == Some(CardPart::Number))
         && read(&|field| field.card == Some(CardPart::Fingerprint))
     {
@@ -116,27 +118,45 @@ pub(super) fn broken_by(rules: &Rules, identity: &Identity) -> Option<Rule> {
 }
 
 /// Whether a caller sees anything of such a field, masked or not, one by one or in an export, in any circumstances and for any purpose.
-fn reads(rules: &Rules, identity: &Identity, wanted: &dyn Fn(&Field) -> bool) -> bool {
+fn reads(
+    rules: &Rules,
+    (identity, brought): (&Identity, Option<PersonRoles>),
+    wanted: &dyn Fn(&Field) -> bool,
+) -> bool {
     let has_some = |collection: &&Collection| collection.fields().iter().any(wanted);
     let collections: Vec<&Collection> = rules.with_cards_or_health().filter(has_some).collect();
-    let Some(caller) = rules.caller(identity).filter(|_| !collections.is_empty()) else { return false };
+    if collections.is_empty() {
+        return false;
+    }
     let all = [Action::Read, Action::Export].into_iter().flat_map(|action| {
         let actions = RuleAction::of(action);
         let seen: Seen = identity.roles.iter().map(|role| rules.seen(role, actions)).collect();
-        reached_by(rules, &seen).into_iter().map(move |reached| (action, reached.circumstances))
+        reached_of(rules, &seen, brought).into_iter().filter_map(move |Reached { circumstances, .. }| {
+            Some((action, circumstances, rules.caller(identity, circumstances.person)?))
+        })
     });
-    let all: Vec<(Action, Circumstances)> = all.collect();
+    let all: Vec<(Action, Circumstances, Caller)> = all.collect();
     collections.into_iter().any(|collection| {
-        all.iter().any(|(action, circumstances)| {
+        all.iter().any(|(action, circumstances, caller)| {
             let (collection, action, circumstances) = (Some(collection), *action, *circumstances);
             let asking = Asking { rules, identity, collection, action, circumstances };
             let mut purposes = std::iter::once(None).chain(Purpose::ALL.map(Some));
             purposes.any(|purpose| {
-                decide(&asking, &caller, purpose).is_some_and(|table| {
+                decide(&asking, caller, purpose).is_some_and(|table| {
                     let fields = collection.into_iter().flat_map(Collection::fields);
                     fields.filter(|field| wanted(field)).any(|field| table.view_of(field.id) != View::Absent)
                 })
             })
         })
     })
+}
+
+fn reached_of(rules: &Rules, seen: &Seen, brought: Option<PersonRoles>) -> Vec<Reached> {
+    match brought {
+        Some(roles) => {
+            let names = rules.asked_roles().names(roles).map(AsRef::as_ref);
+            reached_with(rules, seen, &[names.collect()])
+        }
+        None => reached_by(rules, seen),
+    }
 }

@@ -4,10 +4,10 @@
 use std::fmt::Write as _;
 
 use super::cases::identity;
-use super::cedar::Caller;
-use super::circumstances::Circumstances;
+use super::circumstances::{Circumstances, PersonFacts};
 use super::collection::Collection;
 use super::permit::View;
+use super::person_roles::PersonRoles;
 use super::reach::{Reached, reached};
 use super::set::PolicySet;
 use super::table::{Asking, Table, decide};
@@ -26,14 +26,13 @@ pub fn matrix(set: &PolicySet) -> String {
     let mut out = String::from(HEAD);
     for role in set.roles() {
         let identity = identity(kind_of(role), &[role.to_string()]);
-        let Some(caller) = set.rules().caller(&identity) else { continue };
         for collection in set.collections() {
             for action in Action::ALL.into_iter().filter(|action| action.is_of_a_collection()) {
-                sections(&mut out, (set, &identity, &caller), Some(collection), action);
+                sections(&mut out, (set, &identity), Some(collection), action);
             }
         }
         for action in Action::ALL.into_iter().filter(|action| !action.is_of_a_collection()) {
-            sections(&mut out, (set, &identity, &caller), None, action);
+            sections(&mut out, (set, &identity), None, action);
         }
     }
     out
@@ -52,7 +51,7 @@ pub(super) fn kind_of(role: &str) -> ClientKind {
 /// One section for all circumstances that give the same.
 fn sections(
     out: &mut String,
-    (set, identity, caller): (&PolicySet, &Identity, &Caller),
+    (set, identity): (&PolicySet, &Identity),
     collection: Option<&Collection>,
     action: Action,
 ) {
@@ -66,13 +65,13 @@ fn sections(
         .map(|reached| {
             let circumstances = reached.circumstances;
             let asking = Asking { rules: set.rules(), identity, collection, action, circumstances };
-            (reached, body(&asking, caller))
+            (reached, body(&asking))
         })
         .collect();
-    let are_alike = departments_are_alike(&all);
+    let alike = WithoutDifference::among(&all);
     let mut bodies: Vec<(String, Vec<&str>)> = Vec::new();
     for (Reached { circumstances, words }, body) in &all {
-        if are_alike && circumstances.department.is_some() {
+        if alike.without(*circumstances) != *circumstances {
             continue;
         }
         match bodies.iter_mut().find(|(known, _)| known == body) {
@@ -92,22 +91,43 @@ fn sections(
     }
 }
 
-/// Whether people of all departments, and of none, are given the same: a rule about one collection is none about the others.
-fn departments_are_alike(all: &[(Reached, String)]) -> bool {
-    let of = |wanted: Circumstances| all.iter().find(|(one, _)| one.circumstances == wanted);
-    all.iter().all(|(reached, body)| {
-        let nowhere = Circumstances { department: None, ..reached.circumstances };
-        // Where a person by itself is not told apart from none, there is none.
-        let alike = of(nowhere).or_else(|| of(Circumstances { person: false, ..nowhere }));
-        alike.is_some_and(|(_, other)| other == body)
-    })
+/// What of people makes no difference to a section: a rule about one collection is none about the others.
+#[derive(Clone, Copy)]
+struct WithoutDifference {
+    departments: bool,
+    roles: bool,
 }
 
-fn body(asking: &Asking<'_>, caller: &Caller) -> String {
+impl WithoutDifference {
+    fn among(all: &[(Reached, String)]) -> Self {
+        let of = |wanted: Circumstances| all.iter().find(|(one, _)| one.circumstances == wanted);
+        let are_alike = |without: Self| {
+            all.iter().all(|(reached, body)| {
+                of(without.without(reached.circumstances)).is_some_and(|(_, other)| other == body)
+            })
+        };
+        Self {
+            departments: are_alike(Self { departments: true, roles: false }),
+            roles: are_alike(Self { departments: false, roles: true }),
+        }
+    }
+
+    /// The same person, of no department and without a role, as far as that makes no difference.
+    fn without(self, circumstances: Circumstances) -> Circumstances {
+        let person = circumstances.person.map(|person| PersonFacts {
+            roles: if self.roles { PersonRoles::default() } else { person.roles },
+            department: person.department.filter(|_| !self.departments),
+        });
+        Circumstances { person, ..circumstances }
+    }
+}
+
+fn body(asking: &Asking<'_>) -> String {
+    let Some(caller) = asking.caller() else { return String::new() };
     let tables: Vec<(&str, Table)> = std::iter::once(None)
         .chain(Purpose::ALL.map(Some))
         .filter_map(|purpose| {
-            Some((purpose.map_or("(none)", Purpose::as_str), decide(asking, caller, purpose)?))
+            Some((purpose.map_or("(none)", Purpose::as_str), decide(asking, &caller, purpose)?))
         })
         .collect();
     let mut out = String::new();

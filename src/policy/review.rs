@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use super::cases::identity;
-use super::cedar::{Asked, Caller, RuleResource, Rules};
+use super::cedar::{Asked, Caller, Rules};
+use super::entities::RuleResource;
 use super::matrix::kind_of;
 use super::reach::{Reached, reached};
 use super::set::PolicySet;
-use super::words::RuleAction;
+use super::words::{ResourceKind, RuleAction};
 use crate::domain::purpose::Purpose;
 
 /// One sentence for each permit that gives nothing to anybody, in any circumstances and for any purpose.
@@ -47,10 +48,10 @@ pub(super) struct Sought {
 fn has_effect(set: &PolicySet, role: &str, permit: &Sought, asked: Asked) -> bool {
     let rules = set.rules();
     let identity = identity(kind_of(role), &[role.to_owned()]);
-    let Some(caller) = rules.caller(&identity) else { return false };
-    reached(rules, role, &permit.actions)
-        .iter()
-        .any(|reached| in_these(set, (&caller, asked), reached, permit))
+    reached(rules, role, &permit.actions).iter().any(|reached| {
+        let caller = rules.caller(&identity, reached.circumstances.person);
+        caller.is_some_and(|caller| in_these(set, (&caller, asked), reached, permit))
+    })
 }
 
 fn in_these(set: &PolicySet, caller: (&Caller, Asked), reached: &Reached, permit: &Sought) -> bool {
@@ -68,35 +69,22 @@ fn in_these(set: &PolicySet, caller: (&Caller, Asked), reached: &Reached, permit
 
 /// Everything that an action can be about.
 fn resources(set: &PolicySet, action: RuleAction) -> Box<dyn Iterator<Item = RuleResource<'_>> + '_> {
-    match action {
-        RuleAction::Create
-        | RuleAction::ReadPlain
-        | RuleAction::ReadMasked
-        | RuleAction::Update
-        | RuleAction::Export => Box::new(set.collections().flat_map(|collection| {
+    let once =
+        |resource| -> Box<dyn Iterator<Item = RuleResource<'_>> + '_> { Box::new(std::iter::once(resource)) };
+    match action.resource() {
+        ResourceKind::Field => Box::new(set.collections().flat_map(|collection| {
             collection.fields().iter().map(move |field| RuleResource::Field(collection, field))
         })),
-        RuleAction::Delete
-        | RuleAction::History
-        | RuleAction::List
-        | RuleAction::ReadMany
-        | RuleAction::Search => {
+        ResourceKind::Collection => {
             Box::new(set.collections().map(|collection| RuleResource::Collection(collection.name())))
         }
-        RuleAction::ReadAudit => Box::new(std::iter::once(RuleResource::AuditLog)),
-        RuleAction::ReadMetrics => Box::new(std::iter::once(RuleResource::Metrics)),
-        RuleAction::ReadCareTeam
-        | RuleAction::UpdateCareTeam
-        | RuleAction::OpenBreakGlass
-        | RuleAction::ReviewBreakGlass
-        | RuleAction::ReadHold
-        | RuleAction::Hold
-        | RuleAction::ReadErasure
-        | RuleAction::Erase
-        | RuleAction::Approve => Box::new(std::iter::once(RuleResource::Subject)),
-        RuleAction::ReadKeys | RuleAction::Rotate | RuleAction::ApproveDestruction => {
-            Box::new(std::iter::once(RuleResource::Keys))
+        ResourceKind::Record => {
+            Box::new(set.collections().map(|collection| RuleResource::Record(collection.name())))
         }
+        ResourceKind::AuditLog => once(RuleResource::AuditLog),
+        ResourceKind::Metrics => once(RuleResource::Metrics),
+        ResourceKind::Subject => once(RuleResource::Subject),
+        ResourceKind::Keys => once(RuleResource::Keys),
     }
 }
 

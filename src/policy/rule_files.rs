@@ -8,8 +8,8 @@ use cedar_policy as cedar;
 use cedar_policy::{ActionConstraint, EntityUid, PrincipalConstraint};
 use serde_json::Value;
 
-use super::cedar::field_literal;
 use super::collection::Collection;
+use super::entities::field_literal;
 use super::permit::DenialCode;
 use super::reach::Seen;
 use super::words::RuleAction;
@@ -35,12 +35,14 @@ pub(super) fn read_policies(text: &str) -> Result<Vec<cedar::Policy>, String> {
 
 pub(super) fn validate(schema: &cedar::Schema, policies: &cedar::PolicySet) -> Result<(), String> {
     let result = cedar::Validator::new(schema.clone()).validate(policies, cedar::ValidationMode::Strict);
-    let first = result
-        .validation_errors()
-        .map(ToString::to_string)
-        .chain(result.validation_warnings().map(ToString::to_string))
-        .next();
-    first.map_or(Ok(()), Err)
+    // Not everything that Cedar says is wrong names the policy in which it is.
+    let named = |text: String, id: &cedar::PolicyId| {
+        if text.contains(&format!("policy `{id}`")) { text } else { format!("for policy `{id}`, {text}") }
+    };
+    let errors = result.validation_errors().map(|error| named(error.to_string(), error.policy_id()));
+    let warnings =
+        result.validation_warnings().map(|warning| named(warning.to_string(), warning.policy_id()));
+    errors.chain(warnings).next().map_or(Ok(()), Err)
 }
 
 pub(super) fn known_literals(collections: &BTreeMap<String, Arc<Collection>>) -> HashSet<(String, String)> {
@@ -83,33 +85,57 @@ fn word(uid: &EntityUid) -> String {
     uid.id().unescaped().to_owned()
 }
 
-/// What a policy looks at: attributes, of whatever, and departments by name.
+/// What a policy looks at: attributes, of whatever, and departments and roles of a person by name.
 pub(super) fn seen_by(policy: &cedar::Policy) -> Seen {
-    let mut attributes = Vec::new();
+    let (mut attributes, mut person_roles) = (Vec::new(), Vec::new());
     if let Ok(json) = policy.to_json() {
         collect_attributes(&json, &mut attributes);
+        collect_person_roles(&json, &mut person_roles);
     }
     let literals = policy.entity_literals().into_iter();
     let departments = literals.filter(|literal| literal.type_name().to_string() == "Department");
     Seen {
         attributes: attributes.into_iter().collect(),
         departments: departments.map(|literal| word(&literal)).collect(),
+        person_roles: person_roles.into_iter().collect(),
     }
+}
+
+/// Of every `in`, and `is … in`, whose left side has to do with the person: what is in it of roles. There is no other way to ask
+/// whose parent a role is, and none to have a role without naming it.
+fn collect_person_roles(json: &Value, found: &mut Vec<String>) {
+    let members = json.as_object();
+    for test in ["in", "is"].into_iter().filter_map(|test| members?.get(test)) {
+        let mut left = Vec::new();
+        test.get("left").into_iter().for_each(|side| collect_attributes(side, &mut left));
+        if left.iter().any(|attribute| attribute == "person") {
+            collect_roles(test, found);
+        }
+    }
+    inside(json).for_each(|member| collect_person_roles(member, found));
+}
+
+fn collect_roles(json: &Value, found: &mut Vec<String>) {
+    let text = |name: &str| json.pointer(&format!("/__entity/{name}")).and_then(Value::as_str);
+    if text("type") == Some("Role") {
+        found.extend(text("id").map(str::to_owned));
+    }
+    inside(json).for_each(|member| collect_roles(member, found));
 }
 
 fn collect_attributes(json: &Value, found: &mut Vec<String>) {
-    match json {
-        Value::Object(members) => {
-            found.extend(members.get("attr").and_then(Value::as_str).map(str::to_owned));
-            members.values().for_each(|member| collect_attributes(member, found));
-        }
-        Value::Array(items) => items.iter().for_each(|item| collect_attributes(item, found)),
-        _ => {}
-    }
+    found.extend(json.get("attr").and_then(Value::as_str).map(str::to_owned));
+    inside(json).for_each(|member| collect_attributes(member, found));
+}
+
+/// The members of an object, the items of an array.
+fn inside(json: &Value) -> impl Iterator<Item = &Value> {
+    let members = json.as_object().into_iter().flat_map(serde_json::Map::values);
+    members.chain(json.as_array().into_iter().flatten())
 }
 
 /// Roles, departments, purposes, classes, bands and actions are the validator's; collections and fields are ours; single
-/// clients and tenants have no place in a policy.
+/// clients, tenants, people and records have no place in a policy.
 pub(super) fn check_literals(
     policy: &cedar::Policy,
     known: &HashSet<(String, String)>,

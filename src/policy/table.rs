@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use super::cedar::{Asked, Caller, RuleResource, Rules, Setting};
+use super::cedar::{Asked, Caller, Rules, Setting};
 use super::circumstances::Circumstances;
 use super::collection::{Collection, Field};
+use super::conflict::RoleConflict;
+use super::entities::RuleResource;
 use super::permit::{Denial, DenialCode, View};
-use super::words::RuleAction;
+use super::words::{ResourceKind, RuleAction};
 use crate::domain::action::Action;
 use crate::domain::actor::Identity;
 use crate::domain::id::FieldId;
@@ -55,13 +57,26 @@ pub(super) struct Asking<'a> {
     pub circumstances: Circumstances,
 }
 
+impl Asking<'_> {
+    /// What is wrong with the roles together.
+    pub fn conflict(&self) -> Option<RoleConflict> {
+        let brought = self.circumstances.person.map(|person| person.roles);
+        self.rules.conflict(self.identity, Some(brought.unwrap_or_default()))
+    }
+
+    /// Who asks, before the rules: the same for every purpose.
+    pub fn caller(&self) -> Option<Caller> {
+        self.rules.caller(self.identity, self.circumstances.person)
+    }
+}
+
 /// Decides a whole request.
 pub(super) fn compile(asking: &Asking<'_>, purpose: Option<Purpose>) -> Result<Arc<Table>, Denial> {
     let denied = |code, policies: Vec<Arc<str>>| Err(Denial { code, policies: policies.into() });
-    if let Some(conflict) = asking.rules.conflict(asking.identity) {
+    if let Some(conflict) = asking.conflict() {
         return denied(DenialCode::RolesConflict, vec![conflict.rule_id().into()]);
     }
-    let Some(caller) = asking.rules.caller(asking.identity) else {
+    let Some(caller) = asking.caller() else {
         return denied(DenialCode::ActionNotAllowed, Vec::new());
     };
     let question = |asked| Question { asking, caller: (&caller, asked) };
@@ -86,7 +101,7 @@ pub(super) fn compile(asking: &Asking<'_>, purpose: Option<Purpose>) -> Result<A
     denied(code, forbidding)
 }
 
-/// One decision on its own, without asking what another purpose would change.
+/// One decision on its own, of a caller that [`Asking::caller`] made, without asking what another purpose would change.
 pub(super) fn decide(asking: &Asking<'_>, caller: &Caller, purpose: Option<Purpose>) -> Option<Table> {
     Question { asking, caller: (caller, Asked::All) }.table(purpose).ok()
 }
@@ -150,31 +165,18 @@ impl Question<'_> {
 
     /// The one question of an action that is not about fields.
     fn whole(&self) -> Option<(RuleAction, RuleResource<'_>)> {
-        let action = match self.asking.action {
-            Action::Create | Action::Read | Action::Update | Action::Export => return None,
-            Action::Delete => RuleAction::Delete,
-            Action::History => RuleAction::History,
-            Action::List => RuleAction::List,
-            Action::ReadMany => RuleAction::ReadMany,
-            Action::Search => RuleAction::Search,
-            Action::ReadAudit => return Some((RuleAction::ReadAudit, RuleResource::AuditLog)),
-            Action::ReadMetrics => return Some((RuleAction::ReadMetrics, RuleResource::Metrics)),
-            Action::ReadCareTeam => return Some((RuleAction::ReadCareTeam, RuleResource::Subject)),
-            Action::UpdateCareTeam => return Some((RuleAction::UpdateCareTeam, RuleResource::Subject)),
-            Action::OpenBreakGlass => return Some((RuleAction::OpenBreakGlass, RuleResource::Subject)),
-            Action::ReviewBreakGlass => return Some((RuleAction::ReviewBreakGlass, RuleResource::Subject)),
-            Action::ReadHold => return Some((RuleAction::ReadHold, RuleResource::Subject)),
-            Action::Hold => return Some((RuleAction::Hold, RuleResource::Subject)),
-            Action::ReadErasure => return Some((RuleAction::ReadErasure, RuleResource::Subject)),
-            Action::Erase => return Some((RuleAction::Erase, RuleResource::Subject)),
-            Action::Approve => return Some((RuleAction::Approve, RuleResource::Subject)),
-            Action::ReadKeys => return Some((RuleAction::ReadKeys, RuleResource::Keys)),
-            Action::Rotate => return Some((RuleAction::Rotate, RuleResource::Keys)),
-            Action::ApproveDestruction => {
-                return Some((RuleAction::ApproveDestruction, RuleResource::Keys));
-            }
+        let action = *RuleAction::of(self.asking.action).first()?;
+        let collection = || self.asking.collection.map(Collection::name);
+        let resource = match action.resource() {
+            ResourceKind::Field => return None,
+            ResourceKind::Collection => RuleResource::Collection(collection()?),
+            ResourceKind::Record => RuleResource::Record(collection()?),
+            ResourceKind::AuditLog => RuleResource::AuditLog,
+            ResourceKind::Metrics => RuleResource::Metrics,
+            ResourceKind::Subject => RuleResource::Subject,
+            ResourceKind::Keys => RuleResource::Keys,
         };
-        self.asking.collection.map(|collection| (action, RuleResource::Collection(collection.name())))
+        Some((action, resource))
     }
 
     fn field(&self, setting: &Setting, collection: &Collection, field: &Field) -> (View, Vec<Arc<str>>) {

@@ -121,6 +121,55 @@ impl RuleAction {
             Self::ApproveDestruction => "approve_destruction",
         }
     }
+
+    /// The type of what it is about, in the schema.
+    pub const fn resource(self) -> ResourceKind {
+        match self {
+            Self::Create | Self::ReadPlain | Self::ReadMasked | Self::Update | Self::Export => {
+                ResourceKind::Field
+            }
+            Self::Delete | Self::History => ResourceKind::Record,
+            Self::List | Self::ReadMany | Self::Search => ResourceKind::Collection,
+            Self::ReadAudit => ResourceKind::AuditLog,
+            Self::ReadMetrics => ResourceKind::Metrics,
+            Self::ReadCareTeam
+            | Self::UpdateCareTeam
+            | Self::OpenBreakGlass
+            | Self::ReviewBreakGlass
+            | Self::ReadHold
+            | Self::Hold
+            | Self::ReadErasure
+            | Self::Erase
+            | Self::Approve => ResourceKind::Subject,
+            Self::ReadKeys | Self::Rotate | Self::ApproveDestruction => ResourceKind::Keys,
+        }
+    }
+}
+
+/// What an action can be about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ResourceKind {
+    AuditLog,
+    Collection,
+    Field,
+    Keys,
+    Metrics,
+    Record,
+    Subject,
+}
+
+impl ResourceKind {
+    pub const fn kind(self) -> Kind {
+        match self {
+            Self::AuditLog => Kind::AuditLog,
+            Self::Collection => Kind::Collection,
+            Self::Field => Kind::Field,
+            Self::Keys => Kind::Keys,
+            Self::Metrics => Kind::Metrics,
+            Self::Record => Kind::Record,
+            Self::Subject => Kind::Subject,
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -136,7 +185,9 @@ pub(super) enum Kind {
     Hour,
     Keys,
     Metrics,
+    Person,
     Purpose,
+    Record,
     Role,
     Source,
     Subject,
@@ -144,7 +195,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    const ALL: [(Self, &'static str); 16] = [
+    const ALL: [(Self, &'static str); 18] = [
         (Self::Action, "Action"),
         (Self::AuditLog, "AuditLog"),
         (Self::Class, "Class"),
@@ -156,7 +207,9 @@ impl Kind {
         (Self::Hour, "Hour"),
         (Self::Keys, "Keys"),
         (Self::Metrics, "Metrics"),
+        (Self::Person, "Person"),
         (Self::Purpose, "Purpose"),
+        (Self::Record, "Record"),
         (Self::Role, "Role"),
         (Self::Source, "Source"),
         (Self::Subject, "Subject"),

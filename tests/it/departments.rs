@@ -111,7 +111,8 @@ async fn a_guard_on_departments_says_so() {
     assert_eq!(list(&pharmacy).await.status(), 200);
     let guard = "@id(\"guard-lists\")\n@code(\"department_not_allowed\")\n\
                  forbid (principal in Role::\"clinician\", action == Action::\"list\", resource)\n\
-                 unless { context has department && context.department == Department::\"cardiology\" };\n";
+                 unless { context has person && context.person has department && \
+                 context.person.department == Department::\"cardiology\" };\n";
     std::fs::write(clinic.strongroom.policy_directory.join("extra.cedar"), guard).unwrap();
     eventually("the guard is in force", async || list(&pharmacy).await.status() == 403).await;
     for token in [&pharmacy, &nobody] {

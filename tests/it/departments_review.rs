@@ -59,7 +59,7 @@ fn the_example_of_the_readme_does_what_it_says() {
         found.contains("the pharmacy sees what its patients are insured for: insurance is absent"),
         "{found}"
     );
-    let everybody = rules[0].replace("context.department == Department::\"pharmacy\" &&", "");
+    let everybody = rules[0].replace("context.person.department == Department::\"pharmacy\" &&", "");
     let everybody =
         with("everybody", &[("clinician.cedar", &everybody), ("tests/clinician.toml", &tables[1])]);
     let (code, found) = policy(&["check", "--directory", text(everybody.path())]);
@@ -110,13 +110,14 @@ fn what_no_department_can_be_is_found() {
              context.purpose == Purpose::\"HPAYMT\" }};"
         )
     };
-    let named = "context has department && context.department == Department::\"surgery\"";
+    let named = "context has person && context.person has department && \
+                 context.person.department == Department::\"surgery\"";
     let good = with("dead-not", &[("billing.cedar", &rule(named))]);
     let (code, found) = policy(&["check", "--directory", text(good.path())]);
     assert_eq!(code, Some(0), "{found}");
     for (name, condition) in [
-        ("dead-alone", format!("!context.person && {named}")),
-        ("dead-two", format!("{named} && context.department == Department::\"oncology\"")),
+        ("dead-alone", format!("!(context has person) && {named}")),
+        ("dead-two", format!("{named} && context.person.department == Department::\"oncology\"")),
     ] {
         let folder = with(name, &[("billing.cedar", &rule(&condition))]);
         let (code, found) = policy(&["check", "--directory", text(folder.path())]);
@@ -131,7 +132,7 @@ fn diff_knows_that_the_list_grew() {
     let rule = |condition: &str| {
         format!(
             "@id(\"extra\") permit (principal in Role::\"billing\", action == Action::\"list\", \
-             resource == Collection::\"messages\") when {{ context has department && {condition} }};"
+             resource == Collection::\"messages\") when {{ context has person && context.person has department && {condition} }};"
         )
     };
     let schema = |folder: &Folder, list: &str| {
@@ -148,7 +149,7 @@ fn diff_knows_that_the_list_grew() {
     schema(&new, "\"surgery\", \"oncology\"");
     let (_, found) = policy(&["diff", text(old.path()), text(new.path())]);
     assert_eq!(found, "nobody is given or loses anything\n", "another department is another department");
-    let named = rule("[Department::\"surgery\"].contains(context.department)");
+    let named = rule("[Department::\"surgery\"].contains(context.person.department)");
     std::fs::write(new.path().join("billing.cedar"), "").unwrap();
     let text_of = |folder: &Folder| std::fs::read_to_string(folder.path().join("billing.cedar")).unwrap();
     let shipped = std::fs::read_to_string(policy_directory().join("billing.cedar")).unwrap();

@@ -78,6 +78,7 @@ mod parts;
 mod people;
 mod people_keys;
 mod policy_commands;
+mod policy_entities;
 mod policy_fields;
 mod policy_load;
 mod policy_reloads;

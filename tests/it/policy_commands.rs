@@ -67,7 +67,7 @@ fn check_refuses_permits_that_give_nothing() {
     // What cannot be, though each half of it can.
     let impossible = Changed::with(
         "@id(\"extra\") permit (principal in Role::\"billing\", action == Action::\"read_plain\", resource in Collection::\"messages\") \
-         when { context has purpose && context.purpose == Purpose::\"HPAYMT\" && context.is_self && !context.person };",
+         when { context has purpose && context.purpose == Purpose::\"HPAYMT\" && context.is_self && !(context has person) };",
     );
     let (code, said) = check(impossible.path());
     assert_eq!(code, Some(1));

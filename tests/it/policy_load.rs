@@ -231,6 +231,12 @@ fn what_a_policy_names_must_exist() {
         ("principal in Role::\"portal\", action == Action::\"copy\", resource".to_owned(), "copy"),
         (format!("principal == Client::\"portal\", {read}, resource"), "portal"),
         (format!("principal == User::\"portal\", {read}, resource"), "User"),
+        // Which record it is nobody asks, not even by the name that all of them have.
+        ("principal in Role::\"portal\", action, resource == Record::\"r-1\"".to_owned(), "Record r-1"),
+        (
+            "principal in Role::\"portal\", action, resource == Record::\"patients\"".to_owned(),
+            "Record patients",
+        ),
     ] {
         policy(&scope).refused(".cedar", named);
     }
@@ -244,6 +250,18 @@ fn what_a_policy_names_must_exist() {
          when { principal.tenant == Tenant::\"acme\" };",
     )
     .refused("extra.cedar", "Tenant");
+    for condition in [
+        "context.person == Person::\"p-4711\"",
+        "context.person == Person::\"person\"",
+        "[Person::\"p-4711\"].contains(context.person)",
+        "context.person in Person::\"p-4711\"",
+    ] {
+        with_policy(&format!(
+            "@id(\"extra\") permit (principal in Role::\"portal\", action, resource) \
+             when {{ context has person && {condition} }};"
+        ))
+        .refused("extra.cedar", "Person p");
+    }
 }
 
 #[test]
@@ -281,7 +299,7 @@ fn no_files_give_a_value_to_an_auditor() {
         let text = std::fs::read_to_string(Folder::shipped().0.join("guards.cedar")).unwrap();
         let from = text.find(&guard).unwrap();
         let whole = &text[from..from + text[from..].find(");").unwrap() + 2];
-        edit(whole, &whole.replace(");", ")\nunless { context.person };")).refused(".cedar", role);
+        edit(whole, &whole.replace(");", ")\nunless { context has person };")).refused(".cedar", role);
         edit(whole, &whole.replace("  resource\n", "  resource in Class::\"phi\"\n")).refused(".cedar", "");
     }
     // Somebody else who reads the log would be an auditor without the guard.
@@ -340,7 +358,7 @@ fn cardholder_data_and_health_information_are_for_different_roles() {
     with_cards(&permit("", "billing", "read_masked", "cards.number"))
         .refused(".cedar", "billing reads cardholder data");
     let hidden = permit("", "billing", "read_plain", "cards.number")
-        .replace("when {", "when { context.person && context.hour == Hour::\"night\" && ");
+        .replace("when {", "when { context has person && context.hour == Hour::\"night\" && ");
     with_cards(&hidden).refused(".cedar", "billing reads cardholder data");
     let said = "@allows(\"cardholder data beside health information\")";
     with_cards(&permit(said, "billing", "read_masked", "cards.number")).load().unwrap();
@@ -405,14 +423,16 @@ fn departments_are_the_schemas() {
     let rule = |name: &str| {
         format!(
             "@id(\"extra\") permit (principal in Role::\"portal\", action == Action::\"list\", resource) \
-             when {{ context has department && context.department == Department::\"{name}\" }};"
+             when {{ context has person && context.person has department && \
+             context.person.department == Department::\"{name}\" }};"
         )
     };
     let set = with_policy(&rule("cardiology")).load().unwrap();
     assert!(set.has_department("cardiology") && !set.has_department("Cardiology"));
     with_policy(&rule("catering")).refused(".cedar", "catering");
-    with_policy(&rule("cardiology").replace("context has department && ", ""))
-        .refused(".cedar", "department");
+    for asked in ["context has person && ", "context.person has department && "] {
+        with_policy(&rule("cardiology").replace(asked, "")).refused(".cedar", "extra");
+    }
     with_policy(&rule("cardiology").replace("Department::", "Role::")).refused(".cedar", "cardiology");
     let edit = |from: &str, to: &str| Folder::shipped().edit(schema, from, to);
     edit("  \"cardiology\",\n", "").add("extra.cedar", &rule("cardiology")).refused(".cedar", "cardiology");
@@ -433,6 +453,14 @@ fn the_schema_speaks_the_services_words() {
     edit("\"operator\"];", "\"robot\"];").refused(schema, "ClientKind");
     edit("action read_audit", "action read_log").refused(schema, "read_audit");
     edit("entity AuditLog", "entity Log").refused(schema, "AuditLog");
+    // What rules are validated by is what they are asked.
+    edit("person?: Person", "person: Bool").refused(".cedar", "guard-patient-person");
+    edit("person?: Person", "person?: Person,\n  ward?: Department").load().unwrap();
+    edit("person?: Person", "person?: Person,\n  ward: Department").refused(schema, "requests");
+    edit("department?: Department", "ward?: Department").refused(schema, "Person");
+    edit("entity Record in [Collection]", "entity Record").refused(".cedar", "integration-deletes");
+    edit("resource: Record", "resource: Collection").refused(schema, "requests");
+    edit("entity Person in [Role]", "entity Human in [Role]").refused(schema, "Person");
     edit("entity Tenant;", "entity Tenant").refused(schema, "");
 }
 

@@ -48,26 +48,38 @@ impl World {
 
 static SHIPPED: LazyLock<World> = LazyLock::new(|| World::of(folder()));
 
-/// The shipped policy with rules that ask for departments: by name, by several, by any, and by none.
-static BY_DEPARTMENT: LazyLock<World> = LazyLock::new(|| {
-    let folder = Folder::new("by-department");
+/// The shipped policy with rules that ask for departments, and for the roles that a person brought: by name, by several, by any,
+/// and by none.
+static BY_PERSON: LazyLock<World> = LazyLock::new(|| {
+    let folder = Folder::new("by-person");
     copy_folder(self::folder(), folder.path());
-    std::fs::write(folder.path().join("departments.cedar"), RULES_BY_DEPARTMENT).unwrap();
+    std::fs::write(folder.path().join("people.cedar"), RULES_BY_PERSON).unwrap();
     World::of(folder.path())
 });
 
-const RULES_BY_DEPARTMENT: &str = r#"
+const RULES_BY_PERSON: &str = r#"
 @id("extra-named") permit (principal in Role::"clinician", action == Action::"read_plain", resource == Field::"patients.insurance")
-when { context has department && context.department == Department::"pharmacy" };
+when { context has person && context.person has department && context.person.department == Department::"pharmacy" };
 @id("extra-several") @code("department_not_allowed")
 forbid (principal in Role::"therapist", action, resource)
-unless { context has department && [Department::"psychiatry", Department::"emergency"].contains(context.department) };
+unless
+{
+  context has person.department &&
+  [Department::"psychiatry", Department::"emergency"].contains(context.person.department)
+};
 @id("extra-any") permit (principal in Role::"portal", action == Action::"delete", resource in Collection::"encounters")
-when { context has department };
+when { context has person && context.person has department };
 @id("extra-none") permit (principal in Role::"billing", action in [Action::"read_masked", Action::"update"], resource in Class::"phi")
-unless { context has department };
+unless { context has person && context.person has department };
 @id("extra-guard") forbid (principal, action == Action::"update", resource)
-when { context has department && context.department == Department::"laboratory" };
+when { context has person && context.person has department && context.person.department == Department::"laboratory" };
+@id("extra-role") permit (principal in Role::"mobile", action in [Action::"read_plain", Action::"delete"], resource)
+when { context has person && context.person in Role::"mobile" };
+@id("extra-roles") forbid (principal in Role::"clinician", action in [Action::"update", Action::"delete"], resource)
+unless { context has person && context.person in [Role::"clinician", Role::"portal"] };
+@id("extra-no-role") permit (principal in Role::"admin", action == Action::"read_masked", resource)
+when { context has person }
+unless { context.person in Role::"admin" || context.person is Person in Role::"billing" };
 "#;
 
 fn folder() -> &'static Path {
@@ -81,6 +93,8 @@ struct Known {
     person: bool,
     second_factor: bool,
     relationship: Relationship,
+    /// Which of the request's roles the person brought, a bit for each; the client has all of them.
+    brought: u8,
     /// As a token says it: of people who bring a role, and of those in the schema, it counts.
     department: Option<&'static str>,
     hour: i64,
@@ -91,6 +105,7 @@ const NOTHING: Known = Known {
     person: false,
     second_factor: false,
     relationship: Relationship::NONE,
+    brought: 0b111,
     department: None,
     hour: 12,
     source: [127, 0, 0, 1],
@@ -106,27 +121,35 @@ impl Known {
         if [10, 127].contains(&self.source[0]) { "inside" } else { "elsewhere" }
     }
 
+    fn brought<'r>(self, roles: &[&'r str]) -> Vec<&'r str> {
+        let places =
+            roles.iter().enumerate().filter(|(place, _)| self.person && self.brought >> place & 1 == 1);
+        places.map(|(_, role)| *role).collect()
+    }
+
     fn department_of(self, roles: &[&str]) -> Option<&'static str> {
-        self.department.filter(|name| self.person && !roles.is_empty() && *name != UNLISTED)
+        self.department.filter(|name| !self.brought(roles).is_empty() && *name != UNLISTED)
     }
 }
 
 const UNLISTED: &str = "catering";
 
-fn somebody(roles: &Arc<[Arc<str>]>, department: Option<&str>) -> Person {
+fn somebody(brought: &[&str], known: Known) -> Person {
+    let roles: BTreeSet<&str> = brought.iter().copied().collect();
     Person {
         issuer: "staff".into(),
         id: "p-1".into(),
-        roles: Arc::clone(roles),
-        department: department.map(Arc::from),
+        roles: roles.into_iter().map(Arc::from).collect(),
+        department: known.department.map(Arc::from),
         care_teams: Arc::from([Arc::from("ward-3")]),
         subject: Some(SubjectId::from_uuid(Uuid::nil())),
-        has_second_factor: false,
+        has_second_factor: known.second_factor,
         expires_at: Timestamp::from_micros(0),
     }
 }
 
 fn context(kind: ClientKind, roles: &[&str], purpose: Option<Purpose>, known: Known) -> OperationContext {
+    let brought = known.brought(roles);
     let sorted: BTreeSet<&str> = roles.iter().copied().collect();
     let roles: Arc<[Arc<str>]> = sorted.into_iter().map(Arc::from).collect();
     let identity = Identity {
@@ -147,11 +170,7 @@ fn context(kind: ClientKind, roles: &[&str], purpose: Option<Purpose>, known: Kn
     let source = SocketAddr::from((known.source, 1));
     let actor = Actor::new(Arc::new(identity), Arc::new(certificate), source);
     OperationContext {
-        actor: if known.person {
-            actor.for_person(Arc::new(somebody(&roles, known.department)))
-        } else {
-            actor
-        },
+        actor: if known.person { actor.for_person(Arc::new(somebody(&brought, known))) } else { actor },
         request: RequestFacts { id: RequestId::from_uuid(Uuid::nil()), trace: None, route: "/" },
         purpose,
         at: Timestamp::from_micros(known.hour * 3_600 * 1_000_000),
@@ -189,7 +208,6 @@ fn oracle(
     let purpose = purpose.map(|p| ("purpose".to_owned(), reference(format!("Purpose::\"{}\"", p.as_str()))));
     let flag = |name: &str, is_so| (name.to_owned(), RestrictedExpression::new_bool(is_so));
     let pairs = [
-        flag("person", known.person),
         flag("second_factor", known.second_factor),
         flag("is_self", known.relationship.is_self),
         flag("in_care_team", known.relationship.in_care_team),
@@ -197,10 +215,8 @@ fn oracle(
         ("hour".to_owned(), reference(format!("Hour::\"{}\"", known.hour_band()))),
         ("source".to_owned(), reference(format!("Source::\"{}\"", known.source_band()))),
     ];
-    let department = known
-        .department_of(roles)
-        .map(|name| ("department".to_owned(), reference(format!("Department::\"{name}\""))));
-    let pairs = pairs.into_iter().chain(purpose).chain(department);
+    let person = known.person.then(|| ("person".to_owned(), reference("Person::\"p-1\"".to_owned())));
+    let pairs = pairs.into_iter().chain(purpose).chain(person);
     let request = Request::new(
         client.uid(),
         uid(&format!("Action::\"{action}\"")),
@@ -209,8 +225,23 @@ fn oracle(
         None,
     )
     .unwrap();
-    let entities = Entities::from_entities([client, resource], None).unwrap();
+    let entities = Entities::from_entities([client, resource, person_entity(known, roles)], None).unwrap();
     Authorizer::new().is_authorized(&request, policies, &entities).decision() == Decision::Allow
+}
+
+fn person_entity(known: Known, roles: &[&str]) -> Entity {
+    let department = known.department_of(roles).map(|name| {
+        let department = RestrictedExpression::new_entity_uid(uid(&format!("Department::\"{name}\"")));
+        ("department".to_owned(), department)
+    });
+    let parents = known.brought(roles).iter().map(|role| uid(&format!("Role::\"{role}\""))).collect();
+    Entity::new(uid("Person::\"p-1\""), department.into_iter().collect(), parents).unwrap()
+}
+
+/// One of the collection.
+fn record_entity(collection: &str) -> Entity {
+    let parent = uid(&format!("Collection::\"{collection}\""));
+    Entity::new_no_attrs(uid("Record::\"r-1\""), HashSet::from([parent]))
 }
 
 fn field_entity(collection: &Collection, field: FieldId) -> Entity {
@@ -260,16 +291,16 @@ fn known() -> impl Strategy<Value = Known> {
     let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
     let departments = ["cardiology", "pharmacy", "psychiatry", "emergency", "laboratory", UNLISTED];
     let department = prop::option::weighted(0.8, prop::sample::select(departments.to_vec()));
-    (flags, department, 0..48_i64, source).prop_map(|(flags, department, hour, source)| {
+    (flags, 0..8_u8, department, 0..48_i64, source).prop_map(|(flags, brought, department, hour, source)| {
         let (person, second_factor, is_self, in_care_team, break_glass) = flags;
         let relationship =
             if person { Relationship { is_self, in_care_team, break_glass } } else { Relationship::NONE };
-        Known { person, second_factor, relationship, department, hour: hour % 24, source }
+        Known { person, second_factor, relationship, brought, department, hour: hour % 24, source }
     })
 }
 
-fn world(by_department: bool) -> &'static World {
-    if by_department { &BY_DEPARTMENT } else { &SHIPPED }
+fn world(by_person: bool) -> &'static World {
+    if by_person { &BY_PERSON } else { &SHIPPED }
 }
 
 fn kinds() -> impl Strategy<Value = ClientKind> {
@@ -292,7 +323,7 @@ proptest! {
 
     #[test]
     fn a_table_is_what_cedar_says(
-        by_department in any::<bool>(),
+        by_person in any::<bool>(),
         kind in kinds(),
         roles in prop::sample::subsequence(ROLES.to_vec(), 0..=3),
         purpose in purposes(),
@@ -300,7 +331,7 @@ proptest! {
         action in prop::sample::select(vec![Action::Create, Action::Read, Action::Update]),
         collection in prop::sample::select(vec!["patients", "encounters", "messages", "psychotherapy_notes"]),
     ) {
-        let World { set, authoriser, policies } = world(by_department);
+        let World { set, authoriser, policies } = world(by_person);
         let collection = set.collection(collection).unwrap();
         let context = context(kind, &roles, purpose, known);
         let permit = authoriser.permit(&context, collection, action, known.relationship);
@@ -330,7 +361,7 @@ proptest! {
 
     #[test]
     fn whole_actions_are_what_cedar_says(
-        by_department in any::<bool>(),
+        by_person in any::<bool>(),
         kind in kinds(),
         roles in prop::sample::subsequence(ROLES.to_vec(), 0..=3),
         purpose in purposes(),
@@ -339,12 +370,17 @@ proptest! {
     ) {
         let context = context(kind, &roles, purpose, known);
         let who = (kind, roles.as_slice());
-        let World { set, authoriser, policies } = world(by_department);
-        let resource = Entity::new_no_attrs(uid(&format!("Collection::\"{collection}\"")), HashSet::new());
-        let expected = oracle(policies, who, (purpose, known), "delete", resource);
-        let collection = set.collection(collection).unwrap();
-        let found = authoriser.permit(&context, collection, Action::Delete, known.relationship);
-        prop_assert_eq!(found.is_ok(), expected);
+        let World { set, authoriser, policies } = world(by_person);
+        let all = Entity::new_no_attrs(uid(&format!("Collection::\"{collection}\"")), HashSet::new());
+        let one = record_entity(collection);
+        let own = set.collection(collection).unwrap();
+        for (action, resource) in
+            [(Action::Delete, &one), (Action::History, &one), (Action::List, &all), (Action::Search, &all)]
+        {
+            let expected = oracle(policies, who, (purpose, known), action.as_str(), resource.clone());
+            let found = authoriser.permit(&context, own, action, known.relationship);
+            prop_assert_eq!(found.is_ok(), expected, "{}", action.as_str());
+        }
         let unrelated = Known { relationship: Relationship::NONE, ..known };
         let tenant = RestrictedExpression::new_entity_uid(uid("Tenant::\"t\""));
         let log = Entity::new(uid("AuditLog::\"l\""), HashMap::from([("tenant".to_owned(), tenant)]), HashSet::new());
