@@ -79,7 +79,7 @@ fn more_with(resolved: &Resolved<'_>, now: Option<&Table>) -> Vec<String> {
     found.extend(others.map(|(words, _)| words));
     let others = brought(resolved).into_iter().filter(|(_, circumstances, identity)| {
         let circumstances = *circumstances;
-        is_more(resolved.purpose, &Asking { circumstances, identity, ..resolved.asking() })
+        is_more(resolved.purpose, &Asking { identity, circumstances, ..resolved.asking() })
     });
     found.extend(others.map(|(words, ..)| words));
     found

@@ -131,9 +131,11 @@ fn reads(
     let all = [Action::Read, Action::Export].into_iter().flat_map(|action| {
         let actions = RuleAction::of(action);
         let seen: Seen = identity.roles.iter().map(|role| rules.seen(role, actions)).collect();
-        reached_of(rules, &seen, brought).into_iter().filter_map(move |Reached { circumstances, .. }| {
-            Some((action, circumstances, rules.caller(identity, circumstances.person)?))
-        })
+        reached_of(rules, identity, seen, brought).into_iter().filter_map(
+            move |Reached { circumstances, .. }| {
+                Some((action, circumstances, rules.caller(identity, circumstances.person)?))
+            },
+        )
     });
     let all: Vec<(Action, Circumstances, Caller)> = all.collect();
     collections.into_iter().any(|collection| {
@@ -151,12 +153,19 @@ fn reads(
     })
 }
 
-fn reached_of(rules: &Rules, seen: &Seen, brought: Option<PersonRoles>) -> Vec<Reached> {
-    match brought {
-        Some(roles) => {
-            let names = rules.asked_roles().names(roles).map(AsRef::as_ref);
-            reached_with(rules, seen, &[names.collect()])
-        }
-        None => reached_by(rules, seen),
+fn reached_of(
+    rules: &Rules,
+    identity: &Identity,
+    mut seen: Seen,
+    brought: Option<PersonRoles>,
+) -> Vec<Reached> {
+    if let Some(roles) = brought {
+        let names = rules.asked_roles().names(roles).map(AsRef::as_ref);
+        return reached_with(rules, &seen, &[names.collect()]);
     }
+    // What a person brings is among the roles of the request. One role on its own is looked at beside whatever they may bring.
+    if identity.roles.len() > 1 {
+        seen.person_roles.retain(|role| identity.roles.iter().any(|held| **held == **role));
+    }
+    reached_by(rules, &seen)
 }

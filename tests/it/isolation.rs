@@ -112,6 +112,27 @@ fn no_client_comes_to_have_together_what_no_role_has() {
     }
 }
 
+/// A number that is shown to nobody but whoever brings a role: it counts where somebody can.
+#[test]
+fn what_a_role_sees_for_whoever_brings_another_counts_where_somebody_can() {
+    let brought = RULES.replacen(
+        "when { context has purpose }",
+        "when { context has purpose && context has person && context.person in Role::\"shutter\" }",
+        1,
+    );
+    let policy = policy(&brought, "");
+    judged(&policy, "roles = [\"cashier\", \"matcher\"]").unwrap();
+    judged(&policy, "roles = [\"cashier\", \"matcher\"]\nacts_for = [\"greeter\"]").unwrap();
+    for roles in [
+        "roles = [\"cashier\", \"matcher\"]\nacts_for = [\"shutter\"]",
+        "roles = [\"cashier\"]\nacts_for = [\"matcher\", \"shutter\"]",
+        "roles = [\"greeter\"]\nacts_for = [\"cashier\", \"matcher\", \"shutter\"]",
+    ] {
+        let said = judged(&policy, roles).unwrap_err();
+        assert!(said.contains("card numbers and fingerprints"), "{said}");
+    }
+}
+
 #[test]
 fn what_a_role_is_given_in_as_many_words_its_client_may_have() {
     let said = policy(&RULES.replace("permit (principal in Role::\"cashier\"", SAID), "");
