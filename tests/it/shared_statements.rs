@@ -200,20 +200,20 @@ async fn what_cannot_be_stored_takes_nothing_with_it() {
     assert_eq!(stored.len(), 12 + 2, "and nothing else");
 }
 
-/// What was read of one table: how often its indexes were gone to, how many places of theirs were read, and how often all of it.
+/// What was read by one index: how often it was gone to, how many places of it were read, and how often all of its table.
 struct Read {
-    table: String,
+    index: String,
     times: i64,
     places: i64,
     whole: i64,
 }
 
 async fn reads(data: &tokio_postgres::Client) -> Vec<Read> {
-    let sql = "SELECT relname::text, sum(i.idx_scan)::bigint, sum(i.idx_tup_read)::bigint, min(t.seq_scan) \
+    let sql = "SELECT indexrelname::text, i.idx_scan, i.idx_tup_read, t.seq_scan \
                FROM pg_stat_user_indexes i JOIN pg_stat_user_tables t USING (relid, relname) \
-               WHERE relname IN ('record', 'subject', 'index_term') GROUP BY relname ORDER BY relname";
+               WHERE relname IN ('record', 'subject', 'index_term') ORDER BY indexrelname";
     let read =
-        |row: &Row| Read { table: row.get(0), times: row.get(1), places: row.get(2), whole: row.get(3) };
+        |row: &Row| Read { index: row.get(0), times: row.get(1), places: row.get(2), whole: row.get(3) };
     data.query(sql, &[]).await.unwrap().iter().map(read).collect()
 }
 
@@ -254,13 +254,17 @@ async fn a_plan_for_an_empty_table_is_good_for_a_full_one() {
     use_all(ids).await;
     // A session tells what it has read within seconds.
     eventually("the scans are counted", async || {
-        reads(&data).await.iter().zip(&before).all(|(after, before)| after.times >= before.times + 300)
+        let now = reads(&data).await;
+        let keys = now.iter().zip(&before).filter(|(after, _)| after.index.ends_with("_pkey"));
+        keys.map(|(after, before)| after.times - before.times).all(|times| times >= 300)
     })
     .await;
     for (after, before) in reads(&data).await.into_iter().zip(before) {
-        // A place for each time, and a few for whoever looks for terms to be made anew.
         let (times, places) = (after.times - before.times, after.places - before.places);
-        assert!(places <= times + 100, "{}: {places} places of indexes for {times} times", after.table);
-        assert_eq!(after.whole, before.whole, "{} was read through", after.table);
+        // By a key a place for each time, and a few of versions before. Whoever looks every few seconds for terms to be made
+        // anew goes past these at the end of another index.
+        let most = if after.index.ends_with("_pkey") { times + 100 } else { 3_000 };
+        assert!(places <= most, "{}: {places} places for {times} times", after.index);
+        assert_eq!(after.whole, before.whole, "the table of {} was read through", after.index);
     }
 }

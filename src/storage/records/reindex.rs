@@ -4,13 +4,14 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::batch::RECORD_ID;
-use super::terms::{spelled, stored_terms};
+use super::terms::{gone, spelled, stored_terms};
 use super::{FoundRecord, RecordStore, StorageError, column, found, version_columns};
 use crate::audit::OutboxBytes;
 use crate::crypto::index::IndexTerm;
 use crate::domain::id::{CollectionName, RecordId, RecordVersion, TenantId};
 
-const REINDEX: &str = "/* storage::records::reindex */ \
+const REINDEX: &str = concat!(
+    "/* storage::records::reindex */ \
     WITH current AS MATERIALIZED ( \
         SELECT r.record_id, r.subject_id, r.terms, n.spelled::bytea[] AS new_terms \
         FROM (SELECT * FROM unnest($4::text[], $5::bigint[], $6::text[]) AS n (record_id, version, spelled) \
@@ -30,17 +31,15 @@ const REINDEX: &str = "/* storage::records::reindex */ \
         WHERE subject_id IS NULL OR subject_id IN (SELECT subject_id FROM active_subject)), \
     indexed AS ( \
         UPDATE record SET indexed_as = $3, terms = held.new_terms FROM held \
-        WHERE record.tenant_id = $1 AND record.collection = $2 AND record.record_id = held.record_id), \
-    gone AS ( \
-        DELETE FROM index_term i USING held, unnest(held.terms) AS t (term) \
-        WHERE i.tenant_id = $1 AND i.collection = $2 AND i.term = t.term AND i.record_id = held.record_id \
-          AND t.term <> ALL (held.new_terms)), \
-    added AS ( \
+        WHERE record.tenant_id = $1 AND record.collection = $2 AND record.record_id = held.record_id), ",
+    gone!("held", "held.record_id", "t.term <> ALL (held.new_terms)"),
+    ", added AS ( \
         INSERT INTO index_term (tenant_id, collection, term, record_id) \
         SELECT $1, $2, t.term, held.record_id FROM held, unnest(held.new_terms) AS t (term) \
         ON CONFLICT DO NOTHING) \
     INSERT INTO audit_outbox (tenant_id, entry_id, entry) \
-    SELECT $1, $7, $8 WHERE EXISTS (SELECT FROM held)";
+    SELECT $1, $7, $8 WHERE EXISTS (SELECT FROM held)"
+);
 
 /// A record and the terms of its version.
 pub struct Reindexed {

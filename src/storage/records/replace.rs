@@ -1,5 +1,7 @@
 //! The statements that put a version in the place of another one, each with what must happen with it or not at all.
 
+use super::terms::gone;
+
 /// A statement that puts a version in the place of another one: its name, whether that is the record's end, how it locks the
 /// subject, what more it needs, what more it sets and does, and how it ends.
 macro_rules! succeed {
@@ -66,14 +68,14 @@ pub(super) use replace;
 pub(super) const REPLACE: &str = replace!(
     "",
     ", indexed_as = $11, terms = $12",
-    ", gone AS ( \
-        DELETE FROM index_term i USING current, unnest(current.terms) AS t (term) \
-        WHERE i.tenant_id = $1 AND i.collection = $2 AND i.term = t.term AND i.record_id = $3 \
-          AND t.term <> ALL ($12::bytea[])), \
-    new_terms AS ( \
+    concat!(
+        ", ",
+        gone!("current", "$3", "t.term <> ALL ($12::bytea[])"),
+        ", new_terms AS ( \
         INSERT INTO index_term (tenant_id, collection, term, record_id) \
         SELECT $1, $2, t.term, $3 FROM current, unnest($12::bytea[]) AS t (term) \
         ON CONFLICT DO NOTHING)"
+    )
 );
 
 /// With the record's end, unless a hold is in force, and what more it does: a record that has ended is not found. FOR SHARE waits for a hold that is being placed,
@@ -86,12 +88,7 @@ macro_rules! end {
             "SHARE",
             " AND NOT EXISTS (SELECT 1 FROM active_subject WHERE holds > 0)",
             ", terms = '{}'",
-            concat!(
-                ", gone AS ( \
-        DELETE FROM index_term i USING current, unnest(current.terms) AS t (term) \
-        WHERE i.tenant_id = $1 AND i.collection = $2 AND i.term = t.term AND i.record_id = $3)",
-                $more
-            ),
+            concat!(", ", gone!("current", "$3", "true"), $more),
             ", logged AS (INSERT INTO audit_outbox (tenant_id, entry_id, entry) SELECT $1, $9, $10 FROM replaced) \
             SELECT EXISTS (SELECT FROM replaced), EXISTS (SELECT FROM active_subject WHERE holds > 0)"
         )

@@ -11,6 +11,31 @@ use crate::storage::StorageError;
 
 const PREFIX_BYTES: usize = 10;
 
+/// `gone AS (…)`: removes terms of the records that an earlier part of the statement holds, those of which the last condition is
+/// true. Each is looked up by its whole key, and then removed by its place: a join could begin with all terms of a collection,
+/// where it was planned while there were few. Nobody else removes a term whose record is held, and nobody changes one.
+macro_rules! gone {
+    ($held:literal, $record:literal, $condition:literal) => {
+        concat!(
+            "gone AS ( \
+        DELETE FROM index_term WHERE ctid = ANY (ARRAY( \
+            SELECT i.place FROM ",
+            $held,
+            " CROSS JOIN LATERAL unnest(",
+            $held,
+            ".terms) AS t (term) \
+            CROSS JOIN LATERAL ( \
+                SELECT o.ctid AS place FROM index_term o \
+                WHERE o.tenant_id = $1 AND o.collection = $2 AND o.term = t.term AND o.record_id = ",
+            $record,
+            " LIMIT 1) AS i WHERE ",
+            $condition,
+            ")))"
+        )
+    };
+}
+pub(super) use gone;
+
 /// The terms of one record.
 pub(super) fn stored_terms(terms: &[IndexTerm]) -> Result<Vec<Vec<u8>>, StorageError> {
     terms.iter().map(stored_term).collect()

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::terms::spelled;
+use super::terms::{gone, spelled};
 use super::{StorageError, SubjectRow, Version, column};
 use crate::storage::lanes::{Batched, Lanes};
 use crate::storage::pool::Database;
@@ -183,6 +183,9 @@ impl<'j> Columns<'j> {
 /// No `ON CONFLICT` for terms: it costs more than the term (`benches/README.md`), and what is refused is stored alone.
 macro_rules! shared {
     ($name:literal, $body:literal, $terms:literal) => {
+        shared!($name, $body, "", $terms)
+    };
+    ($name:literal, $body:literal, $gone:expr, $terms:literal) => {
         concat!(
             "/* storage::records::",
             $name,
@@ -192,6 +195,7 @@ macro_rules! shared {
                             $8::timestamptz[], $9::uuid[], $10::bytea[], $11::bigint[], $12::text[]) \
                     AS n (record_id, version, subject_id, headers, sealed, at, entry_id, entry, indexed_as, spelled)), ",
             $body,
+            $gone,
             ", found_by AS ( \
                 INSERT INTO index_term (tenant_id, collection, term, record_id) ",
             $terms,
@@ -265,12 +269,10 @@ const REPLACE: &str = shared!(
         FROM current \
         WHERE record.tenant_id = current.tenant_id AND record.collection = current.collection \
           AND record.record_id = current.record_id \
-        RETURNING record.record_id), \
-    gone AS ( \
-        DELETE FROM index_term i USING current, unnest(current.terms) AS t (term) \
-        WHERE i.tenant_id = $1 AND i.collection = $2 AND i.term = t.term AND i.record_id = current.record_id \
-          AND t.term <> ALL (current.new_terms))",
+        RETURNING record.record_id), ",
+    gone!("current", "current.record_id", "t.term <> ALL (current.new_terms)"),
+    // No join either.
     "SELECT $1, $2, t.term, current.record_id FROM current, unnest(current.new_terms) AS t (term) \
-     WHERE NOT EXISTS (SELECT FROM index_term i WHERE i.tenant_id = $1 AND i.collection = $2 AND i.term = t.term \
-                                                  AND i.record_id = current.record_id)"
+     WHERE (SELECT true FROM index_term i WHERE i.tenant_id = $1 AND i.collection = $2 AND i.term = t.term \
+                                            AND i.record_id = current.record_id LIMIT 1) IS NULL"
 );
