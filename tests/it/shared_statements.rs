@@ -250,6 +250,23 @@ async fn a_plan_for_an_empty_table_is_good_for_a_full_one() {
     };
     use_all(make(8).await).await;
     let ids = make(300).await;
+    let of_records = async || {
+        let all = reads(&data).await;
+        let of_records = all.iter().filter(|read| read.index.starts_with("record_"));
+        of_records.fold((0, 0), |(times, places), read| (times + read.times, places + read.places))
+    };
+    let (times, places) = of_records().await;
+    let mut readers = JoinSet::new();
+    for path in ids.iter().map(|id| format!("/api/v1/patients/{id}")) {
+        let portal = portal.clone();
+        readers.spawn(async move { portal.get(&path).await.status().as_u16() });
+    }
+    assert!(readers.join_all().await.into_iter().all(|status| status == 200));
+    eventually("the reads are counted", async || of_records().await.0 >= times + 300).await;
+    let after = of_records().await;
+    // Nothing was changed yet but the eight.
+    assert!(after.1 - places <= after.0 - times + 100, "{} places", after.1 - places);
+
     let before = reads(&data).await;
     use_all(ids).await;
     // A session tells what it has read within seconds.
