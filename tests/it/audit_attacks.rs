@@ -7,8 +7,10 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+use futures_util::future;
 use serde_json::Value;
 use tokio_postgres::Client as Superuser;
+use uuid::Uuid;
 
 use crate::support::export::Exported;
 use crate::support::samples::small_patient;
@@ -258,15 +260,22 @@ async fn a_tail_that_was_dropped_before_it_was_numbered_is_found_in_the_files() 
     let before: i64 = stand.superuser.query_one(count, &[]).await.unwrap().get(0);
     stand.read().await;
     // The row of the head is somebody else's meanwhile.
-    let drop_tail = "DELETE FROM audit_entry e WHERE NOT EXISTS (SELECT FROM audit_index i WHERE i.entry_id = e.entry_id)";
-    stand.around_the_guards_of(&["audit_entry"], drop_tail).await;
+    let unnumbered = "NOT EXISTS (SELECT FROM audit_index i WHERE i.entry_id = e.entry_id)";
+    let tail = format!("SELECT src, seq FROM audit_entry e WHERE {unnumbered}");
+    let tail = stand.superuser.query_one(&tail, &[]).await.unwrap();
+    let (src, seq): (Uuid, i64) = (tail.get(0), tail.get(1));
+    let drop_tail = format!("DELETE FROM audit_entry e WHERE {unnumbered}");
+    stand.around_the_guards_of(&["audit_entry"], &drop_tail).await;
     assert_eq!(stand.superuser.query_one(count, &[]).await.unwrap().get::<_, i64>(0), before);
     stand.notices("chains_broken").await;
     lock.batch_execute("COMMIT").await.unwrap();
-    // Chains are used in turn: some reads later each has gone on.
-    for _ in 0..8 {
-        stand.read().await;
-    }
+    // Which of its chains a process goes on with depends on who is at it; of many at once, each gets some.
+    let goes_on = "SELECT EXISTS (SELECT FROM audit_entry WHERE src = $1 AND seq > $2)";
+    eventually("the chain goes on", async || {
+        future::join_all((0..8).map(|_| stand.read())).await;
+        stand.superuser.query_one(goes_on, &[&src, &seq]).await.unwrap().get(0)
+    })
+    .await;
     assert_eq!(stand.found_in_the_files().await, ["chain_gap"]);
 }
 
