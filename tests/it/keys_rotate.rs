@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::custody::{Custody, ROTATIONS, wish};
 use crate::support::samples::{NOBODY, message};
-use crate::support::{Client, problem, request_id};
+use crate::support::{Client, eventually, problem, request_id};
 
 /// What applications do meanwhile; stops when it is told.
 struct Traffic<'c> {
@@ -262,6 +262,9 @@ async fn of_a_class_one_rotation_is_open_and_a_repeated_request_is_answered() {
         problem(custody.alice.post(ROTATIONS, &wish("phi")).await).await,
         (409, "rotation_open".into())
     );
+    // The service goes on with it by itself.
+    eventually("the key is made", async || !custody.strongroom.entries_of("key.create").await.is_empty())
+        .await;
     assert_eq!(custody.strongroom.entries_of("key.create").await.len(), 1);
 
     let post = async |body: &Value| {
