@@ -54,7 +54,8 @@ pub(super) struct Undecided {
 }
 
 impl Context<'_> {
-    pub fn examine(&self, index: u64) -> Result<Option<Examined>, ReadFault> {
+    /// `shapes`: of the entries that the same thread read before.
+    pub fn examine<'s>(&'s self, index: u64, shapes: &mut Shapes<'s>) -> Result<Option<Examined>, ReadFault> {
         let Some(bundle) = BundleId::at(index, self.size) else { return Ok(None) };
         let Some(tile_id) = bundle.tile() else { return Ok(None) };
         let mut findings = Findings::default();
@@ -74,7 +75,7 @@ impl Context<'_> {
             findings: Vec::new(),
             undecided: verdict.undecided,
         };
-        self.read_entries(&entries, &own, &mut examined, &mut findings);
+        self.read_entries((&entries, &own), shapes, &mut examined, &mut findings);
         self.compare_partial(bundle, &examined.leaves, &mut findings)?;
         examined.findings = findings.finish().0;
         Ok(Some(examined))
@@ -131,17 +132,16 @@ impl Context<'_> {
     }
 
     /// Form, chain and id of every entry that is the tree's.
-    fn read_entries(
-        &self,
-        entries: &[&[u8]],
-        own: &[TreeHash],
+    fn read_entries<'s>(
+        &'s self,
+        (entries, own): (&[&[u8]], &[TreeHash]),
+        shapes: &mut Shapes<'s>,
         examined: &mut Examined,
         findings: &mut Findings,
     ) {
         let first = examined.bundle.start_index();
         examined.ids.reserve_exact(entries.len());
         examined.links.reserve_exact(entries.len());
-        let mut shapes = Shapes::default();
         let mut leaves = examined.leaves.iter();
         let mut others = examined.undecided.iter().flat_map(|undecided| &undecided.leaves);
         for (number, (bytes, hash)) in (first..).zip(entries.iter().zip(own)) {
@@ -150,7 +150,7 @@ impl Context<'_> {
                 examined.hole = Some(number);
                 continue;
             }
-            let facts = match self.reader.read_like(&mut shapes, bytes) {
+            let facts = match self.reader.read_like(shapes, bytes) {
                 Ok(facts) => facts,
                 Err(why) => {
                     findings.add(Finding::Form { entry: number, why });

@@ -12,8 +12,12 @@ use super::form::Cursor;
 use super::pattern::Pattern;
 use super::schema::Slots;
 
-/// Of one length; more are read each time.
+/// Of one length: the newest ones.
 const MOST: usize = 8;
+/// Lengths, so that a log of many forms fills no memory: some kilobytes each for a shape.
+const MOST_LENGTHS: usize = 512;
+/// Bytes that are compared before it is asked whether one of them differs.
+const STEP: usize = 128;
 
 /// What may stand at a place, besides what stands there.
 #[derive(Clone, Copy)]
@@ -25,7 +29,7 @@ pub(super) enum Variable<'s> {
 /// Where it stands.
 pub(super) type Place<'s> = (Range<usize>, Variable<'s>);
 
-/// The shapes that were met, of the entries of a bundle or so.
+/// The shapes that were met last.
 #[derive(Default)]
 pub(super) struct Shapes<'s> {
     by_length: HashMap<usize, Vec<Shape<'s>>>,
@@ -52,10 +56,14 @@ impl<'s> Shapes<'s> {
 
     /// Learns the shape of an entry that was read to its end, in which these may differ.
     pub fn add(&mut self, entry: &[u8], places: Vec<Place<'s>>, slots: Slots) {
-        let alike = self.by_length.entry(entry.len()).or_default();
-        if alike.len() < MOST {
-            alike.push(Shape::new(entry, places, slots));
+        if self.by_length.len() == MOST_LENGTHS && !self.by_length.contains_key(&entry.len()) {
+            self.by_length.clear();
         }
+        let alike = self.by_length.entry(entry.len()).or_default();
+        if alike.len() == MOST {
+            alike.remove(0);
+        }
+        alike.push(Shape::new(entry, places, slots));
     }
 }
 
@@ -98,17 +106,14 @@ impl<'s> Shape<'s> {
         self.is_alike(entry) && self.others.iter().all(|place| self.is_other(entry, place))
     }
 
-    /// Looks at all bytes, whatever the first is: that is what makes it many at once.
     fn is_alike(&self, entry: &[u8]) -> bool {
-        let masks = self.literal.iter().zip(&self.hex).zip(&self.digit);
-        let wrong = entry.iter().zip(&self.text).zip(masks).fold(0, |wrong, ((byte, text), masks)| {
-            let ((literal, hex), digit) = masks;
-            let is_digit = byte.is_ascii_digit();
-            let is_hex = is_digit | matches!(byte, b'a'..=b'f');
-            let no = |is: bool| u8::from(is).wrapping_sub(1);
-            wrong | ((byte ^ text) & literal) | (no(is_hex) & hex) | (no(is_digit) & digit)
-        });
-        wrong == 0 && entry.len() == self.text.len()
+        let masks = self.literal.chunks(STEP).zip(self.hex.chunks(STEP)).zip(self.digit.chunks(STEP));
+        let mut steps = entry.chunks(STEP).zip(self.text.chunks(STEP)).zip(masks);
+        entry.len() == self.text.len()
+            && steps.all(|((entry, text), ((literal, hex), digit))| {
+                let masks = literal.iter().zip(hex).zip(digit);
+                is_step_alike(entry.iter().zip(text).zip(masks))
+            })
     }
 
     fn is_other(&self, entry: &[u8], (range, variable): &Place<'s>) -> bool {
@@ -125,4 +130,15 @@ impl<'s> Shape<'s> {
                 }
             }
     }
+}
+
+/// Looks at all bytes, whatever the first is: that is what makes it many at once.
+fn is_step_alike<'b>(bytes: impl Iterator<Item = ((&'b u8, &'b u8), ((&'b u8, &'b u8), &'b u8))>) -> bool {
+    let wrong = bytes.fold(0, |wrong, ((byte, text), ((literal, hex), digit))| {
+        let is_digit = byte.is_ascii_digit();
+        let is_hex = is_digit | matches!(byte, b'a'..=b'f');
+        let no = |is: bool| u8::from(is).wrapping_sub(1);
+        wrong | ((byte ^ text) & literal) | (no(is_hex) & hex) | (no(is_digit) & digit)
+    });
+    wrong == 0
 }

@@ -11,6 +11,7 @@ use super::examine::{Context, Examined, Undecided};
 use super::files::ReadFault;
 use super::finding::{Finding, Findings};
 use super::heads::Heads;
+use super::shape::Shapes;
 use super::upper::Tree;
 use crate::audit::tiles::{BundleId, FULL, Tile, TileId, read_entries};
 use crate::audit::tree::TreeHash;
@@ -42,9 +43,10 @@ pub(super) fn walk(
         for _ in 0..threads {
             let (sender, next) = (sender.clone(), &next);
             scope.spawn(move || {
+                let mut shapes = Shapes::default();
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
-                    if index >= end || sender.send((index, context.examine(index))).is_err() {
+                    if index >= end || sender.send((index, context.examine(index, &mut shapes))).is_err() {
                         return;
                     }
                 }
