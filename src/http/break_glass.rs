@@ -2,22 +2,21 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
 use super::App;
+use super::answer::{answer, answer_opened};
 use super::body;
 use super::caller::Caller;
 use super::idempotency::idempotency_key;
 use super::operation::Operation;
 use super::problem::Problem;
 use super::problem_kind::ProblemKind;
-use super::records::mark_repeated;
 use crate::domain::action::Action;
 use crate::domain::break_glass::{BreakGlassReason, Reference, Verdict};
 use crate::domain::id::{BreakGlassId, SubjectId};
@@ -53,9 +52,7 @@ pub async fn open(
     let bytes = body::read_json(&headers, body, app.body_bytes, &["application/json"]).await?;
     let request = request(body::parse(&bytes)?).ok_or(Problem::of(ProblemKind::BodyShape))?;
     let opened = app.service.open_break_glass(&context, &permit, request, key.as_ref()).await?;
-    let mut response = answer(StatusCode::CREATED, opened.answer);
-    mark_repeated(&mut response, opened.is_repeated);
-    Ok(response)
+    Ok(answer_opened(StatusCode::CREATED, opened))
 }
 
 /// `GET /api/v1/break-glass`: what waits for its review.
@@ -90,10 +87,4 @@ fn request(body: OpenBody) -> Option<BreakGlassRequest> {
         minutes: body.minutes,
         subjects,
     })
-}
-
-fn answer(status: StatusCode, document: serde_json::Value) -> Response {
-    let mut response = (status, Json(document)).into_response();
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }

@@ -2,22 +2,21 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
 use super::App;
+use super::answer::{answer, answer_opened};
 use super::body;
 use super::caller::Caller;
 use super::idempotency::idempotency_key;
 use super::operation::Operation;
 use super::problem::Problem;
 use super::problem_kind::ProblemKind;
-use super::records::mark_repeated;
 use super::subjects::subject;
 use crate::domain::break_glass::Reference;
 use crate::domain::hold::HoldReason;
@@ -57,9 +56,7 @@ pub async fn place(
     let bytes = body::read_json(&headers, body, app.body_bytes, &["application/json"]).await?;
     let request = request(body::parse(&bytes)?).ok_or(Problem::of(ProblemKind::BodyShape))?;
     let placed = app.service.place_hold(&context, &permit, subject, request, key.as_ref()).await?;
-    let mut response = answer(StatusCode::CREATED, placed.answer);
-    mark_repeated(&mut response, placed.is_repeated);
-    Ok(response)
+    Ok(answer_opened(StatusCode::CREATED, placed))
 }
 
 /// `DELETE /api/v1/subjects/{id}/hold/{hold}`: 204.
@@ -80,10 +77,4 @@ fn request(body: HoldBody) -> Option<HoldRequest> {
         reason: HoldReason::parse(&body.reason)?,
         reference: Reference::parse(body.reference)?,
     })
-}
-
-fn answer(status: StatusCode, body: serde_json::Value) -> Response {
-    let mut response = (status, Json(body)).into_response();
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }

@@ -1,5 +1,6 @@
 //! Routes, extractors and answers. Talks to `service` and `tls` only; never to storage, keys or crypto.
 
+mod answer;
 mod attempt;
 mod audit;
 mod batch;

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderValue, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
+use axum::response::Response;
 use serde::Deserialize;
 
 use super::App;
+use super::answer::answer;
 use super::caller::Caller;
 use super::operation::Operation;
 use super::place::Place;
@@ -42,7 +42,7 @@ pub async fn list(
     let path = path.map(|Path(name)| (name, String::new()));
     let place = Place::find(&app, caller, Operation::List, path).await?;
     let (after, limit) = page(query, |text| RecordId::parse(text).filter(RecordId::is_ours))?;
-    Ok(answer(app.service.list(&place.context, &place.collection, after, limit).await?))
+    Ok(answer(StatusCode::OK, app.service.list(&place.context, &place.collection, after, limit).await?))
 }
 
 /// `GET /api/v1/{collection}/{id}/history`: the versions of a record, newest first, with the ids of their audit entries.
@@ -55,7 +55,10 @@ pub async fn history(
     let place = Place::find(&app, caller, Operation::History, path.map(|Path(names)| names)).await?;
     let (before, limit) = page(query, parse_version)?;
     let record = place.record(&app, Action::History).await?;
-    Ok(answer(app.service.history(&place.context, &place.collection, record, before, limit).await?))
+    Ok(answer(
+        StatusCode::OK,
+        app.service.history(&place.context, &place.collection, record, before, limit).await?,
+    ))
 }
 
 pub(super) fn page<C>(
@@ -67,10 +70,4 @@ pub(super) fn page<C>(
     let cursor = query.cursor.map(|text| cursor(&text).ok_or_else(refused)).transpose()?;
     let limit = query.limit.unwrap_or(PAGE);
     if (1..=LARGEST_PAGE).contains(&limit) { Ok((cursor, limit)) } else { Err(refused()) }
-}
-
-fn answer(body: serde_json::Value) -> Response {
-    let mut response = Json(body).into_response();
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }

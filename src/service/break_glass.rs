@@ -3,11 +3,11 @@
 
 use serde_json::json;
 
+use super::claim::{LOST, Opened, only_id};
 use super::{Error, Part, Service};
 use crate::audit::{Act, EntryDraft, OutboxEntry, Outcome, Withheld};
 use crate::crypto::TenantKey;
 use crate::crypto::digest::sha256_of_parts;
-use crate::crypto::keyed_hash::tags_equal;
 use crate::crypto::request::BodyMac;
 use crate::domain::action::Action;
 use crate::domain::break_glass::{BreakGlassReason, Reference, Verdict};
@@ -22,14 +22,6 @@ use crate::telemetry::metrics;
 
 /// Those that a list shows.
 const MOST_LISTED: i64 = 500;
-
-/// What was opened, placed or asked for.
-pub struct Opened {
-    /// Its id, and when it ends, was placed or lapses.
-    pub answer: serde_json::Value,
-    /// Answered from an earlier request under the same idempotency key.
-    pub is_repeated: bool,
-}
 
 /// What somebody asks for.
 pub struct BreakGlassRequest {
@@ -130,21 +122,13 @@ impl Service {
         claim: &Claim,
         minutes: u32,
     ) -> Result<Option<Opened>, Error> {
-        let done = self.records.claimed(permit.tenant(), &claim.key_mac, self.clock.now()).await?;
-        let Some(done) = done else { return Ok(None) };
         let draft = |outcome| entry(context, permit, Act::BreakGlassOpen, outcome);
-        if !tags_equal(&claim.body_mac, &done.body_mac) {
-            self.put_on_record(draft(Outcome::failed("idempotency_key_reused"))).await?;
-            return Err(Error::KeyReused);
-        }
-        let lost = || Error::Internal("what was opened under a key is not there");
-        let id = done.records.first().and_then(|id| BreakGlassId::parse(id.as_str())).ok_or_else(lost)?;
-        let found = self.records.break_glass(permit.tenant(), id).await?.ok_or_else(lost)?;
+        let Some(done) = self.done_before(permit.tenant(), claim, draft).await? else { return Ok(None) };
+        let id = only_id(&done, BreakGlassId::parse)?;
+        let found = self.records.break_glass(permit.tenant(), id).await?.ok_or(LOST)?;
         // As it was told then: a review may have ended it since.
         let ends_at = found.opened_at.plus_seconds(i64::from(minutes) * 60);
-        let answer = Withheld::new(opened(id, ends_at));
-        let receipt = self.commit(draft(Outcome::success_as("repeated")).break_glass(id)).await?;
-        Ok(Some(Opened { answer: answer.release(&receipt), is_repeated: true }))
+        self.tell_again(opened(id, ends_at), draft(Outcome::success_as("repeated")).break_glass(id)).await
     }
 
     fn opening_entries(

@@ -4,6 +4,7 @@
 use serde_json::json;
 
 use super::break_glass::digest;
+use super::claim::only_id;
 use super::create_many::count;
 use super::{Error, Opened, Part, Service};
 use crate::audit::{EntryDraft, Outcome, Withheld};
@@ -145,19 +146,11 @@ impl Service {
         claim: &Claim,
         new: &NewErasure,
     ) -> Result<Option<Opened>, Error> {
-        let done = self.records.claimed(permit.tenant(), &claim.key_mac, self.clock.now()).await?;
-        let Some(done) = done else { return Ok(None) };
         let draft = |outcome| about(context, permit, new.subject, outcome);
-        if !tags_equal(&claim.body_mac, &done.body_mac) {
-            self.put_on_record(draft(Outcome::failed("idempotency_key_reused"))).await?;
-            return Err(Error::KeyReused);
-        }
-        let id = done.records.first().and_then(|id| ErasureId::parse(id.as_str()));
-        let id = id.ok_or(Error::Internal("what was asked for under a key is not there"))?;
-        let answer = Withheld::new(asked(id, done.at.plus_seconds(LAPSES_AFTER_SECONDS)));
+        let Some(done) = self.done_before(permit.tenant(), claim, draft).await? else { return Ok(None) };
+        let id = only_id(&done, ErasureId::parse)?;
         let draft = draft(Outcome::success_as("repeated")).erasure(id, new.reference.clone());
-        let receipt = self.commit(draft).await?;
-        Ok(Some(Opened { answer: answer.release(&receipt), is_repeated: true }))
+        self.tell_again(asked(id, done.at.plus_seconds(LAPSES_AFTER_SECONDS)), draft).await
     }
 
     /// Approves what somebody else asked for. On return nothing of the subject opens any more and nothing is written for it,

@@ -3,11 +3,11 @@
 
 use serde_json::json;
 
+use super::claim::only_id;
 use super::create_many::count;
 use super::{Error, Opened, Part, Service};
 use crate::audit::{Act, EntryDraft, Outcome, Withheld};
 use crate::crypto::TenantKey;
-use crate::crypto::keyed_hash::tags_equal;
 use crate::crypto::request::BodyMac;
 use crate::domain::action::Action;
 use crate::domain::break_glass::Reference;
@@ -108,19 +108,11 @@ impl Service {
         claim: &Claim,
         new: &NewHold,
     ) -> Result<Option<Opened>, Error> {
-        let done = self.records.claimed(permit.tenant(), &claim.key_mac, self.clock.now()).await?;
-        let Some(done) = done else { return Ok(None) };
         let draft = |outcome| about(context, permit, new.subject, outcome);
-        if !tags_equal(&claim.body_mac, &done.body_mac) {
-            self.put_on_record(draft(Outcome::failed("idempotency_key_reused"))).await?;
-            return Err(Error::KeyReused);
-        }
-        let id = done.records.first().and_then(|id| HoldId::parse(id.as_str()));
-        let id = id.ok_or(Error::Internal("what was placed under a key is not there"))?;
-        let answer = Withheld::new(placed(id, done.at));
+        let Some(done) = self.done_before(permit.tenant(), claim, draft).await? else { return Ok(None) };
+        let id = only_id(&done, HoldId::parse)?;
         let draft = draft(Outcome::success_as("repeated")).subject_hold(id, new.reference.clone());
-        let receipt = self.commit(draft).await?;
-        Ok(Some(Opened { answer: answer.release(&receipt), is_repeated: true }))
+        self.tell_again(placed(id, done.at), draft).await
     }
 
     /// The holds on a subject, those in force first. The entry is durable before this returns.

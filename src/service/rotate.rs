@@ -3,11 +3,11 @@
 
 use serde_json::{Value, json};
 
+use super::claim::{LOST, only_id};
 use super::create_many::count;
 use super::{Error, Opened, Part, Service};
 use crate::audit::{EntryDraft, KeyLevel, KeyObject, Outcome, Withheld};
 use crate::crypto::TenantKey;
-use crate::crypto::keyed_hash::tags_equal;
 use crate::crypto::request::BodyMac;
 use crate::domain::action::Action;
 use crate::domain::break_glass::Reference;
@@ -205,23 +205,13 @@ impl Service {
         permit: &KeysPermit,
         claim: &Claim,
     ) -> Result<Option<Opened>, Error> {
-        let tenant = permit.tenant();
-        let done = self.records.claimed(tenant, &claim.key_mac, self.clock.now()).await?;
-        let Some(done) = done else { return Ok(None) };
-        if !tags_equal(&claim.body_mac, &done.body_mac) {
-            self.put_on_record(about(context, permit, Outcome::failed("idempotency_key_reused"))).await?;
-            return Err(Error::KeyReused);
-        }
-        let id = done.records.first().and_then(|id| RotationId::parse(id.as_str()));
-        let found = match id {
-            Some(id) => self.records.rotation(tenant, id).await?,
-            None => None,
-        };
-        let found = found.ok_or(Error::Internal("what was asked for under a key is not there"))?;
-        let answer = Withheld::new(asked(found.id, &found.keys));
-        let draft = about(context, permit, Outcome::success_as("repeated"));
-        let receipt = self.commit(of_rotation(draft, &found.keys, found.id, &found.reference)).await?;
-        Ok(Some(Opened { answer: answer.release(&receipt), is_repeated: true }))
+        let draft = |outcome| about(context, permit, outcome);
+        let Some(done) = self.done_before(permit.tenant(), claim, draft).await? else { return Ok(None) };
+        let id = only_id(&done, RotationId::parse)?;
+        let found = self.records.rotation(permit.tenant(), id).await?.ok_or(LOST)?;
+        let draft = draft(Outcome::success_as("repeated"));
+        let draft = of_rotation(draft, &found.keys, found.id, &found.reference);
+        self.tell_again(asked(found.id, &found.keys), draft).await
     }
 
     async fn found_rotation(
