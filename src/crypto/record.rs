@@ -78,6 +78,11 @@ pub struct StoredRecord {
 }
 
 impl StoredRecord {
+    /// Of all its values.
+    pub fn sealed_bytes(&self) -> usize {
+        self.fields.iter().map(|field| field.bytes.len()).sum()
+    }
+
     /// As [`super::SealedRecord::headers_sha256`], for reconciliation with the audit log.
     pub fn headers_sha256(&self) -> [u8; 32] {
         headers_sha256(&self.seals)

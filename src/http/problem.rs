@@ -141,6 +141,7 @@ impl Problem {
             Error::SearchInvalid(faults) => {
                 Self { errors: unsearchable(&faults), ..Self::of(ProblemKind::SearchInvalid) }
             }
+            Error::AnswerTooLarge => Self::of(ProblemKind::AnswerTooLarge),
             Error::SearchTooWide => Self::of(ProblemKind::SearchTooWide),
             Error::BatchSize => Self::of(ProblemKind::BatchSize),
             Error::KeyReused => Self::of(ProblemKind::IdempotencyKeyReused),

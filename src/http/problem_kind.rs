@@ -128,6 +128,8 @@ kinds! {
         "send the body without Content-Encoding";
     MediaTypeUnsupported = UNSUPPORTED_MEDIA_TYPE, "media_type_unsupported",
         "send one Content-Type: application/json (in a PATCH also application/merge-patch+json, in an upload application/offset+octet-stream), in UTF-8";
+    AnswerTooLarge = UNPROCESSABLE_ENTITY, "answer_too_large",
+        "these records together are larger than one answer may be; ask for fewer at a time";
     BatchSize = UNPROCESSABLE_ENTITY, "batch_size", "name 1 to 500 records in one request, each once";
     BreakGlassBounds = UNPROCESSABLE_ENTITY, "break_glass_bounds",
         "ask for fewer minutes and people: policy/limits.toml says for how many the glass may be broken";

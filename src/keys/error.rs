@@ -55,7 +55,7 @@ impl From<TransitError> for KeyError {
 impl From<StorageError> for KeyError {
     fn from(error: StorageError) -> Self {
         match error {
-            StorageError::Malformed(_) => Self::Unusable,
+            StorageError::Malformed(_) | StorageError::TooMuch => Self::Unusable,
             StorageError::Secret(_)
             | StorageError::Roots(_)
             | StorageError::Unavailable

@@ -59,6 +59,9 @@ pub enum Error {
     /// Too many records share what the search is indexed by.
     #[error("the search is too wide")]
     SearchTooWide,
+    /// The records have more bytes than one answer holds.
+    #[error("the answer would be too large")]
+    AnswerTooLarge,
     /// More records than one request may name, or none.
     #[error("the batch is empty or too large")]
     BatchSize,
@@ -153,6 +156,7 @@ impl Error {
             | Self::InvalidRecords(_)
             | Self::SearchInvalid(_)
             | Self::SearchTooWide
+            | Self::AnswerTooLarge
             | Self::BatchSize
             | Self::BreakGlassBounds
             | Self::SubjectRule

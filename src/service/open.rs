@@ -138,6 +138,7 @@ impl From<StorageError> for Error {
             StorageError::Stale => Self::Stale,
             StorageError::Held => Self::SubjectHeld,
             StorageError::Malformed(_) => Self::Tampered,
+            StorageError::TooMuch => Self::AnswerTooLarge,
             StorageError::Conflict | StorageError::Claimed => Self::Internal("an id was used twice"),
             StorageError::Unavailable
             | StorageError::Timeout

@@ -28,6 +28,8 @@ pub use query::{Condition, ConditionFault, ConditionFaultCode, MOST_CONDITIONS, 
 pub const LARGEST_PAGE: u16 = 100;
 /// Records that are opened for one page, at most: what more there are share terms by chance, or the page is not worth it.
 const MOST_LOOKED_AT: usize = 2_000;
+/// A page of so many sealed bytes is full: it ends with the record that reaches them.
+const FULL_BYTES: usize = 8 << 20;
 /// Read at a time beyond what the page still needs: a few share a term by chance.
 const SPARE: usize = 16;
 
@@ -67,6 +69,8 @@ struct ViewOf<'p> {
 struct Page<'p> {
     matched: Vec<Matched<'p>>,
     unreadable: Vec<(RecordId, &'p Permit)>,
+    /// Of what matched, as it is stored.
+    sealed_bytes: usize,
     has_more: bool,
     /// All records are indexed.
     is_complete: bool,
@@ -74,7 +78,17 @@ struct Page<'p> {
 
 impl Page<'_> {
     const fn empty() -> Self {
-        Self { matched: Vec::new(), unreadable: Vec::new(), has_more: false, is_complete: true }
+        Self {
+            matched: Vec::new(),
+            unreadable: Vec::new(),
+            sealed_bytes: 0,
+            has_more: false,
+            is_complete: true,
+        }
+    }
+
+    const fn is_full(&self, most: usize) -> bool {
+        self.matched.len() >= most || self.sealed_bytes >= FULL_BYTES
     }
 }
 
@@ -200,13 +214,13 @@ impl Service {
         let mut page = Page::empty();
         let (mut after, mut looked_at) = (request.after.clone(), 0);
         while looked_at < MOST_LOOKED_AT {
-            let wanted = (most + 1 - page.matched.len() + SPARE).min(MOST_LOOKED_AT - looked_at);
+            let missing = if page.is_full(most) { 0 } else { most - page.matched.len() };
+            let wanted = (missing + 1 + SPARE).min(MOST_LOOKED_AT - looked_at);
             let place = (tenant, collection.name());
             let listed_for = reach.listed_for.as_ref();
             let limit = i64::try_from(wanted).unwrap_or(i64::MAX);
-            let candidates =
+            let (candidates, are_all) =
                 self.records.search(place, &conditions, listed_for, after.as_ref(), limit).await?;
-            let is_last = candidates.len() < wanted;
             looked_at += candidates.len();
             self.warm_candidates(reach, &candidates).await?;
             for candidate in candidates {
@@ -215,7 +229,7 @@ impl Service {
                     continue;
                 }
                 after = Some(candidate.record.clone());
-                if page.matched.len() == most {
+                if page.is_full(most) {
                     page.has_more |= self.is_match(context, reach, &request.query, candidate).await?;
                 } else {
                     self.take_in(context, reach, &request.query, candidate, &mut page).await?;
@@ -224,7 +238,7 @@ impl Service {
                     return Ok(page);
                 }
             }
-            if is_last {
+            if are_all {
                 return Ok(page);
             }
         }
@@ -265,6 +279,7 @@ impl Service {
         };
         match opened {
             Ok((found, opened)) if query.is_met_by(&opened) => {
+                page.sealed_bytes += found.stored.sealed_bytes();
                 page.matched.push(Matched { found, opened, view });
             }
             Ok(_) => {}

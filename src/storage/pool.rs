@@ -31,6 +31,8 @@ pub enum StorageError {
     Held,
     #[error("something was done under this idempotency key before")]
     Claimed,
+    #[error("more bytes are asked for than one answer holds")]
+    TooMuch,
     #[error("a row does not have the form it was stored with: {0}")]
     Malformed(&'static str),
     #[error("the database refused the statement ({code})")]

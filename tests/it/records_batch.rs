@@ -169,6 +169,32 @@ async fn a_batch_has_one_to_five_hundred_records() {
     assert_eq!(scene.count("record").await, 0);
 }
 
+/// What is asked for together is in memory together, so there is a bound; nothing is opened beyond it, and fewer are read.
+#[tokio::test]
+async fn records_that_are_too_large_together_are_asked_for_in_parts() {
+    let scene = Scene::set().await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let mut large = letter(&scene.patient, 1);
+        large["fields"]["body"] = json!("x".repeat(32_000));
+        let made: Value = create_many(&scene.portal, vec![large; 110]).await.json().await.unwrap();
+        let made = made["records"].as_array().unwrap();
+        ids.extend(made.iter().map(|record| record["id"].as_str().unwrap().to_owned()));
+    }
+    let answer = read_many(&scene.portal, json!({ "ids": ids })).await;
+    let request = request_id(&answer);
+    assert_eq!(problem(answer).await, (422, "answer_too_large".into()));
+    let entry = scene.strongroom.entry_of(&request).await;
+    assert_eq!((&entry["act"], &entry["out"]["code"]), (&json!("record.read"), &json!("answer_too_large")));
+    for part in ids.chunks(110) {
+        let answer = read_many(&scene.portal, json!({ "ids": part })).await;
+        let answer: Value = answer.json().await.unwrap();
+        let records = answer["records"].as_array().unwrap();
+        let read: Vec<&str> = records.iter().map(|record| record["id"].as_str().unwrap()).collect();
+        assert_eq!((read, answer.get("missing")), (part.iter().map(String::as_str).collect(), None));
+    }
+}
+
 /// What is not there, was deleted, is another tenant's or is no id at all is missing, and looks the same.
 #[tokio::test]
 async fn what_is_not_there_is_missing_by_its_place() {

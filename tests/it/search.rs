@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use reqwest::Response;
 use serde_json::{Value, json};
 
-use crate::support::samples::{encounter, patient, small_patient};
-use crate::support::{Client, Strongroom, problem, request_id};
+use crate::support::samples::{encounter, message, patient, small_patient};
+use crate::support::{Client, Strongroom, eventually, problem, replace_file, request_id};
 
 /// A condition.
 pub fn exact(field: &str, value: &str) -> Value {
@@ -170,6 +170,25 @@ async fn search_nothing(portal: &Client) -> String {
 }
 
 /// Pages meet every record once; the last says that it is the last.
+/// All ids that a search finds, page by page.
+async fn pages(client: &Client, collection: &str, mut body: Value) -> (Vec<String>, Vec<usize>) {
+    let (mut met, mut sizes) = (Vec::new(), Vec::new());
+    loop {
+        let answer = client.post(&format!("/api/v1/{collection}/search"), &body).await;
+        let page: Value = answer.json().await.unwrap();
+        let page_ids = ids(&page);
+        sizes.push(page_ids.len());
+        met.extend(page_ids);
+        match page["next"].as_str() {
+            Some(next) => {
+                assert_eq!(met.last().map(String::as_str), Some(next));
+                body["cursor"] = json!(next);
+            }
+            None => return (met, sizes),
+        }
+    }
+}
+
 #[tokio::test]
 async fn pages_meet_every_record_once() {
     let strongroom = Strongroom::start().await;
@@ -179,28 +198,40 @@ async fn pages_meet_every_record_once() {
     let made = portal.post("/api/v1/patients/batch", &json!({ "records": people })).await;
     let made: BTreeSet<String> = ids(&made.json().await.unwrap()).into_iter().collect();
     portal.create_patient(person(&json!({ "family_name": "Oka" }))).await;
-    let (mut met, mut cursor, mut sizes) = (Vec::new(), None::<String>, Vec::new());
-    loop {
-        let mut body =
-            json!({ "where": [prefix("family_name", "oka"), exact("family_name", "okafor")], "limit": 3 });
-        if let Some(cursor) = &cursor {
-            body["cursor"] = json!(cursor);
-        }
-        let page: Value = portal.post("/api/v1/patients/search", &body).await.json().await.unwrap();
-        let page_ids = ids(&page);
-        sizes.push(page_ids.len());
-        met.extend(page_ids);
-        match page["next"].as_str() {
-            Some(next) => {
-                assert_eq!(met.last().map(String::as_str), Some(next));
-                cursor = Some(next.to_owned());
-            }
-            None => break,
-        }
-    }
+    let conditions = [prefix("family_name", "oka"), exact("family_name", "okafor")];
+    let (met, sizes) = pages(&portal, "patients", json!({ "where": conditions, "limit": 3 })).await;
     assert_eq!(sizes, [3, 3, 1]);
     assert!(met.is_sorted());
     assert_eq!(met.into_iter().collect::<BTreeSet<_>>(), made);
+}
+
+/// Whatever somebody asks for, a page ends where it becomes large; all of it comes in the end, and each record once.
+#[tokio::test]
+async fn a_page_is_as_large_as_it_may_be_and_no_larger() {
+    let strongroom = Strongroom::start().await;
+    let portal = strongroom.client("portal").await.with_purpose("TREAT");
+    let rule = "@id(\"extra\") permit (principal in Role::\"portal\", action == Action::\"search\", \
+                resource == Collection::\"messages\") when { context has purpose && context.purpose == Purpose::\"TREAT\" };\n";
+    std::fs::write(strongroom.policy_directory.join("extra.cedar"), rule).unwrap();
+    let file = strongroom.policy_directory.join("collections/messages.toml");
+    let messages = std::fs::read_to_string(&file).unwrap();
+    replace_file(&file, &messages.replace("max_bytes = 16384", "max_bytes = 262144"));
+    let subject = portal.create_patient(small_patient()).await;
+    let mut letter = message(&subject);
+    letter["fields"]["attachments"] = json!(["x".repeat(240_000)]);
+    eventually("larger letters are taken", async || {
+        portal.post("/api/v1/messages", &letter).await.status() == 201
+    })
+    .await;
+    for _ in 0..3 {
+        let made = portal.post("/api/v1/messages/batch", &json!({ "records": vec![&letter; 30] })).await;
+        assert_eq!(made.status(), 201);
+    }
+    let body = json!({ "where": [exact("thread", "thread-1")], "limit": 100 });
+    let (met, sizes) = pages(&portal, "messages", body).await;
+    // 8 MiB are reached by the 35th.
+    assert_eq!(sizes, [35, 35, 21]);
+    assert_eq!(met.into_iter().collect::<BTreeSet<_>>().len(), 91);
 }
 
 /// Moments are found by their day in UTC, and numbers as they are.

@@ -183,6 +183,7 @@ fn applies(kind: ProblemKind, operation: Operation) -> bool {
                 || is_one_of(&[Create, CreateMany, Read, Update, ReadFile, ApproveErasure])
         }
         ProblemKind::SearchInvalid | ProblemKind::SearchTooWide => operation == Search,
+        ProblemKind::AnswerTooLarge => operation == ReadMany,
         ProblemKind::VolumeLimited => is_one_of(&[Read, ReadMany, Search, ReadFile, ExportSubject]),
         ProblemKind::TusVersion => is_tus(operation),
         ProblemKind::DocumentNotFound => is_tus(operation) || operation == ReadFile,

@@ -7,17 +7,19 @@ use tokio_postgres::{Row, Transaction};
 use uuid::Uuid;
 
 use super::terms::{spelled, stored_terms};
-use super::{Claim, FoundRecord, RecordStore, StorageError, SubjectRow, column, found, idempotency, instant};
-use super::{encode_fields, encode_seals, version_columns};
+use super::{
+    Claim, FoundRecord, MOST_BYTES, RecordStore, StorageError, SubjectRow, column, found, idempotency,
+};
+use super::{encode_fields, encode_seals, instant, is_left_out, version_columns};
 use crate::audit::OutboxBytes;
 use crate::crypto::SealedRecord;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{CollectionName, RecordId, SubjectId, TenantId};
-use crate::storage::pool::Database;
 
 impl RecordStore {
     /// The current versions of those of `records` that there are, under the conditions of [`Self::find`]. One that does
     /// not have the form it was stored with is an error of its own and does not hide the others.
+    /// [`StorageError::TooMuch`]: they have more than [`MOST_BYTES`].
     pub async fn find_many(
         &self,
         tenant: TenantId,
@@ -25,7 +27,18 @@ impl RecordStore {
         records: &[RecordId],
     ) -> Result<HashMap<RecordId, Result<FoundRecord, StorageError>>, StorageError> {
         let ids: Vec<&str> = records.iter().map(RecordId::as_str).collect();
-        let rows = find_rows(&self.database, "records::find_many", tenant, collection, &ids).await?;
+        let rows = self
+            .database
+            .run("records::find_many", async |client| {
+                let statement = client.prepare_cached(FIND_MANY).await?;
+                let parameters: [&(dyn ToSql + Sync); 4] =
+                    [tenant.as_uuid(), &collection.as_str(), &ids, &MOST_BYTES];
+                Ok(client.query(&statement, &parameters).await?)
+            })
+            .await?;
+        if rows.iter().any(is_left_out) {
+            return Err(StorageError::TooMuch);
+        }
         let read = |row: &Row| {
             let record = RecordId::parse(column(row, RECORD_ID, "record id")?)
                 .ok_or(StorageError::Malformed("record id"))?;
@@ -87,38 +100,33 @@ impl RecordStore {
     }
 }
 
-/// Where [`find_rows`] has the record's id; before it stands what [`found`] reads.
+/// Where [`find`] has the record's id; before it stands what [`found`] reads.
 pub(super) const RECORD_ID: usize = 9;
 
 /// The current versions of those of `ids` that there are, unless they are deleted, expired, or their subject is being
 /// erased. One look-up by the whole key for each, here as wherever several are asked for: `record_id = ANY`, or a join, was a
 /// filter behind the key's first two columns, which is the whole collection, wherever the statement was planned while there
 /// were few records.
-pub(super) async fn find_rows(
-    database: &Database,
-    name: &'static str,
-    tenant: TenantId,
-    collection: &CollectionName,
-    ids: &[&str],
-) -> Result<Vec<Row>, StorageError> {
-    const SQL: &str = concat!(
-        "/* storage::records::find */ SELECT ",
-        version_columns!(),
-        ", r.record_id FROM unnest($3::text[]) AS n (record_id) \
-         CROSS JOIN LATERAL (SELECT * FROM record o \
-                             WHERE o.tenant_id = $1 AND o.collection = $2 AND o.record_id = n.record_id LIMIT 1) AS r \
-         LEFT JOIN subject s ON s.tenant_id = r.tenant_id AND s.subject_id = r.subject_id \
-         WHERE NOT r.deleted \
-           AND (r.expires_at IS NULL OR r.expires_at > now() OR s.holds > 0) \
-           AND (r.subject_id IS NULL OR s.state = 'active')"
-    );
-    database
-        .run(name, async |client| {
-            let statement = client.prepare_cached(SQL).await?;
-            Ok(client.query(&statement, &[tenant.as_uuid(), &collection.as_str(), &ids]).await?)
-        })
-        .await
+macro_rules! find {
+    ($columns:expr) => {
+        concat!(
+            "/* storage::records::find */ SELECT ",
+            $columns,
+            ", r.record_id FROM unnest($3::text[]) AS n (record_id) \
+             CROSS JOIN LATERAL (SELECT * FROM record o \
+                                 WHERE o.tenant_id = $1 AND o.collection = $2 AND o.record_id = n.record_id LIMIT 1) AS r \
+             LEFT JOIN subject s ON s.tenant_id = r.tenant_id AND s.subject_id = r.subject_id \
+             WHERE NOT r.deleted \
+               AND (r.expires_at IS NULL OR r.expires_at > now() OR s.holds > 0) \
+               AND (r.subject_id IS NULL OR s.state = 'active')"
+        )
+    };
 }
+
+/// Of those who ask for one each.
+pub(super) const FIND: &str = find!(version_columns!());
+
+const FIND_MANY: &str = find!(version_columns!(within "$4", ""));
 
 const OUTBOX: &str = "/* storage::records::insert_together */ \
     INSERT INTO audit_outbox (tenant_id, entry_id, entry) SELECT $1, * FROM unnest($2::uuid[], $3::bytea[])";

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio_postgres::Row;
 
-use super::batch::{RECORD_ID, find_rows};
+use super::batch::{FIND, RECORD_ID};
 use super::{FoundRecord, StorageError, found};
 use crate::domain::id::{CollectionName, RecordId, TenantId};
 use crate::storage::lanes::{Batched, Lanes};
@@ -71,7 +71,13 @@ impl Batched for Find {
         let Some(Job { tenant, collection, .. }) = jobs.first() else { return };
         let (tenant, collection) = (*tenant, collection.clone());
         let ids: Vec<&str> = jobs.iter().map(|job| job.record.as_str()).collect();
-        let rows = find_rows(&self.database, "records::find", tenant, &collection, &ids).await;
+        let rows = self
+            .database
+            .run("records::find", async |client| {
+                let statement = client.prepare_cached(FIND).await?;
+                Ok(client.query(&statement, &[tenant.as_uuid(), &collection.as_str(), &ids]).await?)
+            })
+            .await;
         let rows = rows.as_ref().map(|rows| by_record(rows));
         for job in jobs {
             let answer = match &rows {

@@ -58,11 +58,32 @@ use crate::domain::id::{CollectionName, KeyId, RecordId, RecordVersion, SubjectI
 /// What [`found`] reads, of a version `r` and its subject `s`.
 macro_rules! version_columns {
     () => {
-        "r.version, r.subject_id, r.seal_headers, r.sealed_values, r.created_at, r.updated_at, \
-         s.lowest_phi_key, s.lowest_pii_key, s.lowest_chd_key"
+        version_columns!(of "r.sealed_values")
+    };
+    // Without the sealed values of those that come, in this order, after records which have so many bytes of them.
+    (within $bytes:literal, $order:literal) => {
+        version_columns!(of concat!(
+            "CASE WHEN sum(octet_length(r.sealed_values)) OVER (", $order, " ROWS UNBOUNDED PRECEDING) \
+             - octet_length(r.sealed_values) < ", $bytes, " THEN r.sealed_values END"
+        ))
+    };
+    (of $sealed_values:expr) => {
+        concat!(
+            "r.version, r.subject_id, r.seal_headers, ", $sealed_values, ", r.created_at, r.updated_at, \
+             s.lowest_phi_key, s.lowest_pii_key, s.lowest_chd_key"
+        )
     };
 }
 use version_columns;
+
+/// The sealed bytes of what one statement finds: where there are more, the record that reaches them is the last. Whatever is
+/// asked for together, no more than that and what is made of it is in memory.
+const MOST_BYTES: i64 = 8 << 20;
+
+/// Whether it comes after [`MOST_BYTES`].
+fn is_left_out(row: &Row) -> bool {
+    row.try_get::<_, Option<&[u8]>>(3).is_ok_and(|sealed_values| sealed_values.is_none())
+}
 
 /// The record tables of the data database.
 #[derive(Clone)]

@@ -5,7 +5,9 @@ use uuid::Uuid;
 
 use super::batch::RECORD_ID;
 use super::terms::{gone, spelled, stored_terms};
-use super::{FoundRecord, RecordStore, StorageError, column, found, version_columns};
+use super::{
+    FoundRecord, MOST_BYTES, RecordStore, StorageError, column, found, is_left_out, version_columns,
+};
 use crate::audit::OutboxBytes;
 use crate::crypto::index::IndexTerm;
 use crate::domain::id::{CollectionName, RecordId, RecordVersion, TenantId};
@@ -65,7 +67,7 @@ impl RecordStore {
     }
 
     /// Records after `after`, in the order of their ids, at most `limit`, whose terms were made otherwise than `state` says;
-    /// under the conditions of [`Self::find`]. Reads through the collection: ask [`Self::has_unindexed`] first.
+    /// under the conditions of [`Self::find`] and with no more than [`MOST_BYTES`]. Reads through the collection: ask [`Self::has_unindexed`] first.
     pub async fn unindexed(
         &self,
         (tenant, collection): (TenantId, &CollectionName),
@@ -75,7 +77,7 @@ impl RecordStore {
     ) -> Result<Vec<(RecordId, Result<FoundRecord, StorageError>)>, StorageError> {
         const SQL: &str = concat!(
             "/* storage::records::unindexed */ SELECT ",
-            version_columns!(),
+            version_columns!(within "$6", "ORDER BY r.record_id"),
             ", r.record_id FROM record r \
              LEFT JOIN subject s ON s.tenant_id = r.tenant_id AND s.subject_id = r.subject_id \
              WHERE r.tenant_id = $1 AND r.collection = $2 AND r.record_id > $4 AND NOT r.deleted \
@@ -88,7 +90,8 @@ impl RecordStore {
             .database
             .run("records::unindexed", async |client| {
                 let statement = client.prepare_cached(SQL).await?;
-                let parameters: [&(dyn ToSql + Sync); 5] = [tenant.as_uuid(), &name, &state, &after, &limit];
+                let parameters: [&(dyn ToSql + Sync); 6] =
+                    [tenant.as_uuid(), &name, &state, &after, &limit, &MOST_BYTES];
                 Ok(client.query(&statement, &parameters).await?)
             })
             .await?;
@@ -97,7 +100,7 @@ impl RecordStore {
             let found = found(row, tenant, collection, &record);
             Some((record, found))
         };
-        Ok(rows.iter().filter_map(read).collect())
+        Ok(rows.iter().take_while(|row| !is_left_out(row)).filter_map(read).collect())
     }
 
     /// Puts these terms in the place of what the records had, with the entry that says so: all or nothing. A record that has

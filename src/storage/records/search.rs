@@ -7,7 +7,9 @@ use super::batch::RECORD_ID;
 use super::care_teams::teams;
 use super::list::{ListedFor, THEIRS};
 use super::terms::stored_terms;
-use super::{FoundRecord, RecordStore, StorageError, column, found, version_columns};
+use super::{
+    FoundRecord, MOST_BYTES, RecordStore, StorageError, column, found, is_left_out, version_columns,
+};
 use crate::crypto::index::IndexTerm;
 use crate::domain::care_team::CareTeams;
 use crate::domain::id::{CollectionName, RecordId, TenantId};
@@ -35,7 +37,7 @@ pub struct Candidate {
 fn statement(conditions: &[TermsOf], listed_for: Option<&ListedFor>) -> String {
     let mut required = Vec::with_capacity(conditions.len());
     for (place, condition) in conditions.iter().enumerate() {
-        let terms = 8 + place;
+        let terms = 9 + place;
         let which = if condition.0.len() == 1 {
             format!("t.term = (${terms}::bytea[])[1]")
         } else {
@@ -63,13 +65,13 @@ fn statement(conditions: &[TermsOf], listed_for: Option<&ListedFor>) -> String {
            AND (r.expires_at IS NULL OR r.expires_at > now() OR s.holds > 0) \
            AND (r.subject_id IS NULL OR s.state = 'active') AND {of_theirs} \
          ORDER BY t.record_id LIMIT $4",
-        version_columns!()
+        version_columns!(within "$8", "ORDER BY t.record_id")
     )
 }
 
 impl RecordStore {
-    /// Records after `after`, in the order of their ids, at most `limit`, that have a term of every condition, under the
-    /// conditions of [`Self::find`]; with `listed_for` of those people alone.
+    /// Records after `after`, in the order of their ids, at most `limit` and about [`MOST_BYTES`], that have a term of every
+    /// condition, under the conditions of [`Self::find`]; with `listed_for` of those people alone. And whether those are all.
     pub async fn search(
         &self,
         (tenant, collection): (TenantId, &CollectionName),
@@ -77,13 +79,13 @@ impl RecordStore {
         listed_for: Option<&ListedFor>,
         after: Option<&RecordId>,
         limit: i64,
-    ) -> Result<Vec<Candidate>, StorageError> {
+    ) -> Result<(Vec<Candidate>, bool), StorageError> {
         let sql = statement(conditions, listed_for);
         let (name, after) = (collection.as_str(), after.map_or("", RecordId::as_str));
         let (subject, care_teams, kinds) = listed_for.map(ListedFor::parameters).unwrap_or_default();
         let sought = conditions.iter().map(|each| stored_terms(&each.0)).collect::<Result<Vec<_>, _>>()?;
         let mut parameters: Vec<&(dyn ToSql + Sync)> =
-            vec![tenant.as_uuid(), &name, &after, &limit, &subject, &care_teams, &kinds];
+            vec![tenant.as_uuid(), &name, &after, &limit, &subject, &care_teams, &kinds, &MOST_BYTES];
         parameters.extend(sought.iter().map(|terms| terms as &(dyn ToSql + Sync)));
         let rows = self
             .database
@@ -102,7 +104,9 @@ impl RecordStore {
             };
             Some(Candidate { record, found, teams })
         };
-        Ok(rows.iter().filter_map(read).collect())
+        let brought = rows.iter().take_while(|row| !is_left_out(row)).count();
+        let are_all = brought == rows.len() && i64::try_from(brought).is_ok_and(|brought| brought < limit);
+        Ok((rows.iter().take(brought).filter_map(read).collect(), are_all))
     }
 
     /// Whether there are records, of those that can be found at all, whose terms were made otherwise than `state` says, or not

@@ -2,7 +2,7 @@
 
 use tokio_postgres::types::ToSql;
 
-use super::{FoundRecord, RecordStore, StorageError, column, found, version_columns};
+use super::{FoundRecord, MOST_BYTES, RecordStore, StorageError, column, found, version_columns};
 use crate::domain::id::{CollectionName, RecordId, SubjectId, TenantId};
 
 /// A record of a person; one that does not have the form it was stored with is an error of its own and does not hide the
@@ -19,12 +19,9 @@ const RECORD_ID: usize = 9;
 const COLLECTION: usize = 10;
 const COUNT: usize = 11;
 
-/// The sealed bytes that fill a page: it ends with the record that reaches them.
-const FULL_BYTES: i64 = 8 << 20;
-
 impl RecordStore {
     /// The current versions of an active subject's records in these collections, after `after` in the order of collection and
-    /// id, at most `limit` and not many more bytes than fill a page, under the conditions of [`Self::find`]; and whether there are
+    /// id, at most `limit` and about [`MOST_BYTES`], under the conditions of [`Self::find`]; and whether there are
     /// more.
     pub async fn records_of_subject(
         &self,
@@ -58,7 +55,7 @@ impl RecordStore {
         let (collection, record) =
             after.map_or(("", ""), |(collection, record)| (collection.as_str(), record.as_str()));
         let parameters: [&(dyn ToSql + Sync); 7] =
-            [tenant.as_uuid(), subject.as_uuid(), &collections, &collection, &record, &limit, &FULL_BYTES];
+            [tenant.as_uuid(), subject.as_uuid(), &collections, &collection, &record, &limit, &MOST_BYTES];
         let rows = self
             .database
             .run("records::records_of_subject", async |client| {
