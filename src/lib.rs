@@ -8,14 +8,14 @@
 //! | rank | modules | hold |
 //! |---|---|---|
 //! | 0 | [`domain`], [`config`], [`telemetry`] | ids, values, secrets, actor, clock; settings; logs. No I/O with other parts |
-//! | 1 | [`crypto`], [`policy`], [`audit`], [`tls`], [`people`] | sealing; deciding; recording; who may speak, and for whom |
+//! | 1 | [`crypto`], [`policy`], [`audit`], [`tls`], [`people`], [`relay`] | sealing; deciding; recording; who may speak, and for whom; what is sent to outside services, and how |
 //! | 2 | [`keys`], [`storage`] | the key hierarchy and Vault's client; the only SQL |
 //! | 3 | [`service`], [`jobs`] | one file per use case; background workers |
 //! | 4 | [`http`] | door, routes, the one error-to-problem match |
 //! | 5 | [`cli`], [`devstack`] | commands; real PostgreSQL and Vault for development and tests |
 //!
-//! `policy`, `crypto` and `audit` never import each other, and `http` imports none of `storage`, `keys` and `crypto`: a
-//! route reaches data only through a use case.
+//! `policy`, `crypto` and `audit` never import each other, and `http` imports none of `storage`, `keys`, `crypto` and `relay`: a
+//! route reaches data, and sends it out, only through a use case. `relay` knows neither rules nor keys nor the log.
 //!
 //! # Invariants
 //!
@@ -50,6 +50,7 @@ pub mod jobs;
 pub mod keys;
 pub mod people;
 pub mod policy;
+pub mod relay;
 pub mod service;
 pub mod storage;
 pub mod telemetry;

@@ -8,6 +8,7 @@ pub mod documents;
 pub mod files;
 pub mod log;
 pub mod people;
+pub mod relay;
 pub mod sealed;
 pub mod values;
 pub mod words;
@@ -30,6 +31,8 @@ pub const TARGETS: &[Target] = &[
     ("people", people::people),
     ("keysets", people::keysets),
     ("tokens", people::tokens),
+    ("templates", relay::templates),
+    ("answers", relay::answers),
     ("words", words::words),
     ("checkpoints", log::checkpoints),
     ("proofs", log::proofs),

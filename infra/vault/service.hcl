@@ -27,6 +27,10 @@ path "pki/crl"      { capabilities = ["read"] }
 path "pki/ca/pem"   { capabilities = ["read"] }
 path "pki/ca_chain" { capabilities = ["read"] }
 
+# Credentials by which destinations of the relay know the service: their newest versions, by name. Not listed, and written by
+# whoever administers them.
+path "strongroom-relay/data/*" { capabilities = ["read"] }
+
 # The token has no default policy: what it needs of that is here.
 path "auth/token/renew-self"  { capabilities = ["update"] }
 path "auth/token/revoke-self" { capabilities = ["update"] }

@@ -18,6 +18,7 @@ use crate::jobs::sequencer::count_witnesses;
 use crate::keys::{Transit, TransitError};
 use crate::people::{self, Known, People};
 use crate::policy::{PolicySet, run_cases};
+use crate::relay::RelayClient;
 use crate::service::with_known;
 use crate::storage::Database;
 use crate::tls::{FileFault, Identities, IdentityError, LiveTls, ServerConfigError, TlsFiles};
@@ -100,7 +101,8 @@ pub(super) async fn doctor(args: DoctorArgs) -> Result<()> {
             }
             log(&mut findings, &config).await;
             databases(&mut findings, &config).await;
-            vault(&mut findings, &config).await;
+            let transit = vault(&mut findings, &config).await;
+            relay(&mut findings, &config, transit.as_ref()).await;
         }
     }
     if args.json {
@@ -323,14 +325,17 @@ async fn databases(findings: &mut Findings, config: &Config) {
     }
 }
 
-async fn vault(findings: &mut Findings, config: &Config) {
+async fn vault(findings: &mut Findings, config: &Config) -> Option<Transit> {
     let random = Arc::new(SystemRandom::default());
     let checked = match Transit::connect(&config.vault, &config.environment, random) {
-        Ok(transit) => transit.check_keys().await,
+        Ok(transit) => transit.check_keys().await.map(|()| transit),
         Err(error) => Err(error),
     };
     match checked {
-        Ok(()) => findings.good("vault", &"reached; its keys are as they must be"),
+        Ok(transit) => {
+            findings.good("vault", &"reached; its keys are as they must be");
+            return Some(transit);
+        }
         Err(error @ (TransitError::UnsafeKey { .. } | TransitError::Missing)) => {
             findings.bad(
                 "vault",
@@ -339,6 +344,28 @@ async fn vault(findings: &mut Findings, config: &Config) {
             );
         }
         Err(error) => findings.bad("vault", &error, "unseal it, check the connection and the login"),
+    }
+    None
+}
+
+/// Whether values can be sent to outside services. Where they can't, the service serves everything else.
+async fn relay(findings: &mut Findings, config: &Config, transit: Option<&Transit>) {
+    match RelayClient::open(&config.relay) {
+        Err(error) => {
+            let advice = "name in relay.ca_file the PEM roots of the destinations, or leave it out";
+            return findings.bad("relay", &error, advice);
+        }
+        Ok(None) => {
+            return findings.good("relay", &"no roots are named: nothing is sent to outside services");
+        }
+        Ok(Some(_)) => findings.good("relay", &"the roots of destinations can be read"),
+    }
+    let Some(transit) = transit else { return };
+    match transit.check_credentials().await {
+        Ok(()) => findings.good("relay", &"so can the credentials that Vault has for them"),
+        Err(error) => {
+            findings.weak("relay", &error, "`strongroom bootstrap` mounts the store of their credentials")
+        }
     }
 }
 

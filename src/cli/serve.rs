@@ -22,6 +22,7 @@ use crate::jobs::{self, revocation::CrlFiles};
 use crate::keys::{KeyRing, Transit};
 use crate::people::{self, Known, People};
 use crate::policy::{Authoriser, PolicySet};
+use crate::relay::RelayClient;
 use crate::service::{FitnessCheck, Parts, Service};
 use crate::storage::{
     AuditReader, AuditStore, Database, KeyDatabase, KeyEraser, KeyRotator, RecordStore, SequenceStore,
@@ -46,6 +47,7 @@ pub async fn serve(path: &Path) -> Result<()> {
     let transit = Transit::connect(&config.vault, &config.environment, Arc::clone(&random))
         .context("cannot prepare the connection to Vault")?;
     let authoriser = load_policy(&config)?;
+    RelayClient::open(&config.relay).context("relay.ca_file")?;
     wait_for_revocation_lists(&config, &transit).await;
     let (service, drain) = assemble(&config, authoriser, transit.clone(), Arc::clone(&clock), random)?;
     // Both are over before the door opens if the parts are there; if not, the door opens and what needs them is refused.

@@ -147,7 +147,8 @@ mod tests {
         let silent = sample_with(&[]).unwrap();
         let optional = |config: &Config| {
             let Config { limits, cache, erasure, rotation, audit, vault, server, database, .. } = config;
-            let mounts = (&vault.transit_mount, &vault.pki_root_mount, &vault.pki_issuing_mount);
+            let pki_mounts = (&vault.pki_root_mount, &vault.pki_issuing_mount);
+            let mounts = (&vault.transit_mount, pki_mounts, &vault.credentials_mount);
             let data = (database.data.pool_connections, database.data.timeout_ms);
             format!(
                 "{limits:?} {cache:?} {erasure:?} {rotation:?} {audit:?} {mounts:?} {data:?} {} {}",
@@ -156,6 +157,7 @@ mod tests {
         };
         assert_eq!(optional(&stated), optional(&silent));
         assert!(stated.vault.roots_file.is_some() && silent.vault.roots_file.is_none());
+        assert!(stated.relay.ca_file.is_some() && silent.relay.ca_file.is_none());
     }
 
     /// The log's bucket, which stands in the sample in place of the directory, as comments set in by two more.
@@ -234,6 +236,16 @@ mod tests {
         assert!(!wrong.to_string().contains("hunter2"), "{wrong}");
         let nested = sample_with(&[("STRONGROOM__ENVIRONMENT__DEEP", "1")]);
         assert!(nested.is_err());
+    }
+
+    #[test]
+    fn the_roots_of_destinations_are_a_file_or_left_out() {
+        let named = |text: &str| sample_with(&[("STRONGROOM__RELAY__CA_FILE", text)]);
+        let config = named("tls/roots.pem").unwrap();
+        assert_eq!(config.relay.ca_file.as_deref(), Some(Path::new("/etc/strongroom/tls/roots.pem")));
+        let error = named("\"\"").err().unwrap().to_string();
+        assert!(error.starts_with("relay.ca_file: "), "{error}");
+        assert!(sample_with(&[("STRONGROOM__RELAY__ROOTS_FILE", "r")]).is_err());
     }
 
     #[test]

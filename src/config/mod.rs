@@ -15,6 +15,6 @@ pub use audit::{
 pub use load::{ConfigError, load, load_witness, parse};
 pub use sections::{
     CacheConfig, Config, DatabaseConfig, DatabasesConfig, ErasureConfig, LimitsConfig, PolicyConfig,
-    ServerConfig, VaultAuth, VaultConfig,
+    RelayConfig, ServerConfig, VaultAuth, VaultConfig,
 };
 pub use witness::{WitnessConfig, WitnessServerConfig};

@@ -28,6 +28,8 @@ pub struct Config {
     pub erasure: ErasureConfig,
     #[serde(default)]
     pub rotation: RotationConfig,
+    #[serde(default)]
+    pub relay: RelayConfig,
 }
 
 /// The listener and its certificates.
@@ -95,6 +97,9 @@ pub struct VaultConfig {
     pub pki_root_mount: String,
     #[serde(default = "defaults::pki_issuing_mount")]
     pub pki_issuing_mount: String,
+    /// Key-value store, version 2, of the credentials that destinations of the relay know the service by.
+    #[serde(default = "defaults::credentials_mount")]
+    pub credentials_mount: String,
     #[serde(default = "defaults::vault_timeout_ms")]
     pub timeout_ms: u64,
 }
@@ -137,6 +142,14 @@ impl Default for RotationConfig {
     fn default() -> Self {
         Self { key_backup_days: 14 }
     }
+}
+
+/// Whom the service believes when it sends values to outside services.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RelayConfig {
+    /// PEM roots that the certificates of destinations chain to; absent, nothing is sent anywhere.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// Where the reviewed rules are.
@@ -242,6 +255,7 @@ impl Config {
             paths.extend(named(&mut database.roots_file));
         }
         paths.extend(named(&mut self.vault.roots_file));
+        paths.extend(named(&mut self.relay.ca_file));
         match &mut self.vault.auth {
             VaultAuth::AppRole { role_id_file, secret_id_file } => {
                 paths.extend([role_id_file, secret_id_file]);
@@ -265,6 +279,9 @@ impl Config {
                 "vault.roots_file",
                 "name the roots that Vault's certificate chains to; only loopback goes without",
             );
+        }
+        if self.relay.ca_file.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+            return refuse("relay.ca_file", "name a file, or leave the key out");
         }
         for path in [
             &self.vault.roots_file,
@@ -376,5 +393,8 @@ mod defaults {
     }
     pub fn pki_issuing_mount() -> String {
         String::from("pki")
+    }
+    pub fn credentials_mount() -> String {
+        String::from("strongroom-relay")
     }
 }

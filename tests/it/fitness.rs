@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{Rig, ServiceOptions, Strongroom};
 
@@ -207,4 +207,38 @@ async fn the_doctor_names_what_is_down() {
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stdout).unwrap().contains("bad   configuration"));
+}
+
+/// What the relay needs: roots that cannot be read keep the service from starting, a store of credentials that is not there
+/// keeps it from sending.
+#[tokio::test]
+async fn the_doctor_looks_at_what_is_sent_outside() {
+    let rig = Rig::start("doctor-relay").await;
+    let findings = async |ca_file: Option<&std::path::Path>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
+        command.args(["doctor", "--json", "--config"]).arg(&rig.site.config_file).stdin(Stdio::null());
+        command.envs(ca_file.map(|file| ("STRONGROOM__RELAY__CA_FILE", file)));
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let mut findings: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+        findings.retain(|finding| finding["check"] == "relay");
+        let word = |finding: &Value, key: &str| finding[key].as_str().unwrap().to_owned();
+        findings.iter().map(|it| (word(it, "state"), word(it, "found"))).collect::<Vec<_>>()
+    };
+    let states =
+        |findings: &[(String, String)]| findings.iter().map(|(state, _)| state.clone()).collect::<Vec<_>>();
+    let without = findings(None).await;
+    assert_eq!(states(&without), ["good"]);
+    assert!(without[0].1.contains("nothing is sent"), "{without:?}");
+    let roots = rig.site.roots_file();
+    assert_eq!(states(&findings(Some(roots)).await), ["good", "good"]);
+    let missing = findings(Some(&roots.with_file_name("missing.pem"))).await;
+    assert_eq!(states(&missing), ["bad"], "{missing:?}");
+    // As a Vault that was set up before there was a relay.
+    let policy = include_str!("../../infra/vault/service.hcl");
+    let policy: Vec<&str> = policy.lines().filter(|line| !line.contains("strongroom-relay")).collect();
+    let policy = json!({ "policy": policy.join("\n") });
+    rig.write_vault("sys/policies/acl/strongroom-service", &policy).await;
+    let unread = findings(Some(roots)).await;
+    assert_eq!(states(&unread), ["good", "weak"], "{unread:?}");
+    assert!(unread[1].1.contains("bootstrap"), "{unread:?}");
 }

@@ -113,6 +113,8 @@ async fn mistakes_in_the_configuration_are_told_in_a_line() {
         ("STRONGROOM__VAULT__ADDRESS", "https://vault-7f3a.example.org:8200", "vault.roots_file"),
         ("STRONGROOM__POLICY__DIRECTORY", "/nonexistent/policy", "policy"),
         ("STRONGROOM__DATABASE__DATA__PASSWORD_FILE", "/nonexistent/password", "database.data"),
+        ("STRONGROOM__RELAY__CA_FILE", "/nonexistent/roots-7f3a.pem", "relay.ca_file"),
+        ("STRONGROOM__VAULT__CREDENTIALS_MOUNT", "../7f3a", "[vault]"),
     ] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
         command.arg("serve").arg("--config").arg(&site.config_file).stdin(Stdio::null()).env(setting, value);

@@ -10,32 +10,32 @@ use super::types::ValueError;
 use super::wipe::{append_char, append_wiping, buffer};
 
 /// A decoded string.
-pub(super) struct Plain(Zeroizing<Vec<u8>>);
+pub(crate) struct Plain(Zeroizing<Vec<u8>>);
 
 impl Plain {
     /// Text that came without quotes.
-    pub(super) fn of(text: &str) -> Self {
+    pub(crate) fn of(text: &str) -> Self {
         Self(Zeroizing::new(text.as_bytes().to_vec()))
     }
 
     /// The text; the decoder only ever appends whole characters.
-    pub(super) fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 
-pub(super) struct Cursor<'a> {
+pub(crate) struct Cursor<'a> {
     text: &'a str,
     at: usize,
 }
 
 impl<'a> Cursor<'a> {
-    pub(super) const fn new(text: &'a str) -> Self {
+    pub(crate) const fn new(text: &'a str) -> Self {
         Self { text, at: 0 }
     }
 
     /// The next significant byte, not consumed.
-    pub(super) fn peek(&mut self) -> Option<u8> {
+    pub(crate) fn peek(&mut self) -> Option<u8> {
         while self.byte().is_some_and(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r')) {
             self.at += 1;
         }
@@ -43,24 +43,24 @@ impl<'a> Cursor<'a> {
     }
 
     /// Consumes the next significant byte if it is `wanted`.
-    pub(super) fn take(&mut self, wanted: u8) -> bool {
+    pub(crate) fn take(&mut self, wanted: u8) -> bool {
         let taken = self.peek() == Some(wanted);
         self.at += usize::from(taken);
         taken
     }
 
     /// As [`Cursor::take`], where JSON allows nothing else.
-    pub(super) fn require(&mut self, wanted: u8) -> Result<(), ValueError> {
+    pub(crate) fn require(&mut self, wanted: u8) -> Result<(), ValueError> {
         if self.take(wanted) { Ok(()) } else { Err(ValueError::Malformed) }
     }
 
     /// Nothing but white space is left.
-    pub(super) fn end(&mut self) -> Result<(), ValueError> {
+    pub(crate) fn end(&mut self) -> Result<(), ValueError> {
         if self.peek().is_none() { Ok(()) } else { Err(ValueError::Malformed) }
     }
 
     /// A letter word (`true`, `null`) or a number, as it stands.
-    pub(super) fn token(&mut self) -> &'a str {
+    pub(crate) fn token(&mut self) -> &'a str {
         self.peek();
         let start = self.at;
         while self
@@ -73,14 +73,14 @@ impl<'a> Cursor<'a> {
     }
 
     /// The whole text is one string.
-    pub(super) fn only_string(&mut self) -> Result<Plain, ValueError> {
+    pub(crate) fn only_string(&mut self) -> Result<Plain, ValueError> {
         let plain = self.string()?;
         self.end()?;
         Ok(plain)
     }
 
     /// A string, decoded; other kinds of value are [`ValueError::WrongKind`].
-    pub(super) fn string(&mut self) -> Result<Plain, ValueError> {
+    pub(crate) fn string(&mut self) -> Result<Plain, ValueError> {
         if !self.take(b'"') {
             return Err(ValueError::WrongKind);
         }

@@ -3,6 +3,8 @@
 //! A value is parsed once, at the edge, into the canonical bytes that are sealed; rendering copies them straight into
 //! an answer. Every buffer that held plaintext is wiped, also when it grows. What a caller sent never enters an error.
 //!
+//! The strict reading and writing of JSON is lent to [`crate::relay`].
+//!
 //! Not here: which field has which type (`policy`), search normalisation, or any decision about who may see a value.
 
 mod cursor;
@@ -17,9 +19,12 @@ mod time;
 mod types;
 mod wipe;
 
+pub(crate) use cursor::Cursor;
 pub use document::{DocumentLabel, DocumentReference};
 pub use limits::{PhoneCountry, ValueLimits};
 pub use mask::{Mask, mask_value};
+pub(crate) use number::is_number;
+pub(crate) use render::append_string;
 pub use render::{Unrenderable, render_value};
 pub use types::{FieldType, ValueError};
 pub use wipe::append_wiping;
@@ -28,7 +33,6 @@ use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use super::secret::SecretBytes;
-use cursor::Cursor;
 
 /// Deepest nesting of a JSON value.
 pub const MAX_JSON_DEPTH: usize = 32;

@@ -67,6 +67,11 @@ pub(super) fn append_double(out: &mut Vec<u8>, token: &str) -> Result<(), ValueE
     Ok(())
 }
 
+/// Whether this is a number as JSON writes them (RFC 8259 section 6), however large.
+pub(crate) fn is_number(token: &str) -> bool {
+    Parts::of_number(token).is_some()
+}
+
 /// The parts of a number's text, before any arithmetic.
 struct Parts<'a> {
     negative: bool,

@@ -49,7 +49,7 @@ pub fn render_value(field_type: FieldType, plaintext: &[u8], out: &mut Vec<u8>) 
 }
 
 /// RFC 8785 section 3.2.2.2: the two-character escapes where there is one, `\u00xx` for other control characters.
-pub(super) fn append_string(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn append_string(out: &mut Vec<u8>, text: &str) {
     append_wiping(out, b"\"");
     let mut rest = text.as_bytes();
     while let Some(at) = rest.iter().position(|&byte| byte < 0x20 || byte == b'"' || byte == b'\\') {

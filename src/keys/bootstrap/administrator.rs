@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::{Step, StepOutcome, agrees};
 use crate::config::VaultConfig;
 use crate::domain::secret::SecretBytes;
-use crate::keys::transit::TransitError;
 use crate::keys::transit::wire::{Answer, Body, Wire};
+use crate::keys::transit::{KEY_VALUE_VERSION, TransitError};
 
 pub(super) struct Administrator {
     wire: Wire,
@@ -60,32 +60,35 @@ impl Administrator {
 
     /// Mounts a secrets engine; one of another type in its place is refused by Vault.
     pub async fn mount_engine(&self, mount: &str, kind: &str, config: &Value) -> Result<Step, TransitError> {
-        self.mount("sys/mounts", "secrets engine", mount, kind, config).await
+        let wanted = json!({ "type": kind, "config": config });
+        self.mount("sys/mounts", "secrets engine", mount, &wanted).await
+    }
+
+    /// Mounts a key-value store that keeps versions; one that keeps none has other paths, and is refused as another type is.
+    pub async fn mount_key_values(&self, mount: &str) -> Result<Step, TransitError> {
+        let wanted = json!({ "type": "kv", "options": { "version": KEY_VALUE_VERSION } });
+        self.mount("sys/mounts", "secrets engine", mount, &wanted).await
     }
 
     pub async fn mount_login(&self, mount: &str, kind: &str) -> Result<Step, TransitError> {
-        self.mount("sys/auth", "login method", mount, kind, &json!({})).await
+        self.mount("sys/auth", "login method", mount, &json!({ "type": kind })).await
     }
 
-    async fn mount(
-        &self,
-        list: &str,
-        noun: &str,
-        mount: &str,
-        kind: &str,
-        config: &Value,
-    ) -> Result<Step, TransitError> {
+    /// What is mounted there stays as it is if its type is the one that is wanted, with the options that are.
+    async fn mount(&self, list: &str, noun: &str, mount: &str, wanted: &Value) -> Result<Step, TransitError> {
         let what = format!("{noun} {mount}");
         let mounts = self.read::<Value>(list).await?.unwrap_or_default();
-        match mounts.get(format!("{mount}/")) {
-            Some(found) if found.get("type").and_then(Value::as_str) == Some(kind) => {
-                Ok(Step { what, outcome: StepOutcome::AlreadyThere })
-            }
-            _ => {
-                self.write(&format!("{list}/{mount}"), &json!({ "type": kind, "config": config })).await?;
-                Ok(Step { what, outcome: StepOutcome::Done })
-            }
+        let is_there = mounts.get(format!("{mount}/")).is_some_and(|found| {
+            let same = |key: &str| {
+                wanted.get(key).is_none_or(|value| found.get(key).is_some_and(|there| agrees(there, value)))
+            };
+            same("type") && same("options")
+        });
+        if is_there {
+            return Ok(Step { what, outcome: StepOutcome::AlreadyThere });
         }
+        self.write(&format!("{list}/{mount}"), wanted).await?;
+        Ok(Step { what, outcome: StepOutcome::Done })
     }
 
     async fn call(&self, method: Method, path: &str, body: Option<&Body>) -> Result<Answer, TransitError> {

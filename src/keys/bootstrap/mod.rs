@@ -83,6 +83,7 @@ impl Bootstrap {
         let mut steps = Vec::new();
         self.set_up_transit(&mut steps).await?;
         self.set_up_authorities(&mut steps).await?;
+        steps.push(self.administrator.mount_key_values(&self.config.credentials_mount).await?);
         self.set_up_policies(&mut steps).await?;
         self.set_up_logins(&mut steps).await?;
         Ok(steps)
@@ -131,6 +132,7 @@ fn with_mounts(text: &str, config: &VaultConfig) -> String {
         ("path \"transit/", &config.transit_mount),
         ("path \"pki-root/", &config.pki_root_mount),
         ("path \"pki/", &config.pki_issuing_mount),
+        ("path \"strongroom-relay/", &config.credentials_mount),
     ];
     let mut moved = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {
@@ -182,13 +184,20 @@ mod tests {
         config.transit_mount = String::from("team/keys");
         config.pki_root_mount = String::from("r");
         config.pki_issuing_mount = String::from("i");
+        config.credentials_mount = String::from("team/credentials");
         let moved = with_mounts(service, &config);
-        for path in
-            ["\"team/keys/decrypt/strongroom-phi\"", "\"r/crl\"", "\"i/crl\"", "\"auth/token/renew-self\""]
-        {
+        for path in [
+            "\"team/keys/decrypt/strongroom-phi\"",
+            "\"r/crl\"",
+            "\"i/crl\"",
+            "\"team/credentials/data/*\"",
+            "\"auth/token/renew-self\"",
+        ] {
             assert!(moved.contains(path), "{path}");
         }
-        assert!(!moved.contains("\"transit/") && !moved.contains("\"pki"));
+        for default in ["\"transit/", "\"pki", "\"strongroom-relay"] {
+            assert!(!moved.contains(default), "{default}");
+        }
     }
 
     #[test]
@@ -199,7 +208,11 @@ mod tests {
                     !line.contains("create") && !line.contains("sudo") && !line.contains("delete"),
                     "{name}"
                 );
-                assert!(!line.contains('*') && !line.contains('+'), "{name}: {line}");
+                // Which credentials there are is policy's: it may read each, and do nothing else.
+                let reads_credentials = name == SERVICE
+                    && line == "path \"strongroom-relay/data/*\" { capabilities = [\"read\"] }";
+                let is_exact = !line.contains('*') && !line.contains('+');
+                assert!(is_exact || reads_credentials, "{name}: {line}");
                 let manages = line.contains("/keys/") && !line.contains("[\"read\"]");
                 assert!(
                     !manages && !line.contains("/export/") && !line.contains("/backup/"),

@@ -1,4 +1,5 @@
-//! The client of HashiCorp Vault's (or OpenBao's) HTTP API: tenant keys, signatures of the audit log, certificates.
+//! The client of HashiCorp Vault's (or OpenBao's) HTTP API: tenant keys, signatures of the audit log, certificates, and the
+//! credentials that destinations of the relay know the service by.
 //!
 //! Nothing here caches, keeps a key, or falls back to anything local. Errors are classes; what Vault said is read to
 //! choose the class and then dropped.
@@ -6,6 +7,7 @@
 //! Not here: the cache ([`super::KeyRing`]), setting Vault up ([`super::bootstrap`]), deciding who may have a
 //! certificate.
 
+mod credentials;
 mod pki;
 mod session;
 pub(super) mod wire;
@@ -19,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::AbortHandle;
 use zeroize::Zeroizing;
 
+pub(in crate::keys) use credentials::KEY_VALUE_VERSION;
 pub use pki::{CertificateRequest, IssuedCertificate, PkiMount};
 
 use self::session::Sessions;
@@ -94,6 +97,7 @@ struct Inner {
     transit_mount: String,
     pki_root_mount: String,
     pki_issuing_mount: String,
+    credentials_mount: String,
     keeper: Option<AbortHandle>,
 }
 
@@ -136,7 +140,8 @@ impl Transit {
         sessions: Arc<Sessions>,
         keeper: Option<AbortHandle>,
     ) -> Result<Self, TransitError> {
-        for mount in [&config.transit_mount, &config.pki_root_mount, &config.pki_issuing_mount] {
+        let pki_mounts = [&config.pki_root_mount, &config.pki_issuing_mount];
+        for mount in [&config.transit_mount, &config.credentials_mount].into_iter().chain(pki_mounts) {
             if !is_mount(mount) {
                 return Err(TransitError::Setting(
                     "a mount in [vault] may hold letters, digits, - _ and / only",
@@ -150,6 +155,7 @@ impl Transit {
             transit_mount: config.transit_mount.clone(),
             pki_root_mount: config.pki_root_mount.clone(),
             pki_issuing_mount: config.pki_issuing_mount.clone(),
+            credentials_mount: config.credentials_mount.clone(),
             keeper,
         };
         Ok(Self { inner: Arc::new(inner) })

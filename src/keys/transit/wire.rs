@@ -157,7 +157,7 @@ impl Wire {
 
 /// What a request is for, as metrics call it.
 fn operation_of(path: &str) -> &'static str {
-    const OPERATIONS: [(&str, &str); 8] = [
+    const OPERATIONS: [(&str, &str); 9] = [
         ("transit/encrypt/", "encrypt"),
         ("transit/decrypt/", "decrypt"),
         ("transit/keys/", "key_check"),
@@ -166,6 +166,7 @@ fn operation_of(path: &str) -> &'static str {
         ("auth/", "login"),
         ("sys/health", "health"),
         ("pki/", "revocation_list"),
+        ("strongroom-relay/", "credential"),
     ];
     OPERATIONS
         .iter()

@@ -4,6 +4,7 @@ mod client;
 pub mod clinic;
 pub mod contract;
 pub mod custody;
+mod destination;
 pub mod dice;
 pub mod disk;
 pub mod export;
@@ -37,6 +38,7 @@ use tokio::sync::OnceCell;
 use tokio_postgres::NoTls;
 
 pub use client::{Client, problem, request_id};
+pub use destination::{Destination, Does};
 pub use provider::{Provider, Says};
 pub use raw::{Raw, RawAnswer};
 pub use rig::Rig;
