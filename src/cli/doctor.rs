@@ -364,7 +364,7 @@ async fn relay(findings: &mut Findings, config: &Config, transit: Option<&Transi
     match transit.check_credentials().await {
         Ok(()) => findings.good("relay", &"so can the credentials that Vault has for them"),
         Err(error) => {
-            findings.weak("relay", &error, "`strongroom bootstrap` mounts the store of their credentials")
+            findings.weak("relay", &error, "`strongroom bootstrap` mounts the store of their credentials");
         }
     }
 }

@@ -280,22 +280,7 @@ impl Config {
                 "name the roots that Vault's certificate chains to; only loopback goes without",
             );
         }
-        if self.relay.ca_file.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
-            return refuse("relay.ca_file", "name a file, or leave the key out");
-        }
-        for path in [
-            &self.vault.roots_file,
-            &self.database.data.roots_file,
-            &self.database.keys.roots_file,
-            &self.database.key_eraser.roots_file,
-            &self.database.key_rotator.roots_file,
-            &self.database.audit_export.roots_file,
-            &self.database.audit_sequencer.roots_file,
-        ] {
-            if path.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
-                return refuse("roots_file", "name a file, or leave the key out");
-            }
-        }
+        self.check_roots()?;
         self.database.check()?;
         if self.cache.soft_life_seconds > self.cache.hard_life_seconds {
             return refuse("cache.soft_life_seconds", "make it at most cache.hard_life_seconds");
@@ -333,6 +318,26 @@ impl Config {
             return refuse("audit.retention.file_years", "choose 6 to 100");
         }
         self.audit.export.as_ref().map_or(Ok(()), AuditExportConfig::check)
+    }
+
+    /// An empty name would be the folder of the file.
+    fn check_roots(&self) -> Result<(), ConfigError> {
+        let databases = &self.database;
+        for (key, path) in [
+            ("vault.roots_file", &self.vault.roots_file),
+            ("relay.ca_file", &self.relay.ca_file),
+            ("database.data.roots_file", &databases.data.roots_file),
+            ("database.keys.roots_file", &databases.keys.roots_file),
+            ("database.key_eraser.roots_file", &databases.key_eraser.roots_file),
+            ("database.key_rotator.roots_file", &databases.key_rotator.roots_file),
+            ("database.audit_export.roots_file", &databases.audit_export.roots_file),
+            ("database.audit_sequencer.roots_file", &databases.audit_sequencer.roots_file),
+        ] {
+            if path.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+                return Err(ConfigError::Value { key, why: "name a file, or leave the key out" });
+            }
+        }
+        Ok(())
     }
 }
 

@@ -177,8 +177,8 @@ mod tests {
         }
     }
 
-    fn escaped(token: &str) -> String {
-        token.replace('~', "~0").replace('/', "~1")
+    fn written<'a>(tokens: impl Iterator<Item = &'a str>) -> String {
+        tokens.fold(String::new(), |text, token| text + "/" + &token.replace('~', "~0").replace('/', "~1"))
     }
 
     proptest! {
@@ -187,7 +187,7 @@ mod tests {
             tokens in prop::collection::vec("[a-b~/0-1\\PC]{0,4}", 1..5),
             leaf in any::<u32>(),
         ) {
-            let text: String = tokens.iter().map(|token| format!("/{}", escaped(token))).collect();
+            let text = written(tokens.iter().map(String::as_str));
             let document = tokens.iter().rev().fold(serde_json::json!(leaf), |inner, token| {
                 serde_json::json!({ token.as_str(): inner })
             });
@@ -201,7 +201,7 @@ mod tests {
         #[test]
         fn whatever_is_written_is_a_pointer_or_refused(text in "[/~0-2a\\PC]{0,24}") {
             if let Ok(parsed) = Pointer::parse(&text) {
-                let again: String = parsed.tokens().map(|token| format!("/{}", escaped(token))).collect();
+                let again = written(parsed.tokens());
                 prop_assert_eq!(again, text);
                 prop_assert!(parsed.is_within(&parsed));
             }

@@ -56,7 +56,7 @@ impl Session {
 
 /// Where tokens come from.
 enum Credentials {
-    Login(VaultConfig),
+    Login(Box<VaultConfig>),
     /// An administrator's or issuer's token, given from outside: never renewed, never replaced.
     Given,
 }
@@ -76,7 +76,7 @@ impl Sessions {
     pub fn by_login(config: &VaultConfig, random: SharedRandom) -> Result<Self, TransitError> {
         wire_for(config)?;
         Ok(Self {
-            credentials: Credentials::Login(config.clone()),
+            credentials: Credentials::Login(Box::new(config.clone())),
             current: ArcSwapOption::empty(),
             login: Mutex::new(()),
             deadline: Duration::from_millis(config.timeout_ms.saturating_mul(2)),
