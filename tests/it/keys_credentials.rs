@@ -67,7 +67,6 @@ async fn the_service_reads_credentials_by_name_and_does_nothing_else_with_them()
     for (method, path, body) in [
         ("POST", PATH, Some(json!({ "data": { "token": "mine" } }))),
         ("PUT", PATH, Some(json!({ "data": { "token": "mine" } }))),
-        ("PATCH", PATH, Some(json!({ "data": { "token": "mine" } }))),
         ("DELETE", PATH, None),
         ("GET", "strongroom-relay/metadata?list=true", None),
         ("GET", "strongroom-relay/data?list=true", None),
