@@ -40,6 +40,8 @@ acts! {
     RecordIndex = "record.index",
     /// Many records were read or created in one request; each has an entry of its own as well.
     RecordBatch = "record.batch",
+    /// Fields of a record were sent to an outside service, or were to be and not.
+    RecordRelay = "record.relay",
     /// A document began to be sent out; who broke off before its end is not told apart.
     DocumentRead = "document.read",
     /// An upload of a document was begun, asked about, continued, cancelled or removed; its end is `record.update`.

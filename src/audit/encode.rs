@@ -112,7 +112,7 @@ impl Encoded {
     }
 }
 
-/// Members in the order of RFC 8785 section 3.2.3: act asked basis bg | chain | client dst id n obj out purpose req seals
+/// Members in the order of RFC 8785 section 3.2.3: act asked basis bg | chain | client disc dst id n obj out purpose req seals
 /// src subj tenant ts v who.
 pub(super) fn encode(draft: &EntryDraft, id: EntryId, at: Timestamp, place: &Place) -> Encoded {
     let mut json = Json { out: Vec::with_capacity(1_024) };
@@ -130,6 +130,12 @@ pub(super) fn encode(draft: &EntryDraft, id: EntryId, at: Timestamp, place: &Pla
     json.raw(",");
     let split = json.out.len();
     let mut comma = client(&mut json, draft);
+    if let Some(recipient) = &draft.recipient {
+        comma.next(&mut json);
+        json.raw("\"disc\":{\"recipient\":");
+        json.string(recipient.as_str());
+        json.raw("}");
+    }
     comma.next(&mut json);
     json.raw("\"dst\":{\"build\":");
     json.label(place.build);

@@ -13,7 +13,8 @@ use crate::audit::verify::{EntryReader, FormFault};
 use crate::domain::break_glass::Reference;
 use crate::domain::context::OperationContext;
 use crate::domain::id::{
-    CollectionName, ErasureId, FieldName, HoldId, KeyId, RecordId, RecordVersion, RotationId, SubjectId,
+    CollectionName, DestinationName, ErasureId, FieldName, HoldId, KeyId, RecordId, RecordVersion,
+    RotationId, SubjectId,
 };
 use crate::domain::month::Month;
 use crate::domain::person::Person;
@@ -59,11 +60,6 @@ fn examples() -> Vec<(&'static str, String)> {
     let key = EntryDraft::of_service(Act::KeyCreate, Outcome::SUCCESS)
         .tenant(TenantId::from_uuid(uuid(0xa)))
         .key(KeyObject::new(KeyLevel::Tenant, DataClass::Phi, KeyId::new(2).unwrap()));
-    let restart = EntryDraft::of_service(Act::ChainRestart, Outcome::failed("chain_forked")).ended_chain(
-        uuid(0xf),
-        41,
-        Some([0x66; 32]),
-    );
     let attested =
         EntryDraft::of_service(Act::InstanceAttest, Outcome::SUCCESS).instance_key([0x77; 32], [0x88; 64]);
     let flush = EntryDraft::of_service(Act::ChainFlush, Outcome::SUCCESS);
@@ -76,12 +72,13 @@ fn examples() -> Vec<(&'static str, String)> {
         ("record.read", chained_text_of(&read())),
         ("record.read.person", chained_text_of(&clinician)),
         ("record.read.refused", chained_text_of(&refused)),
+        ("record.relay", chained_text_of(&relayed())),
         ("authentication.failed", chained_text_of(&stranger)),
         ("audit.read", chained_text_of(&audit_read)),
         ("service.start", String::from_utf8(start).unwrap()),
         ("policy.load", chained_text_of(&policy)),
         ("key.create", chained_text_of(&key)),
-        ("chain.restart", chained_text_of(&restart)),
+        ("chain.restart", chained_text_of(&restarted())),
         ("chain.flush", String::from_utf8(flush).unwrap()),
         ("instance.attest", chained_text_of(&attested)),
         ("audit.prune", text_of(&pruned())),
@@ -91,6 +88,19 @@ fn examples() -> Vec<(&'static str, String)> {
         ("erasure.complete", text_of(&erased())),
         ("key.rotate", text_of(&rotated())),
     ]
+}
+
+fn restarted() -> EntryDraft {
+    let restart = EntryDraft::of_service(Act::ChainRestart, Outcome::failed("chain_forked"));
+    restart.ended_chain(uuid(0xf), 41, Some([0x66; 32]))
+}
+
+fn relayed() -> EntryDraft {
+    EntryDraft::of_request(&context(), Act::RecordRelay, Outcome::SUCCESS)
+        .subject(SubjectId::from_uuid(uuid(0xd)))
+        .policies(&[Arc::from("billing-relays-to-clearinghouse")])
+        .record(patient().fields(names(&["birth_date", "ssn"])).class(DataClass::Pii))
+        .recipient(DestinationName::parse("claims-clearinghouse").unwrap())
 }
 
 fn pruned() -> EntryDraft {
@@ -306,6 +316,7 @@ prop_compose! {
         key in proptest::option::of((1..i64::MAX, any::<u64>())), source in any::<std::net::SocketAddr>(),
         person in proptest::option::of((".{0,20}", proptest::option::of(".{0,20}"))),
         role in proptest::option::of(".{0,20}"), open in any::<bool>(),
+        recipient in proptest::option::of("[a-z][a-z0-9-]{0,47}"),
     ) -> EntryDraft {
         let mut context = context();
         let mut identity = (*context.actor.identity).clone();
@@ -328,6 +339,7 @@ prop_compose! {
         draft.asked = asked.map(Arc::from);
         draft.count = count;
         draft.seals = seals;
+        draft.recipient = recipient.map(|name| DestinationName::parse(&name).unwrap());
         draft.policy_set = loaded;
         draft.policies = policies.into_iter().map(Arc::from).collect();
         for record in records {

@@ -12,8 +12,8 @@ use crate::domain::break_glass::Reference;
 use crate::domain::class::DataClass;
 use crate::domain::context::{OperationContext, RequestFacts};
 use crate::domain::id::{
-    BreakGlassId, CollectionName, ErasureId, FieldName, HoldId, KeyId, RecordId, RecordVersion, RotationId,
-    SubjectId, TenantId,
+    BreakGlassId, CollectionName, DestinationName, ErasureId, FieldName, HoldId, KeyId, RecordId,
+    RecordVersion, RotationId, SubjectId, TenantId,
 };
 use crate::domain::month::Month;
 use crate::domain::purpose::Purpose;
@@ -38,6 +38,7 @@ pub struct EntryDraft {
     pub(super) policy_set: Option<[u8; 32]>,
     pub(super) seals: Option<[u8; 32]>,
     pub(super) break_glass: Option<BreakGlassId>,
+    pub(super) recipient: Option<DestinationName>,
 }
 
 /// Who acted.
@@ -101,6 +102,7 @@ impl EntryDraft {
             policy_set: None,
             seals: None,
             break_glass: None,
+            recipient: None,
         }
     }
 
@@ -217,6 +219,12 @@ impl EntryDraft {
     /// The broken glass that it is about.
     pub fn break_glass(mut self, id: BreakGlassId) -> Self {
         self.break_glass = Some(id);
+        self
+    }
+
+    /// The outside service that is sent what was touched.
+    pub fn recipient(mut self, destination: DestinationName) -> Self {
+        self.recipient = Some(destination);
         self
     }
 

@@ -111,6 +111,21 @@ impl FieldName {
     }
 }
 
+/// A destination's name in `policy/relay.toml`: lower-case letters, digits and hyphens, at most 48, letter first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DestinationName(Arc<str>);
+
+impl DestinationName {
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_name = !text.contains('_') && is_word(&text.replace('-', "_"));
+        is_name.then(|| Self(text.into()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 fn is_word(text: &str) -> bool {
     let mut bytes = text.bytes();
     text.len() <= 48

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{Place, text, texts};
 
 /// A column's name, and where it stands in an entry.
-const COLUMNS: [(&str, &str); 19] = [
+const COLUMNS: [(&str, &str); 20] = [
     ("id", "/id"),
     ("time", "/ts"),
     ("act", "/act"),
@@ -21,6 +21,7 @@ const COLUMNS: [(&str, &str); 19] = [
     ("subject", "/subj"),
     ("collection", "/obj/0/collection"),
     ("record", "/obj/0/record"),
+    ("recipient", "/disc/recipient"),
     ("request", "/req/id"),
     ("route", "/req/route"),
     ("address", "/src/ip"),

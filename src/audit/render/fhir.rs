@@ -137,6 +137,14 @@ fn agents(entry: &Value) -> Value {
         }
         agents.push(user);
     }
+    match text(entry, "/disc/recipient") {
+        "" => {}
+        recipient => agents.push(json!({
+            "type": coded(PARTICIPATION, "IRCP", "information recipient"),
+            "who": named("urn:strongroom:destination", recipient),
+            "requestor": false,
+        })),
+    }
     json!(agents)
 }
 

@@ -135,7 +135,7 @@ fn resource(object: &Value) -> Option<Value> {
 /// What an auditor needs and OCSF has no place for.
 fn unmapped(entry: &Value) -> Value {
     let mut rest = Map::new();
-    for name in ["tenant", "subj", "purpose", "basis", "asked", "obj", "n"] {
+    for name in ["tenant", "subj", "purpose", "basis", "asked", "obj", "n", "disc"] {
         if let Some(value) = entry.get(name) {
             rest.insert(name.to_owned(), value.clone());
         }

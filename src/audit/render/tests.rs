@@ -169,3 +169,21 @@ fn lines_are_documents_of_their_form() {
     let empty: Value = serde_json::from_str(&Format::Fhir.document(&[])).unwrap();
     assert_eq!(empty.get("entry"), None);
 }
+
+#[test]
+fn who_was_sent_something_is_in_every_form() {
+    let agents = rendered(Format::Fhir, "record.relay")["agent"].clone();
+    let recipient = json!({
+        "type": { "coding": [{ "system": "http://terminology.hl7.org/CodeSystem/v3-ParticipationType", "code": "IRCP", "display": "information recipient" }] },
+        "who": { "identifier": { "system": "urn:strongroom:destination", "value": "claims-clearinghouse" } },
+        "requestor": false,
+    });
+    assert_eq!(agents.as_array().unwrap().last(), Some(&recipient));
+    let event = rendered(Format::Ocsf, "record.relay");
+    assert_eq!(event["unmapped"]["disc"], json!({ "recipient": "claims-clearinghouse" }));
+    let entry = examples().into_iter().find(|(name, _)| name == "record.relay").unwrap().1;
+    let heading = Format::Csv.heading().unwrap();
+    let place = heading.split(',').position(|name| name == "recipient").unwrap();
+    let row = Format::Csv.line("log.test/a", Some(7), &entry).unwrap();
+    assert_eq!(row.split(',').nth(place), Some("claims-clearinghouse"));
+}
