@@ -95,14 +95,15 @@ pub(super) async fn doctor(args: DoctorArgs) -> Result<()> {
         Err(error) => findings.bad("configuration", &error, "see infra/strongroom.sample.toml"),
         Ok(config) => {
             findings.good("configuration", &"every key is known");
-            if let Some(policy) = policy(&mut findings, &config) {
-                tls(&mut findings, &config, Arc::clone(&policy));
-                people(&mut findings, &config, &policy).await;
+            let policy = policy(&mut findings, &config);
+            if let Some(policy) = &policy {
+                tls(&mut findings, &config, Arc::clone(policy));
+                people(&mut findings, &config, policy).await;
             }
             log(&mut findings, &config).await;
             databases(&mut findings, &config).await;
             let transit = vault(&mut findings, &config).await;
-            relay(&mut findings, &config, transit.as_ref()).await;
+            relay(&mut findings, &config, (policy.as_deref(), transit.as_ref())).await;
         }
     }
     if args.json {
@@ -349,7 +350,11 @@ async fn vault(findings: &mut Findings, config: &Config) -> Option<Transit> {
 }
 
 /// Whether values can be sent to outside services. Where they can't, the service serves everything else.
-async fn relay(findings: &mut Findings, config: &Config, transit: Option<&Transit>) {
+async fn relay(
+    findings: &mut Findings,
+    config: &Config,
+    (policy, transit): (Option<&PolicySet>, Option<&Transit>),
+) {
     match RelayClient::open(&config.relay) {
         Err(error) => {
             let advice = "name in relay.ca_file the PEM roots of the destinations, or leave it out";
@@ -364,7 +369,19 @@ async fn relay(findings: &mut Findings, config: &Config, transit: Option<&Transi
     match transit.check_credentials().await {
         Ok(()) => findings.good("relay", &"so can the credentials that Vault has for them"),
         Err(error) => {
-            findings.weak("relay", &error, "`strongroom bootstrap` mounts the store of their credentials");
+            let advice = "`strongroom bootstrap` mounts the store of their credentials";
+            return findings.weak("relay", &error, advice);
+        }
+    }
+    for destination in policy.into_iter().flat_map(PolicySet::destinations) {
+        let Some(credential) = destination.credential() else { continue };
+        if let Err(error) = transit.relay_credential(&credential.place).await {
+            let found = format!("{}: its credential: {error}", destination.name().as_str());
+            findings.weak(
+                "relay",
+                &found,
+                "write it into Vault where policy/relay.toml says, or name another place",
+            );
         }
     }
 }

@@ -41,7 +41,7 @@ pub(crate) enum PolicyCommand {
         json: bool,
     },
     /// Print why a request would be allowed or refused, and what would change it
-    Explain(ExplainArgs),
+    Explain(Box<ExplainArgs>),
 }
 
 /// A request, described.
@@ -66,6 +66,9 @@ pub(crate) struct ExplainArgs {
     /// In which collection, where the action is of one
     #[arg(long)]
     collection: Option<String>,
+    /// To which destination, where the action is relay
+    #[arg(long)]
+    destination: Option<String>,
     /// Why, as in X-Purpose-Of-Use
     #[arg(long)]
     purpose: Option<String>,
@@ -106,7 +109,7 @@ pub(super) fn run(command: PolicyCommand) -> Result<()> {
         PolicyCommand::Check { directory } => check(&directory)?,
         PolicyCommand::Matrix { directory } => output::line(matrix(&load(&directory)?).trim_end()),
         PolicyCommand::Diff { old, new, json } => diff(&old, &new, json)?,
-        PolicyCommand::Explain(asked) => explained(asked)?,
+        PolicyCommand::Explain(asked) => explained(*asked)?,
     }
     Ok(())
 }
@@ -173,6 +176,7 @@ fn explained(asked: ExplainArgs) -> Result<()> {
         kind: kind.context("there is no such kind of client")?,
         action: asked.action,
         collection: asked.collection,
+        destination: asked.destination,
         purpose: asked.purpose,
         person: asked.person,
         person_roles: asked.person_role,

@@ -47,7 +47,6 @@ pub async fn serve(path: &Path) -> Result<()> {
     let transit = Transit::connect(&config.vault, &config.environment, Arc::clone(&random))
         .context("cannot prepare the connection to Vault")?;
     let authoriser = load_policy(&config)?;
-    RelayClient::open(&config.relay).context("relay.ca_file")?;
     wait_for_revocation_lists(&config, &transit).await;
     let (service, drain) = assemble(&config, authoriser, transit.clone(), Arc::clone(&clock), random)?;
     // Both are over before the door opens if the parts are there; if not, the door opens and what needs them is refused.
@@ -237,6 +236,7 @@ fn assemble(
         rotator,
         rotated_key_backup_days: config.rotation.key_backup_days,
         transit,
+        relay: RelayClient::open(&config.relay).context("relay.ca_file")?,
         records: RecordStore::new(data),
         audit,
         audit_reader: AuditReader::new(audit_reader),

@@ -32,6 +32,8 @@ pub enum Action {
     Hold,
     /// Take out all that a collection holds of a subject.
     Export,
+    /// Have fields of records sent on to an outside service, without seeing them.
+    Relay,
     /// See how far the erasures of a subject have come, and their certificate.
     ReadErasure,
     /// Ask that a subject be erased.
@@ -47,7 +49,7 @@ pub enum Action {
 }
 
 impl Action {
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Create,
         Self::Read,
         Self::Update,
@@ -65,6 +67,7 @@ impl Action {
         Self::ReadHold,
         Self::Hold,
         Self::Export,
+        Self::Relay,
         Self::ReadErasure,
         Self::Erase,
         Self::Approve,
@@ -92,6 +95,7 @@ impl Action {
             Self::ReadHold => "read_hold",
             Self::Hold => "hold",
             Self::Export => "export",
+            Self::Relay => "relay",
             Self::ReadErasure => "read_erasure",
             Self::Erase => "erase",
             Self::Approve => "approve",
@@ -108,7 +112,12 @@ impl Action {
 
     /// Whether it is decided field by field.
     pub const fn is_of_fields(self) -> bool {
-        matches!(self, Self::Create | Self::Read | Self::Update | Self::Export)
+        matches!(self, Self::Create | Self::Read | Self::Update | Self::Export | Self::Relay)
+    }
+
+    /// Whether it is about what is sent to a destination, of a collection.
+    pub const fn is_of_a_destination(self) -> bool {
+        matches!(self, Self::Relay)
     }
 
     /// Whether it is about the tenant's keys.

@@ -52,6 +52,7 @@ impl Attempt {
             |wanted: &str| names.iter().flatten().find(|(name, _)| *name == wanted).map(|(_, text)| text);
         let collection = name("collection").and_then(|text| app.service.collection(text));
         let record = name("id").and_then(RecordId::parse).filter(RecordId::is_ours);
+        let destination = name("destination").and_then(|text| app.service.destination(text));
         let context = caller.operation(template(operation.map(Operation::route)));
         let attempted = match (operation.and_then(Operation::attempt), &collection) {
             (Some((Action::ReadAudit, _)), _) => Attempted::ReadLog,
@@ -59,6 +60,10 @@ impl Attempt {
             (Some((Action::Export, _)), _) => {
                 Attempted::Export { subject: name("id").and_then(SubjectId::parse) }
             }
+            (Some((Action::Relay, _)), _) => match &destination {
+                Some(destination) => Attempted::Relay { destination },
+                None => return app.service.note_access_denied(&context, code).await,
+            },
             (Some((action, act)), _) if action.is_of_a_subject() => {
                 let subject = name("id").filter(|_| action.is_of_one_subject()).and_then(SubjectId::parse);
                 Attempted::Subject { action, act, subject }

@@ -15,7 +15,7 @@ use tracing::Instrument;
 use super::attempt::Attempt;
 use super::door::PeerAddress;
 use super::framing::is_ambiguous;
-use super::operation::{is_paced_by_client, template};
+use super::operation::{is_paced_by_client, template, waiting};
 use super::person::{Bearer, behind};
 use super::problem::Problem;
 use super::problem_kind::ProblemKind;
@@ -114,12 +114,10 @@ async fn serve(app: &App, mut request: Request, next: Next, id: RequestId, trace
 async fn handle(app: &App, request: Request, next: Next) -> Response {
     let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let is_paced_by_client = is_paced_by_client(request.method(), matched);
+    let timeout = app.request_timeout + waiting(request.method(), matched);
     let handled = AssertUnwindSafe(next.run(request)).catch_unwind();
-    let ended = if is_paced_by_client {
-        Ok(handled.await)
-    } else {
-        tokio::time::timeout(app.request_timeout, handled).await
-    };
+    let ended =
+        if is_paced_by_client { Ok(handled.await) } else { tokio::time::timeout(timeout, handled).await };
     match ended {
         Ok(Ok(response)) => response,
         Ok(Err(panic)) => fallback::panicked(panic),

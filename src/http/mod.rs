@@ -25,6 +25,7 @@ mod place;
 mod problem;
 mod problem_kind;
 mod records;
+mod relay;
 mod search;
 mod subjects;
 mod watch;

@@ -4,13 +4,15 @@
 use axum::http::Method;
 use axum::routing::{MethodRouter, on};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{
     App, audit, batch, break_glass, erasures, export, files, health, holds, keys, openapi, pages, records,
-    search, subjects,
+    relay, search, subjects,
 };
 use crate::audit::Act;
 use crate::domain::action::Action;
+use crate::policy::LONGEST_RELAY;
 
 macro_rules! operations {
     ($($(#[$doc:meta])* $name:ident = $method:ident $route:literal => $handler:path;)+) => {
@@ -74,6 +76,8 @@ operations! {
     ReadRotation = GET "/api/v1/keys/rotations/{rotation}" => keys::read;
     /// Has the key destroyed that somebody else had replaced.
     ApproveRotation = POST "/api/v1/keys/rotations/{rotation}/approvals" => keys::approve;
+    /// A request that goes on to an outside service, with values of records put in.
+    Relay = POST "/api/v1/relay/{destination}" => relay::send;
     /// The interface, as a document for programs.
     OpenApi = GET "/api/v1/openapi.json" => openapi::read;
     /// Whether the process answers.
@@ -131,6 +135,7 @@ impl Operation {
             Self::PlaceHold => (Action::Hold, Act::HoldPlace),
             Self::ReleaseHold => (Action::Hold, Act::HoldRelease),
             Self::ExportSubject => (Action::Export, Act::SubjectExport),
+            Self::Relay => (Action::Relay, Act::RecordRelay),
             Self::ReadErasures => (Action::ReadErasure, Act::ErasureRead),
             Self::RequestErasure => (Action::Erase, Act::ErasureRequest),
             Self::ApproveErasure => (Action::Approve, Act::ErasureApprove),
@@ -158,6 +163,13 @@ impl Operation {
 pub(super) fn is_paced_by_client(method: &Method, matched: Option<&str>) -> bool {
     let operation = Operation::AppendUpload;
     *method == operation.method() && matched == Some(operation.route())
+}
+
+/// How much longer than others a request may take, since it waits for somebody else.
+pub(super) fn waiting(method: &Method, matched: Option<&str>) -> Duration {
+    let operation = Operation::Relay;
+    let is_it = *method == operation.method() && matched == Some(operation.route());
+    if is_it { LONGEST_RELAY } else { Duration::ZERO }
 }
 
 /// Stands for a path that is no route.

@@ -11,7 +11,7 @@ use super::problem_kind::ProblemKind;
 use super::watch::Told;
 use crate::domain::id::FieldName;
 use crate::policy::{DenialCode, FieldFaults};
-use crate::service::{ConditionFault, Error, Limit, Part};
+use crate::service::{ConditionFault, Error, Limit, Part, SendFailure, TemplateFault};
 
 /// Most errors that one answer lists.
 const MOST_ERRORS: usize = 256;
@@ -167,6 +167,9 @@ impl Problem {
             Error::RotationOpen => Self::of(ProblemKind::RotationOpen),
             Error::KeyInUse => Self::of(ProblemKind::KeyInUse),
             Error::KeyTooYoung => Self::of(ProblemKind::KeyTooYoung),
+            Error::RelayBody(fault) => Self::of(no_body(fault)),
+            Error::RelayValueMissing => Self::of(ProblemKind::RelayValueMissing),
+            Error::Relay(failure) => Self::of(not_answered(failure)),
             Error::SubjectRule => Self::of(ProblemKind::SubjectRule),
             Error::SubjectUnknown => Self::of(ProblemKind::SubjectUnknown),
             Error::Unavailable(part) => Self::of(down(part)),
@@ -185,6 +188,31 @@ const fn down(part: Part) -> ProblemKind {
         Part::Keys => ProblemKind::KeysUnavailable,
         Part::Audit => ProblemKind::AuditUnavailable,
         Part::Randomness => ProblemKind::RandomnessUnavailable,
+        Part::RelayRoots => ProblemKind::RelayNotConfigured,
+        Part::RelayCredential => ProblemKind::RelayCredentialUnavailable,
+    }
+}
+
+/// What every body must be has the codes of every body.
+const fn no_body(fault: TemplateFault) -> ProblemKind {
+    match fault {
+        TemplateFault::NotUtf8 => ProblemKind::BodyNotUtf8,
+        TemplateFault::NotJson => ProblemKind::BodyNotJson,
+        TemplateFault::NotAnObject | TemplateFault::DuplicateMember => ProblemKind::BodyShape,
+        TemplateFault::TooDeep
+        | TemplateFault::TooManyValues
+        | TemplateFault::NoPlaceholder
+        | TemplateFault::TooManyPlaceholders
+        | TemplateFault::Misplaced
+        | TemplateFault::NoPlaceholderAt(_) => ProblemKind::RelayBodyInvalid,
+    }
+}
+
+const fn not_answered(failure: SendFailure) -> ProblemKind {
+    match failure {
+        SendFailure::Unreachable => ProblemKind::RelayUnreachable,
+        SendFailure::AnswerInvalid => ProblemKind::RelayAnswerInvalid,
+        SendFailure::TimedOut => ProblemKind::RelayTimeout,
     }
 }
 

@@ -91,6 +91,7 @@ kinds! {
         "policy does not allow this to your role from this network";
 
     CollectionUnknown = NOT_FOUND, "collection_unknown", "there is no such collection";
+    DestinationUnknown = NOT_FOUND, "destination_unknown", "there is no such destination in policy/relay.toml";
     DocumentNotFound = NOT_FOUND, "document_not_found",
         "the record has no document in this field, or the field is not one for documents";
     EntryNotFound = NOT_FOUND, "entry_not_found",
@@ -137,6 +138,10 @@ kinds! {
         "one or more fields do not fit the collection; each is listed with its code";
     IdempotencyKeyReused = UNPROCESSABLE_ENTITY, "idempotency_key_reused",
         "this Idempotency-Key came with another request in the last 24 hours; send a new key";
+    RelayBodyInvalid = UNPROCESSABLE_ENTITY, "relay_body_invalid",
+        "write `{{` id `}}`, and nothing else, at places that policy/relay.toml names, 1 to 16 of them, and nothing that begins like it elsewhere";
+    RelayValueMissing = UNPROCESSABLE_ENTITY, "relay_value_missing",
+        "a record has no value for its place, so nothing was sent; leave the place out";
     SearchInvalid = UNPROCESSABLE_ENTITY, "search_invalid",
         "ask by 1 to 4 fields of this collection that have an index, each in a way that its index knows; each fault is listed with its code";
     SearchTooWide = UNPROCESSABLE_ENTITY, "search_too_wide",
@@ -155,6 +160,12 @@ kinds! {
         "you, or the person you act for, have read as many records as the limit gives; wait as many seconds as Retry-After says";
 
     Internal = INTERNAL_SERVER_ERROR, "internal", "the service failed; nothing was revealed";
+    RelayAnswerInvalid = BAD_GATEWAY, "relay_answer_invalid",
+        "the destination answered something that is not let back; what was asked of it may have been done";
+    RelayUnreachable = BAD_GATEWAY, "relay_unreachable",
+        "the destination could not be reached, and nothing was sent; try again";
+    RelayTimeout = GATEWAY_TIMEOUT, "relay_timeout",
+        "the destination did not answer in time; what was asked of it may have been done";
     RecordUnreadable = INTERNAL_SERVER_ERROR, "record_unreadable",
         "the stored record failed its integrity check and was not opened; tell the security team";
     AuditUnavailable = SERVICE_UNAVAILABLE, "audit_unavailable",
@@ -169,6 +180,10 @@ kinds! {
         "the keys of the token's issuer cannot be fetched, so the token cannot be judged; try again";
     RandomnessUnavailable = SERVICE_UNAVAILABLE, "randomness_unavailable",
         "the system has no randomness; try again";
+    RelayCredentialUnavailable = SERVICE_UNAVAILABLE, "relay_credential_unavailable",
+        "what this service is known by at the destination could not be had, and nothing was sent; try again";
+    RelayNotConfigured = SERVICE_UNAVAILABLE, "relay_not_configured",
+        "relay.ca_file of the configuration names no roots, so nothing is sent to anybody";
     RevocationUnknown = SERVICE_UNAVAILABLE, "revocation_unknown",
         "revocation lists are out of date, so no certificate can be trusted now";
 }

@@ -58,6 +58,8 @@ struct Case {
     action: String,
     /// Left out for `read_audit` and `read_metrics`.
     collection: Option<String>,
+    /// Of `relay` only.
+    destination: Option<String>,
     purpose: Option<String>,
     /// The client acts for a person.
     #[serde(default)]
@@ -136,6 +138,7 @@ impl Case {
             kind: self.kind,
             action: self.action.clone(),
             collection: self.collection.clone(),
+            destination: self.destination.clone(),
             purpose: self.purpose.clone(),
             person,
             person_roles: self.person_roles.clone(),

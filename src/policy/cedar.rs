@@ -1,7 +1,7 @@
 //! The Cedar rules: loaded strictly, asked one field at a time.
 //!
 //! Strict means: warnings are errors, every policy has a unique `@id`, templates are refused, and every collection,
-//! field, role, department, purpose, class and band that a policy names must exist. Policies speak of roles, never of
+//! field, destination, role, department, purpose, class and band that a policy names must exist. Policies speak of roles, never of
 //! single clients, tenants, people or records: who has a role is the business of `identities.toml` and `people.toml`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -21,6 +21,7 @@ use super::isolation::keep_values_from_keepers;
 use super::permit::{DenialCode, View};
 use super::person_roles::AskedRoles;
 use super::reach::Seen;
+use super::relay_file::Destination;
 use super::review::Sought;
 use super::rule_files::{
     check_literals, known_literals, names_action, read_code, read_policies, role_of, seen_by, validate,
@@ -46,7 +47,7 @@ pub(super) struct Rules {
     policies: cedar::PolicySet,
     /// Those that permit.
     permits: cedar::PolicySet,
-    /// Collections, records, fields and actions; the client and whom it acts for are added for each table.
+    /// Collections, records, fields, destinations and actions; the client and whom it acts for are added for each table.
     entities: cedar::Entities,
     names: Names,
     ids: HashMap<cedar::PolicyId, Arc<str>>,
@@ -85,18 +86,21 @@ pub(super) enum Asked {
 /// Purpose and circumstances, as Cedar's context.
 pub(super) struct Setting(cedar::Context);
 
+/// What rules can name.
+type Named<'a> = (&'a BTreeMap<String, Arc<Collection>>, &'a BTreeMap<String, Arc<Destination>>);
+
 impl Rules {
     pub(super) fn load(
         (schema_file, schema_text): (&str, &str),
         files: &BTreeMap<String, String>,
-        collections: &BTreeMap<String, Arc<Collection>>,
+        (collections, destinations): Named<'_>,
         bands: Bands,
     ) -> Result<Self, Fault> {
         let schema_fault = |why: String| (schema_file.to_owned(), why);
         let names = Names::new().map_err(schema_fault)?;
         let SchemaFile { schema, roles, departments } =
             read_schema(schema_text, &bands).map_err(schema_fault)?;
-        let known = known_literals(collections);
+        let known = known_literals(collections, destinations);
         let mut policies = cedar::PolicySet::new();
         let (mut ids, mut codes) = (HashMap::new(), HashMap::new());
         for (file, text) in files {
@@ -115,7 +119,7 @@ impl Rules {
         validate(&schema, &policies)
             .and_then(|()| keep_values_from_keepers(&words, &policies))
             .map_err(|why| ("*.cedar".to_owned(), why))?;
-        let entities = standing_entities(&schema, &names, collections).map_err(schema_fault)?;
+        let entities = standing_entities(&schema, &names, collections, destinations).map_err(schema_fault)?;
         let permits = policies.policies().filter(|policy| policy.effect() == cedar::Effect::Permit);
         let permits = cedar::PolicySet::from_policies(permits.cloned())
             .map_err(|error| ("*.cedar".to_owned(), error.to_string()))?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::cases::identity;
 use super::circumstances::{Circumstances, PersonFacts};
 use super::collection::Collection;
+use super::relay_file::Destination;
 use super::set::PolicySet;
 use super::table::Asking;
 use crate::domain::action::Action;
@@ -20,6 +21,8 @@ pub struct Described {
     pub action: String,
     /// Left out where the action is not of a collection.
     pub collection: Option<String>,
+    /// There where something is sent on.
+    pub destination: Option<String>,
     pub purpose: Option<String>,
     pub person: bool,
     /// Those of the roles that the person brought; all of them where it is not said.
@@ -39,6 +42,7 @@ pub(super) struct Resolved<'s> {
     pub identity: Identity,
     pub action: Action,
     pub collection: Option<&'s Arc<Collection>>,
+    pub destination: Option<&'s Arc<Destination>>,
     pub purpose: Option<Purpose>,
     pub circumstances: Circumstances,
 }
@@ -59,11 +63,19 @@ impl Described {
         if collection.is_some() != action.is_of_a_collection() {
             return Err("name a collection where the action is of one, and only there".to_owned());
         }
+        let destination = match &self.destination {
+            Some(name) => Some(set.destination(name).ok_or("there is no such destination")?),
+            None => None,
+        };
+        if destination.is_some() != action.is_of_a_destination() {
+            return Err("name a destination where the action is relay, and only there".to_owned());
+        }
         if !self.roles.iter().all(|role| set.has_role(role)) {
             return Err("there is no such role".to_owned());
         }
         let identity = identity(self.kind, &self.roles);
-        Ok(Resolved { set, identity, action, collection, purpose, circumstances: self.circumstances(set)? })
+        let circumstances = self.circumstances(set)?;
+        Ok(Resolved { set, identity, action, collection, destination, purpose, circumstances })
     }
 
     fn circumstances(&self, set: &PolicySet) -> Result<Circumstances, String> {
@@ -109,6 +121,7 @@ impl Resolved<'_> {
             rules: self.set.rules(),
             identity: &self.identity,
             collection: self.collection.map(AsRef::as_ref),
+            destination: self.destination.map(AsRef::as_ref),
             action: self.action,
             circumstances: self.circumstances,
         }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::cases::identity;
-use super::collection::Collection;
+use super::collection::{Collection, Field};
 use super::matrix::kind_of;
 use super::permit::View;
 use super::reach::{Seen, reached_by};
@@ -23,6 +23,8 @@ pub struct Change {
     role: String,
     action: Action,
     collection: Option<String>,
+    /// There where something is sent on.
+    destination: Option<String>,
     /// `None` where the action is about no field.
     field: Option<String>,
     before: View,
@@ -33,16 +35,19 @@ pub struct Change {
     when: Vec<String>,
 }
 
+/// What an action is of, by name.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place<'a> {
+    collection: Option<&'a str>,
+    destination: Option<&'a str>,
+}
+
 /// A role's view of one field for one purpose, in circumstances that these words say.
 type Views = BTreeMap<(Option<String>, &'static str, String), View>;
 
 /// Everything that is different, in the order of the roles.
 pub fn differences(old: &PolicySet, new: &PolicySet) -> Vec<Change> {
     let roles: BTreeSet<&str> = old.roles().iter().chain(new.roles()).map(AsRef::as_ref).collect();
-    let named = |set: &'_ PolicySet| -> Vec<String> {
-        set.collections().map(|collection| collection.name().as_str().to_owned()).collect()
-    };
-    let collections: BTreeSet<String> = named(old).into_iter().chain(named(new)).collect();
     let mut changes = Vec::new();
     for role in roles {
         for action in Action::ALL {
@@ -53,37 +58,56 @@ pub fn differences(old: &PolicySet, new: &PolicySet) -> Vec<Change> {
             let is_one_list = !seen.looks_at("department") || departments_of(old) == departments_of(new);
             let [was, is] =
                 [old, new].map(|set| set.has_role(role).then(|| set.rules().written(role, actions)));
-            let mut compare = |collection: Option<&str>| {
-                if was == is && is_one_list && fields_of(old, collection) == fields_of(new, collection) {
-                    return;
+            for place in places(old, action).into_iter().chain(places(new, action)).collect::<BTreeSet<_>>() {
+                if was == is && is_one_list && fields_of(old, place) == fields_of(new, place) {
+                    continue;
                 }
-                let [before, after] = [old, new].map(|set| views(set, role, action, collection, &seen));
+                let [before, after] = [old, new].map(|set| views(set, role, action, place, &seen));
                 changes.extend(compared(&before, &after).map(|(key, purposes, when)| Change {
                     role: role.to_owned(),
                     action,
-                    collection: collection.map(str::to_owned),
+                    collection: place.collection.map(str::to_owned),
+                    destination: place.destination.map(str::to_owned),
                     field: key.0,
                     before: key.1,
                     after: key.2,
                     purposes,
                     when,
                 }));
-            };
-            if action.is_of_a_collection() {
-                for name in &collections {
-                    compare(Some(name));
-                }
-            } else {
-                compare(None);
             }
         }
     }
     changes
 }
 
-/// What a decision knows of a collection: the names of its fields with their classes. `None` where there is none.
-fn fields_of<'s>(set: &'s PolicySet, collection: Option<&str>) -> Option<Vec<(&'s str, DataClass)>> {
-    let fields = set.collection(collection?)?.fields().iter();
+/// Everything that the action can be of.
+fn places(set: &PolicySet, action: Action) -> Vec<Place<'_>> {
+    let mut places = Vec::new();
+    if action.is_of_a_destination() {
+        for destination in set.destinations() {
+            for collection in destination.collections() {
+                let collection = Some(collection.name().as_str());
+                places.push(Place { collection, destination: Some(destination.name().as_str()) });
+            }
+        }
+    } else if action.is_of_a_collection() {
+        let names = set.collections().map(|collection| Some(collection.name().as_str()));
+        places.extend(names.map(|collection| Place { collection, destination: None }));
+    } else {
+        places.push(Place { collection: None, destination: None });
+    }
+    places
+}
+
+/// What a decision knows of a place: the names of its fields with their classes. `None` where there is none.
+fn fields_of<'s>(set: &'s PolicySet, place: Place<'_>) -> Option<Vec<(&'s str, DataClass)>> {
+    let collection = set.collection(place.collection?)?;
+    let destination = match place.destination {
+        Some(name) => Some(set.destination(name)?),
+        None => None,
+    };
+    let is_there = |field: &&Field| destination.is_none_or(|one| one.takes(collection.name(), field.id));
+    let fields = collection.fields().iter().filter(is_there);
     Some(fields.map(|field| (field.name.as_str(), field.class)).collect())
 }
 
@@ -91,18 +115,20 @@ fn departments_of(set: &PolicySet) -> BTreeSet<&str> {
     set.rules().departments().all().map(|(_, name)| &**name).collect()
 }
 
-fn views(set: &PolicySet, role: &str, action: Action, collection: Option<&str>, seen: &Seen) -> Views {
+fn views(set: &PolicySet, role: &str, action: Action, place: Place<'_>, seen: &Seen) -> Views {
     let mut views = Views::new();
-    let held = collection.and_then(|name| set.collection(name));
+    let held = place.collection.and_then(|name| set.collection(name));
+    let destination = place.destination.and_then(|name| set.destination(name)).map(AsRef::as_ref);
     let identity = identity(kind_of(role), &[role.to_owned()]);
-    if collection.is_some() && held.is_none() {
+    if place.collection.is_some() && held.is_none() {
         return views;
     }
     let collection = held.map(AsRef::as_ref);
     let has_fields = action.is_of_fields();
     for reached in reached_by(set.rules(), seen) {
         let circumstances = reached.circumstances;
-        let asking = Asking { rules: set.rules(), identity: &identity, collection, action, circumstances };
+        let (rules, identity) = (set.rules(), &identity);
+        let asking = Asking { rules, identity, collection, destination, action, circumstances };
         let Some(caller) = asking.caller() else { continue };
         for purpose in std::iter::once(None).chain(Purpose::ALL.map(Some)) {
             let table = decide(&asking, &caller, purpose);
@@ -162,6 +188,7 @@ impl Change {
         let place =
             [self.collection.as_deref(), self.field.as_deref()].into_iter().flatten().collect::<Vec<_>>();
         let what = format!("{} {}", self.action.as_str(), place.join("."));
+        let to = self.destination.as_ref().map_or(String::new(), |name| format!(" to {name}"));
         let how = match (&self.field, self.action) {
             (Some(_), Action::Read) => {
                 let view = |view| match view {
@@ -174,7 +201,7 @@ impl Change {
             _ => String::new(),
         };
         let when = if self.when.is_empty() { String::new() } else { format!(", when {}", self.words()) };
-        format!("{verb} {}: {}{how}, for {}{when}", self.role, what.trim_end(), self.purposes.join(" "))
+        format!("{verb} {}: {}{to}{how}, for {}{when}", self.role, what.trim_end(), self.purposes.join(" "))
     }
 
     fn words(&self) -> String {
@@ -188,6 +215,7 @@ impl Change {
             "role": self.role,
             "action": self.action.as_str(),
             "collection": self.collection,
+            "destination": self.destination,
             "field": self.field,
             "before": self.before.as_str(),
             "after": self.after.as_str(),

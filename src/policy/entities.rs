@@ -8,14 +8,17 @@ use cedar_policy as cedar;
 use cedar_policy::{EntityUid, RestrictedExpression};
 
 use super::collection::{Collection, Field};
+use super::relay_file::Destination;
 use super::words::{Kind, Names};
 use crate::domain::actor::Identity;
-use crate::domain::id::CollectionName;
+use crate::domain::id::{CollectionName, DestinationName};
 
 /// What is asked about.
 #[derive(Clone, Copy)]
 pub(super) enum RuleResource<'a> {
     Field(&'a Collection, &'a Field),
+    /// One that may be sent to the destination.
+    RelayedField(&'a DestinationName, &'a Collection, &'a Field),
     Collection(&'a CollectionName),
     /// One of the collection, whichever.
     Record(&'a CollectionName),
@@ -29,6 +32,10 @@ impl RuleResource<'_> {
     pub fn uid(self, names: &Names) -> EntityUid {
         match self {
             Self::Field(collection, field) => names.uid(Kind::Field, &field_literal(collection, field)),
+            Self::RelayedField(destination, collection, field) => {
+                let id = format!("{}/{}", destination.as_str(), field_literal(collection, field));
+                names.uid(Kind::RelayedField, &id)
+            }
             Self::Collection(name) => names.uid(Kind::Collection, name.as_str()),
             Self::Record(name) => names.uid(Kind::Record, name.as_str()),
             Self::AuditLog => names.uid(Kind::AuditLog, "log"),
@@ -49,11 +56,12 @@ pub(super) fn person_uid(names: &Names) -> EntityUid {
     names.uid(Kind::Person, "person")
 }
 
-/// What there is whoever asks: collections, records, fields and actions.
+/// What there is whoever asks: collections, records, fields, destinations with what may be sent there, and actions.
 pub(super) fn standing_entities(
     schema: &cedar::Schema,
     names: &Names,
     collections: &BTreeMap<String, Arc<Collection>>,
+    destinations: &BTreeMap<String, Arc<Destination>>,
 ) -> Result<cedar::Entities, String> {
     let alone = |resource: RuleResource<'_>| cedar::Entity::new_no_attrs(resource.uid(names), HashSet::new());
     let mut all = vec![alone(RuleResource::Metrics), alone(RuleResource::Subject), alone(RuleResource::Keys)];
@@ -67,6 +75,15 @@ pub(super) fn standing_entities(
         for field in collection.fields() {
             let class = names.uid(Kind::Class, field.class.as_str());
             all.push(within(RuleResource::Field(collection, field), &[class]));
+        }
+    }
+    for destination in destinations.values() {
+        let whole = names.uid(Kind::Destination, destination.name().as_str());
+        all.push(cedar::Entity::new_no_attrs(whole.clone(), HashSet::new()));
+        for (collection, field) in destination.distinct_fields() {
+            let relayed = RuleResource::RelayedField(destination.name(), collection, field).uid(names);
+            let field = RuleResource::Field(collection, field).uid(names);
+            all.push(cedar::Entity::new_no_attrs(relayed, HashSet::from([whole.clone(), field])));
         }
     }
     let actions = schema.action_entities().map_err(|error| error.to_string())?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::circumstances::{Circumstances, PersonFacts};
-use super::collection::Collection;
+use super::collection::{Collection, Field};
 use super::described::{Described, Resolved};
 use super::permit::View;
 use super::set::PolicySet;
@@ -41,8 +41,13 @@ pub fn explain(set: &PolicySet, described: &Described) -> Result<Explanation, St
     let decision = compile(&resolved.asking(), resolved.purpose);
     let has_fields = resolved.action.is_of_fields();
     let fields = resolved.collection.filter(|_| has_fields).map_or(&[][..], |held| held.fields());
+    // What the destination's file does not name is not a question of rules.
+    let is_asked = |field: &&Field| {
+        let name = resolved.collection.map(|collection| collection.name());
+        resolved.destination.zip(name).is_none_or(|(destination, name)| destination.takes(name, field.id))
+    };
     let explained = |table: &Table| {
-        let each = fields.iter().map(|field| ExplainedField {
+        let each = fields.iter().filter(is_asked).map(|field| ExplainedField {
             name: field.name.as_str().to_owned(),
             view: table.view_of(field.id),
             policies: words(table.policies_of(field.id)),

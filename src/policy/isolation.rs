@@ -28,7 +28,7 @@ use crate::domain::purpose::Purpose;
 /// Roles of clients that keep the service, its keys or its log.
 const KEEPERS: [&str; 3] = ["auditor", "custodian", "operator"];
 /// By which a value, or that there is one, is given or taken.
-const ON_VALUES: [RuleAction; 10] = [
+const ON_VALUES: [RuleAction; 11] = [
     RuleAction::Create,
     RuleAction::ReadPlain,
     RuleAction::ReadMasked,
@@ -39,6 +39,7 @@ const ON_VALUES: [RuleAction; 10] = [
     RuleAction::ReadMany,
     RuleAction::Search,
     RuleAction::Export,
+    RuleAction::Relay,
 ];
 /// What a permit says with `@allows` whose role may read both.
 pub(super) const BOTH_CLASSES: &str = "cardholder data beside health information";
@@ -141,7 +142,9 @@ fn reads(
     collections.into_iter().any(|collection| {
         all.iter().any(|(action, circumstances, caller)| {
             let (collection, action, circumstances) = (Some(collection), *action, *circumstances);
-            let asking = Asking { rules, identity, collection, action, circumstances };
+            // What is sent on is shown to nobody here.
+            let destination = None;
+            let asking = Asking { rules, identity, collection, destination, action, circumstances };
             let mut purposes = std::iter::once(None).chain(Purpose::ALL.map(Some));
             purposes.any(|purpose| {
                 decide(&asking, caller, purpose).is_some_and(|table| {

@@ -9,6 +9,7 @@ use super::collection::Collection;
 use super::permit::View;
 use super::person_roles::PersonRoles;
 use super::reach::{Reached, reached};
+use super::relay_file::Destination;
 use super::set::PolicySet;
 use super::table::{Asking, Table, decide};
 use super::words::RuleAction;
@@ -17,7 +18,8 @@ use crate::domain::actor::{ClientKind, Identity};
 use crate::domain::purpose::Purpose;
 
 const HEAD: &str = "# Generated, see README.md. For each role, action and collection: the purposes that show a field, and how;
-# for create and update, plain is \"may write\", for export \"is taken out\". What is not listed is refused. (none) is a request without a purpose.
+# for create and update, plain is \"may write\", for export \"is taken out\",
+# for relay \"is sent there\". What is not listed is refused. (none) is a request without a purpose.
 # After \"when\" stand the circumstances in which it is so, where there are others: what holds, and the bands.
 ";
 
@@ -27,12 +29,19 @@ pub fn matrix(set: &PolicySet) -> String {
     for role in set.roles() {
         let identity = identity(kind_of(role), &[role.to_string()]);
         for collection in set.collections() {
-            for action in Action::ALL.into_iter().filter(|action| action.is_of_a_collection()) {
-                sections(&mut out, (set, &identity), Some(collection), action);
+            let within = |action: &Action| action.is_of_a_collection() && !action.is_of_a_destination();
+            for action in Action::ALL.into_iter().filter(within) {
+                sections(&mut out, (set, &identity), (Some(collection), None), action);
+            }
+        }
+        for destination in set.destinations() {
+            for collection in destination.collections() {
+                let place = (Some(collection.as_ref()), Some(destination.as_ref()));
+                sections(&mut out, (set, &identity), place, Action::Relay);
             }
         }
         for action in Action::ALL.into_iter().filter(|action| !action.is_of_a_collection()) {
-            sections(&mut out, (set, &identity), None, action);
+            sections(&mut out, (set, &identity), (None, None), action);
         }
     }
     out
@@ -52,7 +61,7 @@ pub(super) fn kind_of(role: &str) -> ClientKind {
 fn sections(
     out: &mut String,
     (set, identity): (&PolicySet, &Identity),
-    collection: Option<&Collection>,
+    (collection, destination): (Option<&Collection>, Option<&Destination>),
     action: Action,
 ) {
     let role = identity.roles.first().map_or("", AsRef::as_ref);
@@ -64,7 +73,8 @@ fn sections(
         .into_iter()
         .map(|reached| {
             let circumstances = reached.circumstances;
-            let asking = Asking { rules: set.rules(), identity, collection, action, circumstances };
+            let rules = set.rules();
+            let asking = Asking { rules, identity, collection, destination, action, circumstances };
             (reached, body(&asking))
         })
         .collect();
@@ -79,8 +89,10 @@ fn sections(
             None => bodies.push((body.clone(), vec![words])),
         }
     }
-    let place = collection.map_or("", |collection| collection.name().as_str());
-    let title = format!("{role} {} {place}", action.as_str());
+    let collection = collection.map(|collection| collection.name().as_str());
+    let destination = destination.map(|destination| destination.name().as_str());
+    let place: Vec<&str> = destination.into_iter().chain(collection).collect();
+    let title = format!("{role} {} {}", action.as_str(), place.join("/"));
     let is_one = bodies.len() == 1;
     for (body, when) in bodies.iter().filter(|(body, _)| !body.is_empty()) {
         let when: Vec<&str> =

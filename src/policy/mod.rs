@@ -1,5 +1,5 @@
 //! Who may see what, and why: collections and their fields from `policy/collections/*.toml`, Cedar rules from
-//! `policy/*.cedar`, and the authoriser, the only maker of the [`Permit`] that revealing and storing demand.
+//! `policy/*.cedar`, destinations from `policy/relay.toml`, and the authoriser, the only maker of the [`Permit`] that revealing and storing demand.
 //!
 //! A [`PolicySet`] is loaded whole or not at all and never changes. An [`Authoriser`] belongs to one set; a reload makes
 //! a new one, with an empty cache, and swaps it in.
@@ -49,6 +49,7 @@ mod matrix;
 mod permit;
 mod person_roles;
 mod reach;
+mod relay_file;
 mod review;
 mod rule_files;
 mod schema_file;
@@ -70,6 +71,7 @@ pub use matrix::matrix;
 pub use permit::{
     AuditPermit, Denial, DenialCode, Dependent, KeysPermit, Permit, Prospect, SubjectPermit, View,
 };
+pub use relay_file::{Destination, LONGEST_RELAY, RelayCredential, RelayedField};
 pub use review::idle_permits;
 pub use set::{PolicyError, PolicySet};
 pub use settings::{SettingChange, setting_changes};

@@ -75,6 +75,12 @@ fn resources(set: &PolicySet, action: RuleAction) -> Box<dyn Iterator<Item = Rul
         ResourceKind::Field => Box::new(set.collections().flat_map(|collection| {
             collection.fields().iter().map(move |field| RuleResource::Field(collection, field))
         })),
+        ResourceKind::RelayedField => Box::new(set.destinations().flat_map(|destination| {
+            let each = destination.distinct_fields();
+            each.map(move |(collection, field)| {
+                RuleResource::RelayedField(destination.name(), collection, field)
+            })
+        })),
         ResourceKind::Collection => {
             Box::new(set.collections().map(|collection| RuleResource::Collection(collection.name())))
         }

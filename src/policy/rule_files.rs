@@ -12,6 +12,7 @@ use super::collection::Collection;
 use super::entities::field_literal;
 use super::permit::DenialCode;
 use super::reach::Seen;
+use super::relay_file::Destination;
 use super::words::RuleAction;
 
 /// The policies of one file under the ids that they declare.
@@ -45,8 +46,12 @@ pub(super) fn validate(schema: &cedar::Schema, policies: &cedar::PolicySet) -> R
     errors.chain(warnings).next().map_or(Ok(()), Err)
 }
 
-pub(super) fn known_literals(collections: &BTreeMap<String, Arc<Collection>>) -> HashSet<(String, String)> {
-    let mut known = HashSet::new();
+pub(super) fn known_literals(
+    collections: &BTreeMap<String, Arc<Collection>>,
+    destinations: &BTreeMap<String, Arc<Destination>>,
+) -> HashSet<(String, String)> {
+    let destinations = destinations.keys().map(|name| ("Destination".to_owned(), name.clone()));
+    let mut known: HashSet<(String, String)> = destinations.collect();
     for collection in collections.values() {
         known.insert(("Collection".to_owned(), collection.name().as_str().to_owned()));
         for field in collection.fields() {
@@ -134,7 +139,7 @@ fn inside(json: &Value) -> impl Iterator<Item = &Value> {
     members.chain(json.as_array().into_iter().flatten())
 }
 
-/// Roles, departments, purposes, classes, bands and actions are the validator's; collections and fields are ours; single
+/// Roles, departments, purposes, classes, bands and actions are the validator's; collections, fields and destinations are ours; single
 /// clients, tenants, people and records have no place in a policy.
 pub(super) fn check_literals(
     policy: &cedar::Policy,
@@ -145,7 +150,7 @@ pub(super) fn check_literals(
         let id: &str = literal.id().unescaped();
         let fits = match kind.as_str() {
             "Role" | "Department" | "Purpose" | "Class" | "ClientKind" | "Action" | "Hour" | "Source" => true,
-            "Collection" | "Field" => known.contains(&(kind.clone(), id.to_owned())),
+            "Collection" | "Field" | "Destination" => known.contains(&(kind.clone(), id.to_owned())),
             _ => false,
         };
         if !fits {

@@ -12,12 +12,15 @@ use super::collection_file::read_collection;
 use super::conflict::RoleConflict;
 use super::isolation::keep_classes_apart;
 use super::limits::Limits;
+use super::relay_file::{Destination, read_destinations};
 use crate::domain::actor::Identity;
 
 const MAX_FILE_BYTES: u64 = 1 << 20;
 const SCHEMA_FILE: &str = "schema.cedarschema";
 const LIMITS_FILE: &str = "limits.toml";
 const BANDS_FILE: &str = "bands.toml";
+/// May be left out: then nothing is sent on to anybody.
+const RELAY_FILE: &str = "relay.toml";
 
 /// Why a policy folder is refused. Names files and what to change in them; policy files hold no secrets.
 #[derive(Debug, thiserror::Error)]
@@ -33,14 +36,15 @@ pub enum PolicyError {
 /// Collections and rules as one folder holds them; never changes once loaded.
 pub struct PolicySet {
     collections: BTreeMap<String, Arc<Collection>>,
+    destinations: BTreeMap<String, Arc<Destination>>,
     rules: Rules,
     limits: Limits,
     hash: String,
 }
 
 impl PolicySet {
-    /// Loads `collections/*.toml`, `schema.cedarschema`, `*.cedar`, `bands.toml` and `limits.toml` of `directory`, all of
-    /// them valid together, or nothing. Files that begin with a full stop are skipped.
+    /// Loads `collections/*.toml`, `schema.cedarschema`, `*.cedar`, `bands.toml`, `limits.toml` and, where there is one,
+    /// `relay.toml` of `directory`, all of them valid together, or nothing. Files that begin with a full stop are skipped.
     pub fn load(directory: &Path) -> Result<Self, PolicyError> {
         let collection_files = read_files(directory, "collections/", "toml")?;
         let rule_files = read_files(directory, "", "cedar")?;
@@ -58,7 +62,14 @@ impl PolicySet {
         let bands_text = text(directory, BANDS_FILE)?;
         let bands = Bands::parse(&bands_text)
             .map_err(|why| PolicyError::File { file: BANDS_FILE.to_owned(), why })?;
-        let rules = Rules::load((SCHEMA_FILE, &schema), &rule_files, &collections, bands)
+        let relay_text = text_if_there(directory, RELAY_FILE)?;
+        let destinations = relay_text.as_ref().map(|text| read_destinations(text, &collections));
+        let destinations = destinations
+            .transpose()
+            .map_err(|why| PolicyError::File { file: RELAY_FILE.to_owned(), why })?
+            .unwrap_or_default();
+        let named = (&collections, &destinations);
+        let rules = Rules::load((SCHEMA_FILE, &schema), &rule_files, named, bands)
             .map_err(|(file, why)| PolicyError::File { file, why })?;
         keep_classes_apart(&rules).map_err(|(file, why)| PolicyError::File { file, why })?;
         let limits_text = text(directory, LIMITS_FILE)?;
@@ -69,7 +80,8 @@ impl PolicySet {
         all.insert(SCHEMA_FILE.to_owned(), schema);
         all.insert(LIMITS_FILE.to_owned(), limits_text);
         all.insert(BANDS_FILE.to_owned(), bands_text);
-        Ok(Self { collections, rules, limits, hash: hash_of(&all) })
+        all.extend(relay_text.map(|text| (RELAY_FILE.to_owned(), text)));
+        Ok(Self { collections, destinations, rules, limits, hash: hash_of(&all) })
     }
 
     pub fn collection(&self, name: &str) -> Option<&Arc<Collection>> {
@@ -79,6 +91,16 @@ impl PolicySet {
     /// In the order of their names.
     pub fn collections(&self) -> impl Iterator<Item = &Arc<Collection>> {
         self.collections.values()
+    }
+
+    /// The destination of this name in `relay.toml`.
+    pub fn destination(&self, name: &str) -> Option<&Arc<Destination>> {
+        self.destinations.get(name)
+    }
+
+    /// In the order of their names.
+    pub fn destinations(&self) -> impl Iterator<Item = &Arc<Destination>> {
+        self.destinations.values()
     }
 
     /// The roles that the schema lists; identities may have no other.
@@ -153,6 +175,14 @@ fn text(directory: &Path, file: &str) -> Result<String, PolicyError> {
         });
     }
     std::fs::read_to_string(&path).map_err(read)
+}
+
+/// `None` where there is no such file.
+fn text_if_there(directory: &Path, file: &str) -> Result<Option<String>, PolicyError> {
+    match text(directory, file) {
+        Err(PolicyError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
+    }
 }
 
 /// Names and contents are length-prefixed, so that no two folders share a hash.

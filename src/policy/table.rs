@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use super::cedar::{Asked, Caller, Rules, Setting};
+use super::cedar::{Asked, Caller, Rules, Setting, Verdict};
 use super::circumstances::Circumstances;
 use super::collection::{Collection, Field};
 use super::conflict::RoleConflict;
 use super::entities::RuleResource;
 use super::permit::{Denial, DenialCode, View};
+use super::relay_file::Destination;
 use super::words::{ResourceKind, RuleAction};
 use crate::domain::action::Action;
 use crate::domain::actor::Identity;
@@ -53,6 +54,8 @@ pub(super) struct Asking<'a> {
     pub identity: &'a Identity,
     /// `None` where the action is not of a collection.
     pub collection: Option<&'a Collection>,
+    /// Of what is sent on, where to.
+    pub destination: Option<&'a Destination>,
     pub action: Action,
     pub circumstances: Circumstances,
 }
@@ -168,7 +171,7 @@ impl Question<'_> {
         let action = *RuleAction::of(self.asking.action).first()?;
         let collection = || self.asking.collection.map(Collection::name);
         let resource = match action.resource() {
-            ResourceKind::Field => return None,
+            ResourceKind::Field | ResourceKind::RelayedField => return None,
             ResourceKind::Collection => RuleResource::Collection(collection()?),
             ResourceKind::Record => RuleResource::Record(collection()?),
             ResourceKind::AuditLog => RuleResource::AuditLog,
@@ -186,6 +189,7 @@ impl Question<'_> {
             Action::Update => RuleAction::Update,
             Action::Export => RuleAction::Export,
             Action::Read => return rules.read_view(self.caller, setting, collection, field),
+            Action::Relay => return self.relayed(setting, collection, field),
             Action::Delete
             | Action::History
             | Action::List
@@ -207,6 +211,18 @@ impl Question<'_> {
             | Action::ApproveDestruction => return (View::Absent, Vec::new()),
         };
         let verdict = rules.decide(self.caller, setting, rule, RuleResource::Field(collection, field));
-        (if verdict.allowed { View::Plain } else { View::Absent }, verdict.policies)
+        plain_or_absent(verdict)
     }
+
+    /// A field that the destination's file does not name is not sent there, whatever the rules say.
+    fn relayed(&self, setting: &Setting, collection: &Collection, field: &Field) -> (View, Vec<Arc<str>>) {
+        let declared = self.asking.destination.filter(|one| one.takes(collection.name(), field.id));
+        let Some(destination) = declared else { return (View::Absent, Vec::new()) };
+        let resource = RuleResource::RelayedField(destination.name(), collection, field);
+        plain_or_absent(self.asking.rules.decide(self.caller, setting, RuleAction::Relay, resource))
+    }
+}
+
+fn plain_or_absent(verdict: Verdict) -> (View, Vec<Arc<str>>) {
+    (if verdict.allowed { View::Plain } else { View::Absent }, verdict.policies)
 }

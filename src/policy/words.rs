@@ -28,6 +28,7 @@ pub(super) enum RuleAction {
     ReadHold,
     Hold,
     Export,
+    Relay,
     ReadErasure,
     Erase,
     Approve,
@@ -37,7 +38,7 @@ pub(super) enum RuleAction {
 }
 
 impl RuleAction {
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Create,
         Self::ReadPlain,
         Self::ReadMasked,
@@ -56,6 +57,7 @@ impl RuleAction {
         Self::ReadHold,
         Self::Hold,
         Self::Export,
+        Self::Relay,
         Self::ReadErasure,
         Self::Erase,
         Self::Approve,
@@ -84,6 +86,7 @@ impl RuleAction {
             Action::ReadHold => &[Self::ReadHold],
             Action::Hold => &[Self::Hold],
             Action::Export => &[Self::Export],
+            Action::Relay => &[Self::Relay],
             Action::ReadErasure => &[Self::ReadErasure],
             Action::Erase => &[Self::Erase],
             Action::Approve => &[Self::Approve],
@@ -113,6 +116,7 @@ impl RuleAction {
             Self::ReadHold => "read_hold",
             Self::Hold => "hold",
             Self::Export => "export",
+            Self::Relay => "relay",
             Self::ReadErasure => "read_erasure",
             Self::Erase => "erase",
             Self::Approve => "approve",
@@ -128,6 +132,7 @@ impl RuleAction {
             Self::Create | Self::ReadPlain | Self::ReadMasked | Self::Update | Self::Export => {
                 ResourceKind::Field
             }
+            Self::Relay => ResourceKind::RelayedField,
             Self::Delete | Self::History => ResourceKind::Record,
             Self::List | Self::ReadMany | Self::Search => ResourceKind::Collection,
             Self::ReadAudit => ResourceKind::AuditLog,
@@ -155,6 +160,7 @@ pub(super) enum ResourceKind {
     Keys,
     Metrics,
     Record,
+    RelayedField,
     Subject,
 }
 
@@ -167,6 +173,7 @@ impl ResourceKind {
             Self::Keys => Kind::Keys,
             Self::Metrics => Kind::Metrics,
             Self::Record => Kind::Record,
+            Self::RelayedField => Kind::RelayedField,
             Self::Subject => Kind::Subject,
         }
     }
@@ -181,6 +188,7 @@ pub(super) enum Kind {
     OfClient,
     Collection,
     Department,
+    Destination,
     Field,
     Hour,
     Keys,
@@ -188,6 +196,7 @@ pub(super) enum Kind {
     Person,
     Purpose,
     Record,
+    RelayedField,
     Role,
     Source,
     Subject,
@@ -195,7 +204,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    const ALL: [(Self, &'static str); 18] = [
+    const ALL: [(Self, &'static str); 20] = [
         (Self::Action, "Action"),
         (Self::AuditLog, "AuditLog"),
         (Self::Class, "Class"),
@@ -203,6 +212,7 @@ impl Kind {
         (Self::OfClient, "ClientKind"),
         (Self::Collection, "Collection"),
         (Self::Department, "Department"),
+        (Self::Destination, "Destination"),
         (Self::Field, "Field"),
         (Self::Hour, "Hour"),
         (Self::Keys, "Keys"),
@@ -210,6 +220,7 @@ impl Kind {
         (Self::Person, "Person"),
         (Self::Purpose, "Purpose"),
         (Self::Record, "Record"),
+        (Self::RelayedField, "RelayedField"),
         (Self::Role, "Role"),
         (Self::Source, "Source"),
         (Self::Subject, "Subject"),

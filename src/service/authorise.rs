@@ -7,7 +7,9 @@ use crate::audit::{Act, CommitError, EntryDraft, Outcome, Receipt, RecordObject}
 use crate::domain::action::Action;
 use crate::domain::context::OperationContext;
 use crate::domain::id::{FieldName, RecordId, SubjectId};
-use crate::policy::{AuditPermit, Collection, Denial, KeysPermit, Permit, Prospect, SubjectPermit};
+use crate::policy::{
+    AuditPermit, Collection, Denial, Destination, KeysPermit, Permit, Prospect, SubjectPermit,
+};
 
 /// What a request would have done, had its input been good.
 #[derive(Clone, Copy)]
@@ -27,6 +29,9 @@ pub enum Attempted<'a> {
     Export {
         /// As far as the path names one that can exist.
         subject: Option<SubjectId>,
+    },
+    Relay {
+        destination: &'a Destination,
     },
     Touch {
         action: Action,
@@ -171,6 +176,10 @@ impl Service {
                 self.authorise_export(context, subject).await?;
                 subject.into_iter().fold(draft(Act::SubjectExport), EntryDraft::subject)
             }
+            Attempted::Relay { destination } => {
+                self.authorise_relay(context, destination).await?;
+                draft(Act::RecordRelay).recipient(destination.name().clone())
+            }
             Attempted::Touch { action, act, collection, record } => {
                 let prospect = self.prospect(context, collection, action, record).await?;
                 draft(act).policies(prospect.policies()).record(object(collection, record))
@@ -299,6 +308,7 @@ pub(super) const fn act_of(action: Action) -> Act {
         Action::ReadHold => Act::HoldRead,
         Action::Hold => Act::HoldPlace,
         Action::Export => Act::SubjectExport,
+        Action::Relay => Act::RecordRelay,
         Action::ReadErasure => Act::ErasureRead,
         Action::Erase => Act::ErasureRequest,
         Action::Approve => Act::ErasureApprove,

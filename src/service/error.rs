@@ -4,6 +4,7 @@ use super::limits::Limit;
 use super::search::ConditionFault;
 use crate::domain::id::FieldName;
 use crate::policy::{Denial, FieldFaults};
+use crate::relay::{SendFailure, TemplateFault};
 
 /// Every way a use case can end without doing its work. Nothing here holds a value or anything a caller sent.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +105,15 @@ pub enum Error {
     /// Backups that need it are still kept.
     #[error("the key was needed too short a time ago")]
     KeyTooYoung,
+    /// What is to be sent on is no body with placeholders where they may stand.
+    #[error("the body is not one to be sent on")]
+    RelayBody(TemplateFault),
+    /// A record has nothing in a field that is to be sent on.
+    #[error("a record has no value for a placeholder")]
+    RelayValueMissing,
+    /// It was put on record, and then this became of it.
+    #[error("a destination: {0}")]
+    Relay(SendFailure),
     /// The subject does not exist, or is being erased.
     #[error("no such subject")]
     SubjectUnknown,
@@ -150,6 +160,8 @@ impl Error {
             | Self::RotationOpen
             | Self::KeyInUse
             | Self::KeyTooYoung
+            | Self::RelayValueMissing
+            | Self::Relay(_)
             | Self::Tampered => true,
             Self::DocumentTooLarge
             | Self::Invalid(_)
@@ -160,6 +172,7 @@ impl Error {
             | Self::BatchSize
             | Self::BreakGlassBounds
             | Self::SubjectRule
+            | Self::RelayBody(_)
             | Self::Unavailable(_)
             | Self::Internal(_) => false,
         }
@@ -173,6 +186,10 @@ pub enum Part {
     Keys,
     Audit,
     Randomness,
+    /// Nothing says which outside services are to be believed.
+    RelayRoots,
+    /// What the service is known by at a destination could not be had; nothing was sent.
+    RelayCredential,
 }
 
 impl std::fmt::Display for Part {
@@ -182,6 +199,8 @@ impl std::fmt::Display for Part {
             Self::Keys => "the key hierarchy",
             Self::Audit => "the audit log",
             Self::Randomness => "the system's random source",
+            Self::RelayRoots => "a root of outside services",
+            Self::RelayCredential => "a destination's credential",
         })
     }
 }

@@ -235,7 +235,7 @@ impl<'p> View<'p> {
 }
 
 /// What the caller could do about it, if there is something in any collection.
-fn most_telling(denials: Vec<Denial>) -> Denial {
+pub(super) fn most_telling(denials: Vec<Denial>) -> Denial {
     let none = Denial { code: DenialCode::ActionNotAllowed, policies: Arc::from([]) };
     let tells = |denial: &Denial| denial.code != DenialCode::ActionNotAllowed;
     let place = denials.iter().position(tells).unwrap_or_default();

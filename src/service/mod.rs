@@ -35,6 +35,7 @@ mod read;
 mod read_many;
 mod reindex;
 mod relate;
+mod relay;
 mod rotate;
 mod rotating;
 mod seal;
@@ -68,6 +69,7 @@ pub use limits::Limit;
 pub use parts::PartDown;
 pub use read::{ReadRequest, RequestedView};
 pub use read_many::ManyAnswer;
+pub use relay::{RelayAnswer, RelayRequest};
 pub use rotate::RotationRequest;
 pub use rotating::Rotating;
 pub use search::{
@@ -83,6 +85,8 @@ use crate::domain::clock::{Clock, SharedClock};
 use crate::domain::random::{Random, SharedRandom};
 use crate::keys::{KeyRing, Transit};
 use crate::policy::{Authoriser, Collection, PolicySet};
+use crate::relay::RelayClient;
+pub use crate::relay::{SendFailure, TemplateFault};
 use crate::storage::{AuditReader, KeyEraser, KeyRotator, RecordStore, SequenceStore};
 
 /// What use cases work with. Made once at start; only the policy is ever swapped, whole.
@@ -95,6 +99,8 @@ pub struct Service {
     /// How long after nothing needs it a tenant key may be destroyed.
     rotated_key_backup_days: u32,
     transit: Transit,
+    /// `None` where nothing is configured by which outside services are known.
+    relay: Option<RelayClient>,
     records: RecordStore,
     audit: Committer,
     audit_reader: AuditReader,
@@ -126,6 +132,7 @@ pub struct Parts {
     /// `rotation.key_backup_days`.
     pub rotated_key_backup_days: u32,
     pub transit: Transit,
+    pub relay: Option<RelayClient>,
     pub records: RecordStore,
     pub audit: Committer,
     pub audit_reader: AuditReader,
@@ -146,6 +153,7 @@ impl Service {
             rotator: parts.rotator,
             rotated_key_backup_days: parts.rotated_key_backup_days,
             transit: parts.transit,
+            relay: parts.relay,
             records: parts.records,
             audit: parts.audit,
             audit_reader: parts.audit_reader,

@@ -41,6 +41,7 @@ names! {
     GLASS_USED = Counter "strongroom_break_glass_uses_total" [] "Requests about records that were let through under broken glass";
     GLASS_OVERDUE = Gauge "strongroom_break_glass_overdue_reviews" [] "Broken glass that nobody has reviewed in time";
     ERASURES_OVERDUE = Gauge "strongroom_erasures_overdue" [] "Erasures that were approved and have not come to their end in time";
+    RELAYED = Counter "strongroom_relayed_total" ["outcome"] "Requests sent on to destinations, by what became of them: answered, unreachable, answer_invalid, timed_out";
     CONNECTIONS = Gauge "strongroom_connections_open" [] "Connections open, handshakes not counted";
     ACCEPTED = Counter "strongroom_connections_accepted_total" [] "TCP connections taken";
     TURNED_AWAY = Counter "strongroom_connections_turned_away_total" [] "Connections closed because there were too many";
@@ -106,6 +107,9 @@ pub fn install() -> Result<Renderer, BuildError> {
     counter!(GLASS_OPENED).absolute(0);
     counter!(GLASS_USED).absolute(0);
     counter!(KEYS_REWRAPPED).absolute(0);
+    for outcome in ["answered", "unreachable", "answer_invalid", "timed_out"] {
+        counter!(RELAYED, "outcome" => outcome).absolute(0);
+    }
     gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     Ok(renderer)
 }
@@ -143,6 +147,11 @@ pub fn break_glass_opened() {
 
 pub fn break_glass_used() {
     counter!(GLASS_USED).increment(1);
+}
+
+/// A request that was sent on, or was to be; the word is program text.
+pub fn relayed(outcome: &'static str) {
+    counter!(RELAYED, "outcome" => outcome).increment(1);
 }
 
 pub fn break_glass_overdue(reviews: u64) {

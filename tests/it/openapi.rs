@@ -422,6 +422,13 @@ async fn service(strongroom: &Strongroom) {
     }
     let portal = strongroom.client("portal").await;
     assert_eq!(check_answer(&Method::GET, portal.get("/metrics").await).await["code"], "action_not_allowed");
+    // What is answered where something is sent: relay.rs.
+    let billing = strongroom.client("billing").await.with_purpose("HPAYMT");
+    let body = json!({ "subscriber": { "ssn": format!("{{{{{NOBODY}}}}}") } });
+    let answer = billing.post("/api/v1/relay/claims-clearinghouse", &body).await;
+    assert_eq!(check_answer(&Method::POST, answer).await["code"], "relay_not_configured");
+    let refused = portal.with_purpose("HPAYMT").post("/api/v1/relay/claims-clearinghouse", &body).await;
+    assert_eq!(check_answer(&Method::POST, refused).await["code"], "action_not_allowed");
 }
 
 async fn refusals(portal: &Client, subject: &str) {
@@ -475,7 +482,7 @@ fn the_document_is_as_narrow_as_the_interface() {
             }
         }
     }
-    assert_eq!(Operation::ALL.len(), 38, "a new operation has its answers in this file");
+    assert_eq!(Operation::ALL.len(), 39, "a new operation has its answers in this file");
 }
 
 fn root() -> &'static Path {

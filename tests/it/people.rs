@@ -170,6 +170,7 @@ async fn every_operation_refuses_a_token_that_does_not_count() {
             ("{upload}", NOBODY),
             ("{entry}", NOBODY),
             ("{hold}", NOBODY),
+            ("{destination}", "claims-clearinghouse"),
             ("{erasure}", NOBODY),
             ("{rotation}", NOBODY),
         ];

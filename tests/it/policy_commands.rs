@@ -131,7 +131,7 @@ fn diff_says_what_a_change_grants_and_takes_away() {
     let changes: Vec<Value> = serde_json::from_str(&said).unwrap();
     let phone = json!({
         "change": "grants", "role": "billing", "action": "read", "collection": "patients", "field": "phone",
-        "before": "masked", "after": "plain", "purposes": ["HPAYMT"], "when": [],
+        "destination": null, "before": "masked", "after": "plain", "purposes": ["HPAYMT"], "when": [],
     });
     assert_eq!(changes.len(), 3);
     assert!(changes.contains(&phone), "{said}");

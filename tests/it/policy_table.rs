@@ -21,7 +21,9 @@ use strongroom::domain::id::{FieldId, RequestId, SubjectId, TenantId};
 use strongroom::domain::person::Person;
 use strongroom::domain::purpose::Purpose;
 use strongroom::domain::relationship::Relationship;
-use strongroom::policy::{Authoriser, Collection, DenialCode, Field, PolicySet, Prospect, View};
+use strongroom::policy::{
+    Authoriser, Collection, DenialCode, Field, PolicySet, Prospect, RelayedField, View,
+};
 use uuid::Uuid;
 
 use crate::parts::Folder;
@@ -254,6 +256,19 @@ fn field_entity(collection: &Collection, field: FieldId) -> Entity {
     Entity::new_no_attrs(uid(&format!("Field::\"{name}.{}\"", field.name.as_str())), parents)
 }
 
+/// In the destination, the field and what the field is in.
+fn relayed_entity(collection: &Collection, field: FieldId) -> Entity {
+    let field = collection.field_by_id(field).unwrap();
+    let (name, own) = (collection.name().as_str(), field.name.as_str());
+    let parents = HashSet::from([
+        uid("Destination::\"claims-clearinghouse\""),
+        uid(&format!("Field::\"{name}.{own}\"")),
+        uid(&format!("Collection::\"{name}\"")),
+        uid(&format!("Class::\"{}\"", field.class.as_str())),
+    ]);
+    Entity::new_no_attrs(uid("RelayedField::\"r\""), parents)
+}
+
 fn expected_view(
     policies: &Cedar,
     who: (ClientKind, &[&str]),
@@ -380,6 +395,18 @@ proptest! {
             let expected = oracle(policies, who, (purpose, known), action.as_str(), resource.clone());
             let found = authoriser.permit(&context, own, action, known.relationship);
             prop_assert_eq!(found.is_ok(), expected, "{}", action.as_str());
+        }
+        let destination = set.destination("claims-clearinghouse").unwrap();
+        for own in destination.collections() {
+            let found = authoriser.relay_permit(&context, destination, own, known.relationship);
+            for field in own.fields() {
+                let sent = found.as_ref().is_ok_and(|permit| permit.view_of(field.id) == View::Plain);
+                let is_named = |one: &&RelayedField| one.collection.name() == own.name() && one.field.id == field.id;
+                let is_declared = destination.fields().iter().any(|one| is_named(&one));
+                let resource = relayed_entity(own, field.id);
+                let expected = is_declared && oracle(policies, who, (purpose, known), "relay", resource);
+                prop_assert_eq!(sent, expected, "{}", field.name.as_str());
+            }
         }
         let unrelated = Known { relationship: Relationship::NONE, ..known };
         let tenant = RestrictedExpression::new_entity_uid(uid("Tenant::\"t\""));

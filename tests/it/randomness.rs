@@ -145,6 +145,7 @@ fn service(
         policy: Arc::new(Authoriser::new(Arc::new(PolicySet::load(&policy_directory()).unwrap()))),
         keys: KeyRing::open(keys, transit.clone(), &config.cache, own_clock, own_random),
         transit,
+        relay: None,
         records: RecordStore::new(database(&databases.data)),
         audit,
         audit_reader: AuditReader::new(database(&log)),

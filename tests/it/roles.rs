@@ -154,6 +154,7 @@ impl Asking<'_> {
         let answer = self.send(Method::GET, &erase, None).await;
         self.hears(answer, ("read_erasure", ""), (200, "")).await;
         self.exports().await;
+        self.relays().await;
         let answer = self.send(Method::GET, "/api/v1/keys/status", None).await;
         self.hears(answer, ("read_keys", ""), (200, "")).await;
         let none = json!({ "class": "chd", "reason": "scheduled", "reference": "KEY-1" });
@@ -199,6 +200,23 @@ impl Asking<'_> {
                 stored.iter().filter(|(field, _)| fields.contains_key(*field)).collect();
             let shown: BTreeMap<_, _> = shown.unwrap()["fields"].as_object().unwrap().iter().collect();
             assert_eq!(shown, expected, "{what} {collection}");
+        }
+    }
+
+    /// Whoever may hears that this service sends nothing to anybody.
+    async fn relays(&self) {
+        let policy = PolicySet::load(&policy_directory()).unwrap();
+        let destination = policy.destination("claims-clearinghouse").unwrap();
+        for collection in destination.collections().map(|collection| collection.name().as_str()) {
+            let place = format!("claims-clearinghouse/{collection}");
+            let path = "/api/v1/relay/claims-clearinghouse";
+            let placeholder = format!("{{{{{}}}}}", self.records[collection].0);
+            let body = match collection {
+                "patients" => json!({ "subscriber": { "ssn": placeholder } }),
+                _ => json!({ "visit": { "number": placeholder } }),
+            };
+            let answer = self.send(Method::POST, path, Some(&body)).await;
+            self.hears(answer, ("relay", &place), (503, "relay_not_configured")).await;
         }
     }
 

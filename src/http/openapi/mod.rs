@@ -16,6 +16,7 @@ mod keys;
 mod operations;
 mod parameters;
 mod problems;
+mod relay;
 
 use std::sync::Arc;
 
@@ -78,13 +79,18 @@ fn paths(policy: &PolicySet) -> Map<String, Value> {
     for operation in Operation::ALL {
         let route = operation.route();
         if !route.contains("{collection}") {
-            add(&mut paths, route.to_owned(), *operation, None);
+            // Where policy names no destination there is none to be found.
+            let destination = relay::destination(policy);
+            if *operation != Operation::Relay || destination.is_some() {
+                let own = destination.filter(|_| *operation == Operation::Relay);
+                add(&mut paths, route.to_owned(), *operation, (None, own));
+            }
             continue;
         }
         for collection in policy.collections() {
             if has(collection, *operation) {
                 let path = route.replace("{collection}", collection.name().as_str());
-                add(&mut paths, path, *operation, Some(collection));
+                add(&mut paths, path, *operation, (Some(collection), None));
             }
         }
     }
@@ -100,8 +106,13 @@ fn has(collection: &Collection, operation: Operation) -> bool {
     }
 }
 
-fn add(paths: &mut Map<String, Value>, path: String, operation: Operation, collection: Option<&Collection>) {
-    let mut shared = Vec::new();
+fn add(
+    paths: &mut Map<String, Value>,
+    path: String,
+    operation: Operation,
+    (collection, destination): (Option<&Collection>, Option<Value>),
+) {
+    let mut shared: Vec<Value> = destination.into_iter().collect();
     let id = match operation {
         Operation::ReviewBreakGlass => "BreakGlassId",
         _ if collection.is_some() => "Id",
@@ -151,6 +162,7 @@ fn schemas(policy: &PolicySet) -> Map<String, Value> {
     erasures::add_schemas(&mut schemas);
     keys::add_schemas(&mut schemas);
     export::add_schemas(policy, &mut schemas);
+    relay::add_schemas(&mut schemas);
     for collection in policy.collections() {
         collections::add_schemas(collection, &mut schemas);
     }

@@ -62,6 +62,7 @@ const fn words(operation: Operation) -> (&'static str, &'static str) {
         Operation::ExportSubject => {
             ("export_subject", "Everything that is kept of a subject and that policy gives, a page at a time")
         }
+        Operation::Relay => ("relay", "Have a request sent on, with values of records put in"),
         Operation::ReadErasures => {
             ("read_erasures", "How far the erasures of a subject have come, and their certificate")
         }
@@ -129,6 +130,7 @@ fn own_parameters(operation: Operation, collection: Option<&Collection>) -> Vec<
         | Operation::ReviewBreakGlass
         | Operation::ReadHolds
         | Operation::ReleaseHold
+        | Operation::Relay
         | Operation::ReadErasures
         | Operation::ApproveErasure
         | Operation::KeyStatus
@@ -176,6 +178,7 @@ fn body(operation: Operation, collection: Option<&Collection>) -> Option<Value> 
         Operation::OpenBreakGlass => Some(shared_body("NewBreakGlass")),
         Operation::ReviewBreakGlass => Some(shared_body("Review")),
         Operation::PlaceHold => Some(shared_body("NewHold")),
+        Operation::Relay => Some(shared_body("NewRelay")),
         Operation::RequestErasure => Some(shared_body("NewErasure")),
         Operation::RequestRotation => Some(shared_body("NewRotation")),
         Operation::AppendUpload => {
@@ -217,6 +220,7 @@ fn successes(operation: Operation, collection: Option<&Collection>) -> Vec<(&'st
         | Operation::ReadErasures
         | Operation::RequestErasure
         | Operation::ApproveErasure => vec![whole_person_success(operation)],
+        Operation::Relay => vec![("200", json_answer("It answered.", &[], &shared("Relayed")))],
         Operation::KeyStatus
         | Operation::ListRotations
         | Operation::RequestRotation

@@ -23,7 +23,7 @@ const fn is_of_a_collection(operation: Operation) -> bool {
         && !is_of_a_subject(operation)
         && !is_of_the_log(operation)
         && !is_of_keys(operation)
-        && !matches!(operation, Operation::Metrics)
+        && !matches!(operation, Operation::Metrics | Operation::Relay)
 }
 
 const fn is_of_the_log(operation: Operation) -> bool {
@@ -56,7 +56,7 @@ const fn is_of_glass(operation: Operation) -> bool {
 const fn names_something(operation: Operation) -> bool {
     is_of_a_record(operation)
         || is_of_one_subject(operation)
-        || matches!(operation, Operation::ReviewBreakGlass)
+        || matches!(operation, Operation::ReviewBreakGlass | Operation::Relay)
         || matches!(operation, Operation::ReadRotation | Operation::ApproveRotation)
 }
 
@@ -68,11 +68,11 @@ const fn is_of_a_record(operation: Operation) -> bool {
 /// The body is JSON.
 const fn takes_json(operation: Operation) -> bool {
     use Operation::{
-        OpenBreakGlass, PlaceHold, RequestErasure, RequestRotation, ReviewBreakGlass, UpdateCareTeam,
+        OpenBreakGlass, PlaceHold, Relay, RequestErasure, RequestRotation, ReviewBreakGlass, UpdateCareTeam,
     };
     takes_fields(operation)
         || matches!(operation, UpdateCareTeam | OpenBreakGlass | ReviewBreakGlass | PlaceHold)
-        || matches!(operation, RequestErasure | RequestRotation)
+        || matches!(operation, RequestErasure | RequestRotation | Relay)
 }
 
 /// The body is JSON that names fields.
@@ -88,8 +88,10 @@ const fn is_tus(operation: Operation) -> bool {
 
 /// Values are opened or sealed.
 const fn uses_keys(operation: Operation) -> bool {
-    use Operation::{ExportSubject, Read, ReadFile};
-    is_tus(operation) || takes_fields(operation) || matches!(operation, Read | ReadFile | ExportSubject)
+    use Operation::{ExportSubject, Read, ReadFile, Relay};
+    is_tus(operation)
+        || takes_fields(operation)
+        || matches!(operation, Read | ReadFile | ExportSubject | Relay)
 }
 
 /// Whether a client may meet the problem at the operation.
@@ -98,7 +100,7 @@ fn applies(kind: ProblemKind, operation: Operation) -> bool {
     use Operation::{
         AppendUpload, ApproveErasure, ApproveRotation, CancelUpload, Create, CreateMany, Delete,
         ExportSubject, History, List, OpenBreakGlass, PlaceHold, Read, ReadCheckpoint, ReadEvents, ReadFile,
-        ReadMany, ReadProof, ReleaseHold, RequestErasure, RequestRotation, ReviewBreakGlass, Search,
+        ReadMany, ReadProof, Relay, ReleaseHold, RequestErasure, RequestRotation, ReviewBreakGlass, Search,
         StartUpload, Update, UpdateCareTeam, UploadState,
     };
     let is_one_of = |those: &[Operation]| those.contains(&operation);
@@ -155,6 +157,14 @@ fn applies(kind: ProblemKind, operation: Operation) -> bool {
         ProblemKind::SubjectUnknown => is_one_of(&[Create, CreateMany, OpenBreakGlass]),
         ProblemKind::BreakGlassBounds => operation == OpenBreakGlass,
         ProblemKind::ReviewOwn | ProblemKind::ReviewedAlready => operation == ReviewBreakGlass,
+        ProblemKind::DestinationUnknown
+        | ProblemKind::RelayAnswerInvalid
+        | ProblemKind::RelayBodyInvalid
+        | ProblemKind::RelayCredentialUnavailable
+        | ProblemKind::RelayNotConfigured
+        | ProblemKind::RelayTimeout
+        | ProblemKind::RelayUnreachable
+        | ProblemKind::RelayValueMissing => operation == Relay,
         ProblemKind::SubjectHeld => is_one_of(&[Delete, RequestErasure, ApproveErasure]),
         ProblemKind::ApproveOwn | ProblemKind::ApprovedAlready => {
             is_one_of(&[ApproveErasure, ApproveRotation])
@@ -165,7 +175,7 @@ fn applies(kind: ProblemKind, operation: Operation) -> bool {
         ProblemKind::HoldReleased => operation == ReleaseHold,
         ProblemKind::FieldsInvalid => is_one_of(&[Create, CreateMany, Update]),
         ProblemKind::FieldNotAllowed => {
-            takes_fields(operation) || is_tus(operation) || is_one_of(&[Read, ReadFile])
+            takes_fields(operation) || is_tus(operation) || is_one_of(&[Read, ReadFile, Relay])
         }
         ProblemKind::IfMatchInvalid | ProblemKind::VersionStale => {
             is_one_of(&[Update, Delete, UpdateCareTeam])
@@ -180,11 +190,11 @@ fn applies(kind: ProblemKind, operation: Operation) -> bool {
         ProblemKind::RecordUnreadable => {
             is_tus(operation)
                 || is_one_of(&[ReadEvents, ReadProof])
-                || is_one_of(&[Create, CreateMany, Read, Update, ReadFile, ApproveErasure])
+                || is_one_of(&[Create, CreateMany, Read, Update, ReadFile, ApproveErasure, Relay])
         }
         ProblemKind::SearchInvalid | ProblemKind::SearchTooWide => operation == Search,
         ProblemKind::AnswerTooLarge => operation == ReadMany,
-        ProblemKind::VolumeLimited => is_one_of(&[Read, ReadMany, Search, ReadFile, ExportSubject]),
+        ProblemKind::VolumeLimited => is_one_of(&[Read, ReadMany, Search, ReadFile, ExportSubject, Relay]),
         ProblemKind::TusVersion => is_tus(operation),
         ProblemKind::DocumentNotFound => is_tus(operation) || operation == ReadFile,
         ProblemKind::UploadNotFound => is_one_of(&[UploadState, AppendUpload, CancelUpload]),

@@ -98,6 +98,7 @@ impl Rights {
                     self.may_of_a_subject(&context, Action::Hold)
                 }
                 Operation::ExportSubject => self.may_export(&context),
+                Operation::Relay => self.may_relay(&context),
                 Operation::ReadErasures => self.may_of_a_subject(&context, Action::ReadErasure),
                 Operation::RequestErasure => self.may_of_a_subject(&context, Action::Erase),
                 Operation::ApproveErasure => self.may_of_a_subject(&context, Action::Approve),
@@ -156,6 +157,15 @@ impl Rights {
         Err(codes.find(|code| *code != DenialCode::ActionNotAllowed).unwrap_or(DenialCode::ActionNotAllowed))
     }
 
+    /// What the walk sends is of a patient.
+    fn may_relay(&self, context: &OperationContext) -> Result<bool, DenialCode> {
+        let set = self.authoriser.policy_set();
+        let destination = set.destination(DESTINATION).unwrap();
+        let patients = set.collection("patients").unwrap();
+        let permit = self.authoriser.relay_permit(context, destination, patients, Relationship::NONE);
+        permit.map(|_| true).map_err(|denial| denial.code)
+    }
+
     fn may_with_keys(&self, context: &OperationContext, action: Action) -> Result<bool, DenialCode> {
         self.authoriser.permit_keys(context, action).map(|_| true).map_err(|denial| denial.code)
     }
@@ -164,6 +174,9 @@ impl Rights {
         self.authoriser.permit_subject(context, action).map(|_| true).map_err(|denial| denial.code)
     }
 }
+
+/// Of the shipped `relay.toml`.
+pub const DESTINATION: &str = "claims-clearinghouse";
 
 /// The field for documents.
 pub const FILE: &str = "content";

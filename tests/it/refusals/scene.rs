@@ -8,10 +8,12 @@ use strongroom::domain::value::FieldType;
 use strongroom::http::Operation;
 use strongroom::tls::Identities;
 
-use super::rights::{FILE, Right, Rights, change, condition, sample};
+use super::rights::{DESTINATION, FILE, Right, Rights, change, condition, sample};
 use super::{Caller, Place};
 use crate::support::samples::NOBODY;
-use crate::support::{Client, NORTH, Strongroom, eventually, on_shared_runtime, replace_file, site};
+use crate::support::{
+    Client, NORTH, ServiceOptions, Strongroom, eventually, on_shared_runtime, replace_file, site,
+};
 
 const SOUTH: &str = "clinic-south";
 const PORTAL: &str = "spiffe://strongroom.internal/client/clinic-north/portal";
@@ -46,7 +48,11 @@ pub struct Held {
 
 impl Scene {
     pub async fn set() -> Self {
-        let strongroom = Strongroom::start().await;
+        // Roots, so that what is to be sent on is looked at; nothing is sent.
+        let roots = site().await.roots_file().display().to_string();
+        let settings = vec![("STRONGROOM__RELAY__CA_FILE".to_owned(), roots)];
+        let options = ServiceOptions { settings, ..Default::default() };
+        let strongroom = Strongroom::start_with(options).await;
         let (north, south) = clients(&strongroom).await;
         let rights = Rights::shipped();
         let unlisted = "spiffe://strongroom.internal/client/clinic-north/unlisted";
@@ -156,6 +162,7 @@ impl Scene {
             .replace("{field}", FILE)
             .replace("{entry}", &self.entry)
             .replace("{hold}", &self.hold)
+            .replace("{destination}", DESTINATION)
             .replace("{erasure}", NOBODY)
             .replace("{rotation}", NOBODY)
     }
@@ -185,6 +192,10 @@ impl Scene {
                 let about =
                     json!({ "reason": "emergency", "reference": "ED-1", "minutes": 1, "subjects": subjects });
                 return Some(about);
+            }
+            Operation::Relay => {
+                let placeholder = format!("{{{{{}}}}}", self.record("patients"));
+                return Some(json!({ "subscriber": { "family_name": placeholder } }));
             }
             Operation::ReviewBreakGlass => return Some(json!({ "verdict": "justified" })),
             Operation::PlaceHold => return Some(json!({ "reason": "litigation", "reference": "CV-1" })),

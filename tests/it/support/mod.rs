@@ -1,5 +1,6 @@
 //! Real parts shared by the tests of this binary, a site on them, databases of one's own, and running services.
 
+pub mod clearinghouse;
 mod client;
 pub mod clinic;
 pub mod contract;

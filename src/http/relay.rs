@@ -1,0 +1,42 @@
+//! Requests that go on to outside services.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+
+use super::App;
+use super::body;
+use super::caller::{Caller, deny};
+use super::operation::Operation;
+use super::problem::Problem;
+use super::problem_kind::ProblemKind;
+use crate::service::RelayRequest;
+
+/// `POST /api/v1/relay/{destination}`: 200 with `{"status","answer"}`, whatever the destination answered.
+pub async fn send(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    path: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    // A path that does not decode names nothing.
+    let name = path.map(|Path(name)| name).unwrap_or_default();
+    let route = Operation::Relay.route();
+    let Some(destination) = app.service.destination(&name) else {
+        return Err(deny(&app, caller, route, ProblemKind::DestinationUnknown).await);
+    };
+    let context = caller.operation(route);
+    app.service.authorise_relay(&context, &destination).await?;
+    let bytes = body::read_json(&headers, body, app.body_bytes, &["application/json"]).await?;
+    let request = RelayRequest { body: &bytes, headers: &headers };
+    let answer = app.service.relay(&context, &destination, request).await?;
+    let mut response = Json(answer).into_response();
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
