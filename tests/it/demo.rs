@@ -15,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// In the order in which the transcript must have them.
 const STORY: [&str; 24] = [
     "1. Real parts: two PostgreSQL clusters and a Vault API",
-    "Vault, 25 steps done:",
+    "Vault, 26 steps done:",
     "✓ /readyz says that every part answers",
     "28 patients as portal, 168 encounters as records-import, 4 messages",
     "left out: 1 e-mail addresses with a space in them",

@@ -230,6 +230,11 @@ async fn the_doctor_looks_at_what_is_sent_outside() {
     assert_eq!(states(&without), ["good"]);
     assert!(without[0].1.contains("nothing is sent"), "{without:?}");
     let roots = rig.site.roots_file();
+    let unknown = findings(Some(roots)).await;
+    assert_eq!(states(&unknown), ["good", "good", "weak"]);
+    assert!(unknown[2].1.contains("claims-clearinghouse: its credential"), "{unknown:?}");
+    let secret = json!({ "data": { "token": "t" } });
+    rig.write_vault("strongroom-relay/data/claims-clearinghouse", &secret).await;
     assert_eq!(states(&findings(Some(roots)).await), ["good", "good"]);
     let missing = findings(Some(&roots.with_file_name("missing.pem"))).await;
     assert_eq!(states(&missing), ["bad"], "{missing:?}");
