@@ -37,9 +37,9 @@ const CALLERS: [Caller; 7] = [
     Caller::OtherTenant,
 ];
 
-/// Where a caller of this kind is answered whatever tenant it is of. May only shrink: health and the interface's own document say
-/// nothing about anybody, and a checkpoint is a digest of the whole log.
-const NOT_REFUSED: [(Operation, Caller); 10] = [
+/// Where a caller of this kind is answered whoever it is. May only shrink: health and the interface's own document say nothing
+/// about anybody.
+const NOT_REFUSED: [(Operation, Caller); 9] = [
     (Operation::Live, Caller::WithoutPermission),
     (Operation::Live, Caller::WrongPurpose),
     (Operation::Live, Caller::OtherTenant),
@@ -49,14 +49,14 @@ const NOT_REFUSED: [(Operation, Caller); 10] = [
     (Operation::OpenApi, Caller::WithoutPermission),
     (Operation::OpenApi, Caller::WrongPurpose),
     (Operation::OpenApi, Caller::OtherTenant),
-    (Operation::ReadCheckpoint, Caller::OtherTenant),
 ];
 
 /// What a caller hears.
 enum Heard {
     /// Status and code.
     Refusal(u16, &'static str),
-    /// What is its own tenant's, as nobody names a tenant in a request.
+    /// What it may have by a right of its own, as nobody names a tenant in a request: its own tenant's, and of the log that holds
+    /// all tenants' entries the digest.
     OwnTenant,
     /// The same as everybody.
     Answer,
@@ -174,7 +174,7 @@ impl Scene {
             (Caller::Revoked, _) => Heard::Refusal(0, "revoked"),
             (Caller::Expired, _) => Heard::Refusal(0, "not_in_date"),
             (Caller::Unlisted, _) => Heard::Refusal(403, "identity_unlisted"),
-            (_, Live | Ready | OpenApi) | (Caller::OtherTenant, ReadCheckpoint) => Heard::Answer,
+            (_, Live | Ready | OpenApi) => Heard::Answer,
             // Metrics are an operator's, of whatever tenant: they are of all tenants together.
             (Caller::WithoutPermission, _) | (Caller::OtherTenant, Metrics) => {
                 Heard::Refusal(403, "action_not_allowed")
@@ -191,7 +191,8 @@ impl Scene {
             (Caller::WrongPurpose, _) => Heard::Refusal(403, "purpose_not_allowed"),
             (
                 Caller::OtherTenant,
-                ReadEvents | ReadMany | Search | List | ListBreakGlass | KeyStatus | ListRotations,
+                ReadEvents | ReadCheckpoint | ReadMany | Search | List | ListBreakGlass | KeyStatus
+                | ListRotations,
             ) => Heard::OwnTenant,
             (Caller::OtherTenant, RequestRotation) => Heard::Refusal(409, "nothing_to_rotate"),
             (Caller::OtherTenant, ReadProof) => Heard::Refusal(404, "entry_not_found"),
