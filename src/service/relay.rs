@@ -301,11 +301,12 @@ impl Service {
             Err(failure) => {
                 let (outcome, code) = words(failure);
                 metrics::relayed(outcome);
+                let name = destination.name().as_str();
+                tracing::warn!(destination = name, error = %failure, "relay.failed");
                 // Whether or not the log can be written by now, the caller hears what became of it.
                 let draft = asked.draft(Outcome::failed(code)).count(count(records));
                 if self.put_on_record(draft).await.is_err() {
-                    let destination = destination.name().as_str();
-                    tracing::error!(destination, code, request = %asked.context.request.id, "relay.not_on_record");
+                    tracing::error!(destination = name, code, request = %asked.context.request.id, "relay.not_on_record");
                 }
                 Err(Error::Relay(failure))
             }

@@ -256,6 +256,8 @@ async fn what_becomes_of_it_is_told_and_on_record() {
         unreachable += 1;
     }
     assert_eq!(other.received().len(), 0, "nobody else was sent anything");
+    let is_reason = |line: &str| line.contains("relay.failed") && line.contains("relay.ca_file");
+    scene.strongroom.logs("what it may be is in the log", is_reason).await;
     assert_eq!(counted(&scene).await[1], unreachable);
 }
 
