@@ -79,8 +79,9 @@ pub struct StoredRecord {
 
 impl StoredRecord {
     /// Of all its values.
-    pub fn sealed_bytes(&self) -> usize {
-        self.fields.iter().map(|field| field.bytes.len()).sum()
+    pub fn sealed_bytes(&self) -> u64 {
+        let bytes: usize = self.fields.iter().map(|field| field.bytes.len()).sum();
+        u64::try_from(bytes).unwrap_or(u64::MAX)
     }
 
     /// As [`super::SealedRecord::headers_sha256`], for reconciliation with the audit log.

@@ -3,11 +3,12 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 
 use super::records::mark_repeated;
 use crate::service::Opened;
 
-pub(super) fn answer(status: StatusCode, document: serde_json::Value) -> Response {
+pub(super) fn answer(status: StatusCode, document: impl Serialize) -> Response {
     let mut response = (status, Json(document)).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 
 use super::App;
+use super::answer::answer;
 use super::body;
 use super::caller::{Caller, deny};
 use super::operation::Operation;
@@ -35,8 +35,5 @@ pub async fn send(
     app.service.authorise_relay(&context, &destination).await?;
     let bytes = body::read_json(&headers, body, app.body_bytes, &["application/json"]).await?;
     let request = RelayRequest { body: &bytes, headers: &headers };
-    let answer = app.service.relay(&context, &destination, request).await?;
-    let mut response = Json(answer).into_response();
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
+    Ok(answer(StatusCode::OK, app.service.relay(&context, &destination, request).await?))
 }

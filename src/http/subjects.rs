@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::Response;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::App;
+use super::answer::answer;
 use super::body;
 use super::caller::Caller;
 use super::operation::Operation;
@@ -36,7 +36,7 @@ pub async fn read_care_team(
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
     let context = caller.operation(Operation::ReadCareTeam.route());
-    Ok(answer(&app.service.read_care_team(&context, subject(path)).await?))
+    Ok(of_care_team(&app.service.read_care_team(&context, subject(path)).await?))
 }
 
 /// `PUT /api/v1/subjects/{id}/care-team` with `If-Match`: these teams instead.
@@ -54,7 +54,7 @@ pub async fn update_care_team(
     let bytes = body::read_json(&headers, body, app.body_bytes, &["application/json"]).await?;
     let CareTeamBody { teams } = body::parse(&bytes)?;
     let teams = CareTeams::parse(teams).ok_or(Problem::of(ProblemKind::BodyShape))?;
-    Ok(answer(&app.service.update_care_team(&context, &permit, subject, expected, teams).await?))
+    Ok(of_care_team(&app.service.update_care_team(&context, &permit, subject, expected, teams).await?))
 }
 
 /// What cannot be an id is nobody's.
@@ -62,9 +62,8 @@ pub(super) fn subject(path: Result<Path<String>, PathRejection>) -> Option<Subje
     path.ok().and_then(|Path(id)| SubjectId::parse(&id))
 }
 
-fn answer(found: &CareTeamAnswer) -> Response {
-    let mut response = Json(json!({ "teams": found.teams.names() })).into_response();
+fn of_care_team(found: &CareTeamAnswer) -> Response {
+    let mut response = answer(StatusCode::OK, json!({ "teams": found.teams.names() }));
     response.headers_mut().insert(header::ETAG, etag(found.version));
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

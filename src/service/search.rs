@@ -19,7 +19,7 @@ use crate::domain::context::OperationContext;
 use crate::domain::id::{FieldName, KeyId, KeyOwner, RecordId};
 use crate::domain::relationship::Relationship;
 use crate::policy::{Collection, Permit, Prospect, View};
-use crate::storage::{Candidate, Concerned, ListedFor, TermsOf};
+use crate::storage::{Candidate, Concerned, ListedFor, MOST_BYTES, TermsOf};
 use answer::Matched;
 pub use answer::SearchAnswer;
 pub use query::{Condition, ConditionFault, ConditionFaultCode, MOST_CONDITIONS, Query, Test};
@@ -28,8 +28,6 @@ pub use query::{Condition, ConditionFault, ConditionFaultCode, MOST_CONDITIONS, 
 pub const LARGEST_PAGE: u16 = 100;
 /// Records that are opened for one page, at most: what more there are share terms by chance, or the page is not worth it.
 const MOST_LOOKED_AT: usize = 2_000;
-/// A page of so many sealed bytes is full: it ends with the record that reaches them.
-const FULL_BYTES: usize = 8 << 20;
 /// Read at a time beyond what the page still needs: a few share a term by chance.
 const SPARE: usize = 16;
 
@@ -70,7 +68,7 @@ struct Page<'p> {
     matched: Vec<Matched<'p>>,
     unreadable: Vec<(RecordId, &'p Permit)>,
     /// Of what matched, as it is stored.
-    sealed_bytes: usize,
+    sealed_bytes: u64,
     has_more: bool,
     /// All records are indexed.
     is_complete: bool,
@@ -87,8 +85,9 @@ impl Page<'_> {
         }
     }
 
+    /// By its records, or by their bytes: then it ends with the one that reached them.
     const fn is_full(&self, most: usize) -> bool {
-        self.matched.len() >= most || self.sealed_bytes >= FULL_BYTES
+        self.matched.len() >= most || self.sealed_bytes >= MOST_BYTES.unsigned_abs()
     }
 }
 

@@ -37,8 +37,9 @@ pub use reconcile::{RecordKey, Stretch};
 pub use records::{
     Candidate, Claim, Claimed, Concerned, ErasedBy, ExpiredUpload, FoundBreakGlass, FoundCareTeam,
     FoundErasure, FoundHold, FoundRecord, FoundRotation, FoundUpload, FoundVersion, ListedFor, ListedRecord,
-    NewBreakGlass, NewErasure, NewHold, NewRotation, OpenRotation, PendingDestruction, PendingErasure,
-    PendingErasures, PendingPlace, RecordStore, Reindexed, SubjectRecord, SubjectRow, Successor, TermsOf,
+    MOST_BYTES, NewBreakGlass, NewErasure, NewHold, NewRotation, OpenRotation, PendingDestruction,
+    PendingErasure, PendingErasures, PendingPlace, RecordStore, Reindexed, SubjectRecord, SubjectRow,
+    Successor, TermsOf,
 };
 pub use retention::{Dropped, Hold, MonthEntry, MonthFacts, MonthRecord, Retention, StoredMonth};
 pub use sequence::{Lead, SequenceStore, StoredEntry, StoredHead, Taken};

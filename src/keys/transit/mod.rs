@@ -49,7 +49,9 @@ pub enum TransitError {
     /// 403 after one fresh login, or the login itself refused.
     #[error("vault refused: check the service's credentials and policy")]
     Denied,
-    #[error("vault has no such key, role or mount: run `strongroom bootstrap`")]
+    #[error(
+        "vault has no such key, role, mount or secret: run `strongroom bootstrap`, which makes all but the secrets"
+    )]
     Missing,
     /// The version that wrapped the key is below the key's minimum version.
     #[error("the key version that wrapped this is no longer allowed")]

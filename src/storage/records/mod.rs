@@ -78,7 +78,7 @@ use version_columns;
 
 /// The sealed bytes of what one statement finds: where there are more, the record that reaches them is the last. Whatever is
 /// asked for together, no more than that and what is made of it is in memory.
-const MOST_BYTES: i64 = 8 << 20;
+pub const MOST_BYTES: i64 = 8 << 20;
 
 /// Whether it comes after [`MOST_BYTES`].
 fn is_left_out(row: &Row) -> bool {
