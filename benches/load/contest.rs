@@ -41,7 +41,14 @@ fn contest(options: &Options, stage: &mut Stage, runtime: &Runtime) -> Result<Ve
     for scenario in &options.scenarios {
         for connections in &options.connections {
             stage.settle(runtime)?;
-            comparisons.push(pairing(options, stage, *scenario, (*connections).max(1), &mut patience)?);
+            comparisons.push(pairing(
+                options,
+                stage,
+                *scenario,
+                (*connections).max(1),
+                &mut patience,
+                runtime,
+            )?);
         }
     }
     Ok(comparisons)
@@ -55,11 +62,12 @@ fn pairing(
     scenario: Scenario,
     connections: usize,
     patience: &mut Duration,
+    runtime: &Runtime,
 ) -> Result<Comparison> {
     let (mut bare, mut strongroom, mut openbao) = (Series::new()?, Series::new()?, Series::new()?);
     let own_dialect = if options.calibrate { Dialect::Bare } else { Dialect::Records };
     let entry_bytes = stage.entry_bytes;
-    let mut number = 1;
+    let (mut number, mut numbered_after) = (1, None);
     while number <= options.rounds() {
         let start = Instant::now();
         let first_is_bare = number % 2 == 1;
@@ -72,6 +80,9 @@ fn pairing(
         let own = own.unwrap_or(&stage.strongroom);
         let early = if first_is_bare { Some(run(&stage.bare, Dialect::Bare)?) } else { None };
         let ours = run(own, own_dialect)?;
+        if !options.calibrate {
+            numbered_after = numbered_after.max(Some(stage.catch_up(runtime)?));
+        }
         let theirs = early.map_or_else(|| run(&stage.bare, Dialect::Bare), Ok)?;
         let third = match stage.openbao.as_ref().filter(|_| scenario.is_of_a_store()) {
             Some(contender) => Some((run(contender, Dialect::Kv)?, contender.process)),
@@ -93,7 +104,9 @@ fn pairing(
         number += 1;
     }
     let openbao = (stage.openbao.is_some() && scenario.is_of_a_store()).then(|| openbao.figures());
-    Ok(compare(scenario.name(), connections, bare.figures(), strongroom.figures(), openbao))
+    let compared = compare(scenario.name(), connections, bare.figures(), strongroom.figures(), openbao);
+    let numbered_after_ms = numbered_after.map(|after| after.as_secs_f64() * 1e3);
+    Ok(Comparison { numbered_after_ms, ..compared })
 }
 
 fn round(options: &Options, contender: &Contender, postgres: &Meter, asked: Asked) -> Result<Round> {

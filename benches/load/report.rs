@@ -136,6 +136,9 @@ fn rows(out: &mut String, row: &Comparison) {
         row.ratio_lowest,
         row.ratio_highest
     );
+    if let Some(after) = row.numbered_after_ms {
+        let _ = writeln!(out, "{:<26}every entry had its number {after:.0} ms after the last answer", "");
+    }
     if let (Some(openbao), Some(over)) = (&row.openbao, row.over_openbao) {
         let _ =
             writeln!(out, "{:<9} {:>4} {}  strongroom is {over:.2} ×", "", "", figures("openbao", openbao));

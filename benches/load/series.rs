@@ -51,6 +51,8 @@ pub struct Comparison {
     /// The same of neighbouring rounds: the lowest and the highest.
     pub ratio_lowest: f64,
     pub ratio_highest: f64,
+    /// How long after its last answer every entry of a round had its number in the log, at most.
+    pub numbered_after_ms: Option<f64>,
 }
 
 impl Sample {
@@ -133,6 +135,7 @@ pub fn compare(
         bare,
         strongroom,
         openbao,
+        numbered_after_ms: None,
     }
 }
 

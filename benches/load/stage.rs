@@ -108,6 +108,21 @@ impl Stage {
         runtime.block_on(self.data.batch_execute("CHECKPOINT")).context("between rounds")
     }
 
+    /// Waits until every entry that is in the log has its number, so that no other server's round pays for it; how long that took.
+    pub fn catch_up(&self, runtime: &Runtime) -> Result<Duration> {
+        let start = Instant::now();
+        let newest = runtime.block_on(self.data.query(NEWEST_ENTRIES, &[]))?;
+        let newest: Vec<uuid::Uuid> = newest.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        loop {
+            let row = runtime.block_on(self.data.query_one(NUMBERED, &[&newest]))?;
+            if usize::try_from(row.try_get::<_, i64>(0)?)? == newest.len() {
+                return Ok(start.elapsed());
+            }
+            anyhow::ensure!(start.elapsed() < LONGEST_CATCH_UP, "the log is not numbered to its end");
+            std::thread::sleep(LOOK);
+        }
+    }
+
     /// An error if a server has ended.
     pub fn check(&mut self) -> Result<()> {
         self.servers.iter_mut().try_for_each(Server::check)
@@ -263,6 +278,13 @@ async fn fill_bare(site: &Site, data: &Client, roster: &Roster) -> Result<(usize
 }
 
 /// Nearly all of them are of the reading back.
+/// Of both tables; within a few milliseconds the newest by their ids are the last to get numbers.
+const NEWEST_ENTRIES: &str = "(SELECT entry_id FROM audit_entry ORDER BY entry_id DESC LIMIT 64)
+    UNION ALL (SELECT entry_id FROM audit_outbox ORDER BY entry_id DESC LIMIT 64)";
+const NUMBERED: &str = "SELECT count(*) FROM audit_index WHERE entry_id = ANY ($1)";
+const LOOK: Duration = Duration::from_millis(20);
+const LONGEST_CATCH_UP: Duration = Duration::from_mins(5);
+
 async fn entry_bytes(data: &Client) -> Result<usize> {
     let row = data.query_one("SELECT avg(octet_length(entry))::int FROM audit_entry", &[]).await?;
     Ok(usize::try_from(row.try_get::<_, i32>(0)?)?)

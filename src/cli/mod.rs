@@ -8,6 +8,7 @@ mod dev;
 mod doctor;
 mod harden;
 mod local;
+mod log_thread;
 mod migrate;
 mod openapi;
 mod output;

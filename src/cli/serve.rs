@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::harden::harden;
+use super::log_thread::LogThread;
 use crate::audit::checkpoint::KeyName;
 use crate::audit::{Committer, Drain, Scribe};
 use crate::config::{self, Config, DatabaseConfig};
@@ -65,7 +66,8 @@ pub async fn serve(path: &Path) -> Result<()> {
     }
     let unfit = if are_parts_fit { None } else { Some(watch_parts(&service, &mut workers)) };
     workers.spawn(jobs::metrics::keep(metrics.clone()));
-    spawn_workers(&mut workers, &config, transit, &tls, &people, &service)?;
+    let log_thread = LogThread::start().context("cannot start the log's thread")?;
+    spawn_workers(&mut workers, &config, transit, (&tls, &people), &service, &log_thread)?;
     let app = App {
         service: Arc::clone(&service),
         admission: Arc::clone(tls.admission()),
@@ -140,14 +142,14 @@ fn spawn_workers(
     workers: &mut JoinSet<()>,
     config: &Config,
     transit: Transit,
-    tls: &Arc<LiveTls>,
-    people: &Arc<People>,
+    (tls, people): (&Arc<LiveTls>, &Arc<People>),
     service: &Arc<Service>,
+    log_thread: &LogThread,
 ) -> Result<()> {
     let hangup = || signal(SignalKind::hangup());
     let every = Duration::from_secs(config.server.crl_refresh_seconds);
     let sequencer = Sequencer::new(Arc::clone(service), transit.clone(), &config.audit);
-    workers.spawn(sequencer.context("the log cannot be kept as configured")?.keep());
+    workers.spawn_on(sequencer.context("the log cannot be kept as configured")?.keep(), log_thread.handle());
     workers.spawn(jobs::drift::watch(Arc::clone(service)));
     workers.spawn(jobs::chains::watch(Arc::clone(service)));
     workers.spawn(jobs::months::keep(Arc::clone(service)));

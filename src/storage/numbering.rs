@@ -46,9 +46,10 @@ const SNAPSHOT: &str = "/* storage::sequence::take */
 /// ($2). Said so and not by `pg_visible_in_snapshot`, each is a range of an index, and no entry is looked at twice however much
 /// waits and however long a transaction stays open. The index has the last word. What has an id ahead of all that were given ($4)
 /// came with a dump and was looked at then, or is forged (`reconcile`).
-/// Each part gives its first ones in its index's order and need not be sorted whole.
+/// Each part gives its first ones in its index's order and need not be sorted whole; put together they are sorted here
+/// ([`in_order`]), since PostgreSQL would copy every entry for that.
 const NEW: &str = "/* storage::sequence::take */
-    SELECT e.entry_id, e.tenant_id, e.entry, e.xid::text, e.is_write FROM (
+    SELECT e.entry_id, e.tenant_id, e.entry, e.xid::text, e.is_write, e.seq FROM (
         (SELECT xid, seq, entry_id, tenant_id, entry, false AS is_write FROM audit_entry WHERE xid = ANY ($1::text[]::xid8[])
            AND (SELECT i.idx FROM audit_index i WHERE i.entry_id = audit_entry.entry_id) IS NULL
          ORDER BY xid, seq, entry_id LIMIT $3)
@@ -57,15 +58,14 @@ const NEW: &str = "/* storage::sequence::take */
            AND (SELECT i.idx FROM audit_index i WHERE i.entry_id = audit_entry.entry_id) IS NULL
          ORDER BY xid, seq, entry_id LIMIT $3)
         UNION ALL
-        (SELECT xid, 0, entry_id, tenant_id, entry, true FROM audit_outbox WHERE xid = ANY ($1::text[]::xid8[])
+        (SELECT xid, 0::bigint, entry_id, tenant_id, entry, true FROM audit_outbox WHERE xid = ANY ($1::text[]::xid8[])
            AND (SELECT i.idx FROM audit_index i WHERE i.entry_id = audit_outbox.entry_id) IS NULL
          ORDER BY xid, entry_id LIMIT $3)
         UNION ALL
-        (SELECT xid, 0, entry_id, tenant_id, entry, true FROM audit_outbox WHERE xid >= $2::text::xid8 AND xid < $4::text::xid8
+        (SELECT xid, 0::bigint, entry_id, tenant_id, entry, true FROM audit_outbox WHERE xid >= $2::text::xid8 AND xid < $4::text::xid8
            AND (SELECT i.idx FROM audit_index i WHERE i.entry_id = audit_outbox.entry_id) IS NULL
          ORDER BY xid, entry_id LIMIT $3)
-    ) AS e
-    ORDER BY e.xid, e.seq, e.entry_id LIMIT $3";
+    ) AS e";
 
 const INSERT: &str = "/* storage::sequence::take */
     INSERT INTO audit_index (idx, entry_id, leaf, kind, subject, record, person)
@@ -86,9 +86,6 @@ const TILE: &str =
 const ADVANCE: &str = "/* storage::sequence::take */
     UPDATE audit_head SET size = $1, edge = $2, scan_from = $3::text::xid8, seen = $4::text::pg_snapshot, cluster = $7
     WHERE epoch = $5 AND size = $6";
-
-/// Entries that are read before others have their turn: requests wait for whoever works beside them.
-const AT_ONCE: usize = 16;
 
 /// The start of time: nothing is below it, and nothing visible in it.
 const NOTHING_SEEN: &str = "3:3:";
@@ -147,8 +144,9 @@ impl Numbering {
         let below = if is_all_new { NO_LIMIT.to_owned() } else { parts(&snapshot)?.1.to_string() };
         let open: Vec<String> = open.iter().map(u64::to_string).collect();
         let limit = i64::try_from(most).unwrap_or(i64::MAX);
-        let rows = transaction.query(&self.new, &[&open, &end.to_string(), &limit, &below]).await?;
-        let batch = Batch::of(&rows, &self.kinds).await?;
+        let found = transaction.query(&self.new, &[&open, &end.to_string(), &limit, &below]).await?;
+        let rows = in_order(&found, most)?;
+        let batch = Batch::of(&rows, &self.kinds)?;
         let taken = Taken {
             entries: batch.ids.len(),
             is_all: rows.len() < most,
@@ -160,7 +158,7 @@ impl Numbering {
         let lowest = id(&lowest)?;
         let (seen, scan_from) = match rows.last().filter(|_| !taken.is_all) {
             None => (snapshot, lowest),
-            Some(last) => match id(last.try_get(3)?)? {
+            Some((place, _)) => match place.transaction {
                 last if is_all_new => (seen, last.min(lowest)),
                 // Only of what was committed late: all that was looked at before stays so.
                 last if last < end => (seen, scan_from),
@@ -206,6 +204,26 @@ impl Numbering {
     }
 }
 
+/// Where an entry stands: by its transaction, and within it by its place in its chain (0 for a write).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    transaction: u64,
+    number: i64,
+    id: Uuid,
+}
+
+/// The first `most` of what was found, in the log's order.
+fn in_order(found: &[Row], most: usize) -> Result<Vec<(Place, &Row)>, StorageError> {
+    let placed = found.iter().map(|row| {
+        let place = Place { transaction: id(row.try_get(3)?)?, number: row.try_get(5)?, id: row.try_get(0)? };
+        Ok((place, row))
+    });
+    let mut placed = placed.collect::<Result<Vec<_>, StorageError>>()?;
+    placed.sort_by_key(|(place, _)| *place);
+    placed.truncate(most);
+    Ok(placed)
+}
+
 /// What gets a number, column by column. Where an id stands in both tables, the one of a chain does; the other never gets one,
 /// and `reconcile` finds it for as long as it is there.
 #[derive(Default)]
@@ -221,23 +239,19 @@ struct Batch {
 }
 
 impl Batch {
-    async fn of(rows: &[Row], known: &Kinds) -> Result<Self, StorageError> {
+    fn of(rows: &[(Place, &Row)], known: &Kinds) -> Result<Self, StorageError> {
         let mut batch = Self::default();
         let mut new = Kinds::new();
         let mut next = known.values().copied().max().unwrap_or(0);
         let mut chained = HashSet::new();
-        for row in rows {
+        for (place, row) in rows {
             if !row.try_get::<_, bool>(4)? {
-                chained.insert(row.try_get::<_, Uuid>(0)?);
+                chained.insert(place.id);
             }
         }
         let mut met = HashSet::new();
-        for (place, row) in rows.iter().enumerate() {
-            if place % AT_ONCE == 0 {
-                tokio::task::yield_now().await;
-            }
-            let id: Uuid = row.try_get(0)?;
-            if (row.try_get(4)? && chained.contains(&id)) || !met.insert(id) {
+        for (Place { id, .. }, row) in rows {
+            if (row.try_get(4)? && chained.contains(id)) || !met.insert(*id) {
                 continue;
             }
             let entry: &[u8] = row.try_get(2)?;
@@ -251,7 +265,7 @@ impl Batch {
                     next
                 }
             };
-            batch.ids.push(id);
+            batch.ids.push(*id);
             batch.leaves.push(TreeHash::of_leaf(entry));
             batch.kinds.push(kind);
             batch.subjects.push(subject);

@@ -19,8 +19,10 @@ const DIRECTORY_MODE: u32 = 0o750;
 /// The directory, locked for this process.
 pub struct Directory {
     root: PathBuf,
-    /// Names that were made and are not yet durable.
+    /// Folders with names in them that are not yet durable.
     unsynced: BTreeSet<PathBuf>,
+    /// Folders that are there, whose own names are durable.
+    known: BTreeSet<PathBuf>,
     _lock: File,
     #[cfg(test)]
     pub(super) steps_left: Option<u32>,
@@ -52,6 +54,7 @@ impl Directory {
         Ok(Self {
             root: root.to_owned(),
             unsynced,
+            known: BTreeSet::new(),
             _lock: lock,
             #[cfg(test)]
             steps_left: None,
@@ -64,7 +67,7 @@ impl Directory {
         if let Some(stored) = self.read(&file.path)? {
             return file.same_as(&stored);
         }
-        if let Some(parent) = path.parent() {
+        if let Some(parent) = path.parent().filter(|parent| !self.known.contains(*parent)) {
             make_directory(parent)?;
         }
         let unfinished = self.write_unfinished(&file.bytes)?;
@@ -98,10 +101,15 @@ impl Directory {
         Ok(path)
     }
 
-    /// A file that a killed process wrote may be there without its name being durable: every folder above counts.
+    /// A file that a killed process wrote may be there without its name being durable: every folder above counts, up to one
+    /// that this process knows.
     fn note(&mut self, path: &Path) {
-        let folders = path.ancestors().skip(1).take_while(|folder| folder.starts_with(&self.root));
-        self.unsynced.extend(folders.map(Path::to_owned));
+        for folder in path.ancestors().skip(1).take_while(|folder| folder.starts_with(&self.root)) {
+            self.unsynced.insert(folder.to_owned());
+            if self.known.contains(folder) {
+                break;
+            }
+        }
     }
 
     /// Where a test makes the process die.
@@ -161,16 +169,20 @@ impl Target for Directory {
     }
 
     fn sync(&mut self) -> Result<(), ExportError> {
-        while let Some(path) = self.unsynced.first().cloned() {
-            self.step(&path)?;
-            File::open(&path).and_then(|file| file.sync_all()).map_err(failed("sync", &path))?;
-            self.unsynced.remove(&path);
+        let folders = self.unsynced.clone();
+        for path in &folders {
+            self.step(path)?;
+            File::open(path).and_then(|file| file.sync_all()).map_err(failed("sync", path))?;
         }
+        self.unsynced.clear();
+        // With those above it: they were among them.
+        self.known.extend(folders.into_iter().filter(|folder| folder.starts_with(&self.root)));
         Ok(())
     }
 
     fn try_remove(&mut self, folder: &str) {
         let path = self.root.join(folder);
+        self.known.retain(|known| !known.starts_with(&path));
         let _ = self.step(&path).is_ok_and(|()| fs::remove_dir_all(&path).is_ok());
     }
 }

@@ -1,4 +1,5 @@
-//! Through the log from its first entry to its last: several threads examine bundles, one joins what they found.
+//! Through the log from its first entry to its last: several threads examine bundles, and one of them joins besides what all
+//! found.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +17,7 @@ use super::upper::Tree;
 use crate::audit::tiles::{BundleId, FULL, Tile, TileId, read_entries};
 use crate::audit::tree::TreeHash;
 
-/// Bundles that may wait to be joined, for each thread.
+/// Bundles that may wait to be joined, for each thread, and as many again that this thread took over from the others.
 const WAITING: usize = 16;
 
 /// What the entries of a log came to.
@@ -37,10 +38,12 @@ pub(super) fn walk(
     let first = start / u64::from(FULL);
     let end = context.size.div_ceil(u64::from(FULL));
     let next = AtomicU64::new(first);
-    let (sender, receiver) = mpsc::sync_channel(threads * WAITING);
-    let mut joiner = Joiner::new(context, heads, first * u64::from(FULL), findings);
+    let most_waiting = threads * WAITING;
+    let (sender, receiver) = mpsc::sync_channel(most_waiting);
+    let joiner = Joiner::new(context, heads, first * u64::from(FULL), findings);
+    let mut queue = Queue { joiner, waiting: BTreeMap::new(), turn: first };
     thread::scope(|scope| {
-        for _ in 0..threads {
+        for _ in 1..threads {
             let (sender, next) = (sender.clone(), &next);
             scope.spawn(move || {
                 let mut shapes = Shapes::default();
@@ -53,21 +56,58 @@ pub(super) fn walk(
             });
         }
         drop(sender);
-        let (mut waiting, mut turn) = (BTreeMap::new(), first);
         // Dropped on an error, so that the threads end.
-        for (index, examined) in receiver {
-            waiting.insert(index, examined?);
-            while let Some(examined) = waiting.remove(&turn) {
-                turn += 1;
-                if let Some(examined) = examined {
-                    joiner.join(examined, findings);
-                    progress(joiner.entries);
-                }
+        let receiver = receiver;
+        let mut shapes = Shapes::default();
+        loop {
+            while let Ok((index, examined)) = receiver.try_recv() {
+                queue.take(index, examined?, findings, progress);
             }
+            // Whoever has the next one is behind: it is waited for, so that what waits stays little.
+            if queue.waiting.len() >= most_waiting
+                && let Ok((index, examined)) = receiver.recv()
+            {
+                queue.take(index, examined?, findings, progress);
+                continue;
+            }
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= end {
+                break;
+            }
+            queue.take(index, context.examine(index, &mut shapes)?, findings, progress);
+        }
+        for (index, examined) in receiver {
+            queue.take(index, examined?, findings, progress);
         }
         Ok(())
     })?;
-    joiner.finish(findings)
+    queue.joiner.finish(findings)
+}
+
+/// What was examined, until it is its turn.
+struct Queue<'a> {
+    joiner: Joiner<'a>,
+    waiting: BTreeMap<u64, Option<Examined>>,
+    turn: u64,
+}
+
+impl Queue<'_> {
+    fn take(
+        &mut self,
+        index: u64,
+        examined: Option<Examined>,
+        findings: &mut Findings,
+        progress: &mut dyn FnMut(u64),
+    ) {
+        self.waiting.insert(index, examined);
+        while let Some(examined) = self.waiting.remove(&self.turn) {
+            self.turn += 1;
+            if let Some(examined) = examined {
+                self.joiner.join(examined, findings);
+                progress(self.joiner.entries);
+            }
+        }
+    }
 }
 
 struct Joiner<'a> {

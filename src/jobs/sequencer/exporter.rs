@@ -7,7 +7,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::compare::follow;
-use super::watch::{AT_ONCE, Watch};
+use super::watch::Watch;
 use super::{Fault, HEARTBEAT};
 use crate::audit::checkpoint::SignedCheckpoint;
 use crate::audit::export::{Directory, ExportError, LogFile, LogWriter, Target};
@@ -140,8 +140,8 @@ impl Exporter {
         while writer.tail().size() < end {
             let from = writer.tail().size();
             let most = (STEP - from % u64::from(FULL)).min(end - from);
-            let entries = as_numbered(from, most, store.entries(from, most).await?).await?;
-            watch.hear(from, &entries).await;
+            let entries = as_numbered(from, most, store.entries(from, most).await?)?;
+            watch.hear(from, &entries);
             let append = move || {
                 writer.append(entries.iter().map(Vec::as_slice))?;
                 Ok(writer)
@@ -187,12 +187,9 @@ fn open(place: &AuditExportPlace, runtime: Handle) -> Result<Box<dyn Target>, Ex
 }
 
 /// Each entry, if it is the one that was numbered.
-async fn as_numbered(from: u64, most: u64, stored: Vec<StoredEntry>) -> Result<Vec<Vec<u8>>, Fault> {
+fn as_numbered(from: u64, most: u64, stored: Vec<StoredEntry>) -> Result<Vec<Vec<u8>>, Fault> {
     let mut entries = Vec::with_capacity(stored.len());
     for (number, stored) in (from..).zip(stored) {
-        if number % AT_ONCE == 0 {
-            tokio::task::yield_now().await;
-        }
         let is_it = stored.is_as_numbered();
         match stored.entry {
             Some(entry) if is_it => entries.push(entry),

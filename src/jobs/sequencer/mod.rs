@@ -1,7 +1,8 @@
 //! Puts the log in its order, signs how far it has come, has that witnessed, and writes it as files: one instance of all
 //! does, the others wait for its lead.
 //!
-//! Nothing here is on the way of a request. A round numbers what was committed, in one small transaction or a few; writes as
+//! Nothing here is on the way of a request, and it has a thread of its own (`cli`), so that neither waits for the other's turn: on
+//! the threads of requests a busy service left the log behind by a second each second. A round numbers what was committed, in one small transaction or a few; writes as
 //! files what is signed; and signs the committed head, and nothing else. Killed anywhere, the next round, here or in
 //! another instance, finds what was committed and goes on from there: numbers are given once (`storage::sequence`), a head
 //! that was committed and not signed is signed later, alone or within a larger one, and files are written once
@@ -54,9 +55,10 @@ const HEARTBEAT: Duration = Duration::from_mins(1);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The lead says so often that it lives while something else takes long.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
-/// Entries of one transaction, and transactions of one round.
+/// Entries of one transaction.
 const MOST_ENTRIES: usize = 1_024;
-const MOST_TRANSACTIONS: usize = 64;
+/// A round numbers for no longer than this before it signs, however much there is to number.
+const LONGEST_NUMBERING: Duration = Duration::from_millis(500);
 /// What only the instance that leads finds out.
 const OF_THE_LEAD: [Alarm; 8] = [
     Alarm::LogNotExported,
@@ -289,13 +291,14 @@ impl Sequencer {
     async fn number(&mut self) -> Result<(), Fault> {
         self.numbered = 0;
         let Some(lead) = &mut self.lead else { return Ok(()) };
-        for _ in 0..MOST_TRANSACTIONS {
+        let began = Instant::now();
+        loop {
             let taken = lead.take(MOST_ENTRIES).await?;
             self.numbered += taken.entries;
             if taken.twice > 0 {
                 self.service.raise(Alarm::EntriesChanged).await;
             }
-            if taken.is_all {
+            if taken.is_all || began.elapsed() >= LONGEST_NUMBERING {
                 break;
             }
         }

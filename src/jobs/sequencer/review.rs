@@ -165,7 +165,7 @@ impl Review {
         let silent = stored.iter().rposition(|stored| stored.entry.is_none()).map_or(0, |last| last + 1);
         let entries: Vec<Vec<u8>> =
             stored.into_iter().skip(silent).filter_map(|stored| stored.entry).collect();
-        watch.hear(from + u64::try_from(silent).unwrap_or(0), &entries).await;
+        watch.hear(from + u64::try_from(silent).unwrap_or(0), &entries);
         Ok(())
     }
 
