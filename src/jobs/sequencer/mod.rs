@@ -12,6 +12,7 @@
 //! compared (`compare`); while it leads, what is stored is read again (`review`). Whatever does not fit stops files and
 //! signatures, not reads and writes.
 
+mod beside;
 mod compare;
 mod exporter;
 mod outgoing;
@@ -26,6 +27,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::beside::{beside, number_beside, step};
 use self::exporter::Exporter;
 use self::review::Review;
 use self::signer::Signer;
@@ -53,10 +55,6 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(2);
 const HEARTBEAT: Duration = Duration::from_mins(1);
 /// So long rounds may fail, or another instance's lead publish nothing after its heartbeat, before it is an alarm.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The lead says so often that it lives while something else takes long.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
-/// Entries of one transaction.
-const MOST_ENTRIES: usize = 1_024;
 /// A round numbers for no longer than this before it signs, however much there is to number.
 const LONGEST_NUMBERING: Duration = Duration::from_millis(500);
 /// What only the instance that leads finds out.
@@ -147,6 +145,8 @@ pub struct Sequencer {
     lead: Option<Lead>,
     /// Entries of the last step.
     numbered: usize,
+    /// A step ended before it had numbered everything.
+    is_behind: bool,
     /// When the lead last signed, by this instance's steady clock.
     signed_at: Option<Instant>,
     failing_since: Option<Instant>,
@@ -178,6 +178,7 @@ impl Sequencer {
             watch: Watch::new(config.export.is_some()),
             lead: None,
             numbered: 0,
+            is_behind: false,
             signed_at: None,
             failing_since: None,
             witness_missed_since: None,
@@ -195,7 +196,12 @@ impl Sequencer {
         }
         loop {
             let ended = self.round().await;
-            let over = Instant::now() + if ended.is_ok() { PAUSE } else { PAUSE_AFTER_FAILURE };
+            let pause = match ended {
+                Err(_) => PAUSE_AFTER_FAILURE,
+                Ok(()) if self.is_behind => Duration::ZERO,
+                Ok(()) => PAUSE,
+            };
+            let over = Instant::now() + pause;
             self.report();
             self.settle(ended).await;
             if let Err(fault) = self.number_until(over).await {
@@ -289,20 +295,17 @@ impl Sequencer {
     }
 
     async fn number(&mut self) -> Result<(), Fault> {
-        self.numbered = 0;
+        (self.numbered, self.is_behind) = (0, false);
         let Some(lead) = &mut self.lead else { return Ok(()) };
         let began = Instant::now();
         loop {
-            let taken = lead.take(MOST_ENTRIES).await?;
+            let taken = step(lead, &self.service).await?;
             self.numbered += taken.entries;
-            if taken.twice > 0 {
-                self.service.raise(Alarm::EntriesChanged).await;
-            }
+            self.is_behind = !taken.is_all;
             if taken.is_all || began.elapsed() >= LONGEST_NUMBERING {
-                break;
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     /// Signs the head where it grew beyond `published`, or when it is time; has it witnessed, and keeps it.
@@ -341,7 +344,8 @@ impl Sequencer {
         let mut keys = self.signer.key_files();
         keys.extend(self.witnesses.iter().flat_map(Witnesses::key_files));
         self.watch.know(self.signer.keys());
-        match beside(lead, exporter.write(&self.store, signed, keys, &mut self.watch)).await {
+        let writing = exporter.write(&self.store, signed, keys, &mut self.watch);
+        match number_beside(lead, &self.service, writing).await {
             // Signing goes on without files: they can be written later.
             Err(Fault::Export(error)) if !error.is_damage() => {
                 tracing::warn!(error = %error, "log.not_exported");
@@ -431,17 +435,6 @@ impl Sequencer {
                 self.service.raise(alarm).await;
             }
             self.service.raise(Alarm::LogNotPublished).await;
-        }
-    }
-}
-
-/// Does what takes its time while the lead is kept: a session that says nothing ends.
-async fn beside<T>(lead: &mut Lead, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-    tokio::pin!(work);
-    loop {
-        tokio::select! {
-            done = &mut work => return done,
-            () = tokio::time::sleep(SIGN_OF_LIFE) => lead.touch().await?,
         }
     }
 }
