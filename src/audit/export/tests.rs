@@ -127,6 +127,31 @@ fn a_file_is_written_once_and_other_bytes_are_refused() {
 }
 
 #[test]
+fn a_folder_is_synced_when_it_has_a_new_name_and_made_again_when_it_is_gone() {
+    let folder = Folder::new("folders");
+    let mut directory = Directory::open(folder.path()).unwrap();
+    let file = |path: &str| LogFile { path: path.to_owned(), bytes: vec![1] };
+    // As many steps as a sync takes: one for each folder.
+    let synced = |directory: &mut Directory| {
+        directory.steps_left = Some(u32::MAX);
+        directory.sync().unwrap();
+        u32::MAX - directory.steps_left.take().unwrap()
+    };
+    synced(&mut directory);
+    directory.put(&[file("tile/0/000.p/1")]).unwrap();
+    assert_eq!(synced(&mut directory), 4, "the root and all below it: each may hold a name that is new");
+    directory.put(&[file("tile/0/000.p/2")]).unwrap();
+    assert_eq!(synced(&mut directory), 1);
+    directory.put(&[file("tile/0/001.p/1")]).unwrap();
+    assert_eq!(synced(&mut directory), 2, "the new folder, and the one that has its name");
+    assert_eq!(synced(&mut directory), 0);
+    directory.try_remove("tile/0/000.p");
+    directory.put(&[file("tile/0/000.p/3")]).unwrap();
+    assert_eq!(synced(&mut directory), 2);
+    assert_eq!(files(folder.path()).into_keys().collect::<Vec<_>>(), ["tile/0/000.p/3", "tile/0/001.p/1"]);
+}
+
+#[test]
 fn only_the_head_that_was_written_is_published() {
     let folder = Folder::new("head");
     let mut writer = open(folder.path()).unwrap();
