@@ -92,7 +92,7 @@ impl Context<'_> {
     ) -> Verdict {
         let is_whole = own.len() == usize::from(bundle.width());
         let stored = tile.map(Tile::root);
-        // Of the same hashes nearly always, and then it is not made twice: a sixth of all that is hashed.
+        // Of the same hashes nearly always, and then it is not made twice.
         let is_alike = tile.is_some_and(|tile| tile.hashes() == own);
         let made = if is_alike { stored } else { Some(own).filter(|_| is_whole).and_then(root_of) };
         let expected = if bundle.is_full() {

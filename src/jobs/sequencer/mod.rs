@@ -198,7 +198,8 @@ impl Sequencer {
             let ended = self.round().await;
             let pause = match ended {
                 Err(_) => PAUSE_AFTER_FAILURE,
-                Ok(()) if self.is_behind => Duration::ZERO,
+                // Whoever has lost the lead is not behind.
+                Ok(()) if self.is_behind && self.lead.is_some() => Duration::ZERO,
                 Ok(()) => PAUSE,
             };
             let over = Instant::now() + pause;
