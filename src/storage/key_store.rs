@@ -1,9 +1,11 @@
 //! The key database: wrapped tenant keys, wrapped subject keys, tombstones. Nothing here can open a key.
 //!
-//! Every method is one statement, which [`KeyDatabase::subject_keys`] shares: one round trip, atomic by itself. Inserts return once their commit is durable.
+//! Every method is one statement, one round trip, atomic by itself; in [`KeyDatabase::subject_keys`] and
+//! [`KeyDatabase::insert_subject_keys`] those who call at once share it. Inserts return once their commit is durable.
 //!
 //! Not here: unwrapping and caching (`keys`).
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use tokio_postgres::Row;
@@ -12,6 +14,7 @@ use uuid::Uuid;
 
 use super::fitness::Weakness;
 use super::key_finder::{FoundKeys, KeyFinder, KeyName};
+use super::key_maker::KeyMaker;
 use super::pool::{Database, StorageError};
 use crate::crypto::{HEADER_BYTES, WrappedKey};
 use crate::domain::class::DataClass;
@@ -29,12 +32,12 @@ const INSERT_ATTEMPTS: u32 = 5;
 pub struct KeyDatabase {
     database: Database,
     finder: KeyFinder,
+    maker: KeyMaker,
 }
 
 /// A subject key's place and its wrapped bytes, to be inserted.
 #[derive(Clone)]
 pub struct NewSubjectKey {
-    pub tenant: TenantId,
     pub owner: KeyOwner,
     pub class: DataClass,
     pub key_id: KeyId,
@@ -66,8 +69,8 @@ pub struct TenantKeyState {
 
 impl KeyDatabase {
     pub fn new(database: Database) -> Self {
-        let finder = KeyFinder::new(database.clone());
-        Self { database, finder }
+        let (finder, maker) = (KeyFinder::new(database.clone()), KeyMaker::new(database.clone()));
+        Self { database, finder, maker }
     }
 
     pub(super) const fn database(&self) -> &Database {
@@ -205,42 +208,16 @@ impl KeyDatabase {
             .await
     }
 
-    /// Inserts first keys of owners, many owners in one statement and one commit. Returns the headers (each is unique
-    /// by its random salt) of those that are in; the others were left out because the owner has a tombstone, has a
-    /// key of this class already, or because the tenant key is no longer active.
+    /// Inserts first keys of an owner, and says after the commit which of them are in; the others were left out because the
+    /// owner has a tombstone, has a key of this class already, or because the tenant key is no longer active. Who inserts
+    /// while others do shares their statement and its commit. An error leaves open whether they are in: they are then found by
+    /// whoever needs them next.
     pub async fn insert_subject_keys(
         &self,
-        keys: &[NewSubjectKey],
-    ) -> Result<Vec<[u8; HEADER_BYTES]>, StorageError> {
-        // In the order of the primary key, so that two instances never wait for each other in a circle.
-        const SQL: &str = "/* storage::key_store::insert_subject_keys */ \
-            INSERT INTO subject_key (tenant_id, owner, scope, class, key_id, tenant_key_id, header, wrapped) \
-            SELECT a.* FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], \
-                                   $7::bytea[], $8::bytea[]) \
-                AS a (tenant_id, owner, scope, class, key_id, tenant_key_id, header, wrapped) \
-            WHERE NOT EXISTS (SELECT FROM tombstone t WHERE t.tenant_id = a.tenant_id AND t.owner = a.owner \
-                              AND t.scope = a.scope) \
-              AND NOT EXISTS (SELECT FROM subject_key s WHERE s.tenant_id = a.tenant_id AND s.owner = a.owner \
-                              AND s.class = a.class) \
-              AND EXISTS (SELECT FROM tenant_key k WHERE k.tenant_id = a.tenant_id AND k.class = a.class \
-                          AND k.purpose = 'seal' AND k.key_id = a.tenant_key_id AND k.state = 'active') \
-            ORDER BY a.tenant_id, a.owner COLLATE \"C\", a.class COLLATE \"C\", a.key_id \
-            ON CONFLICT DO NOTHING RETURNING header";
-        let columns = Columns::of(keys);
-        for _ in 0..INSERT_ATTEMPTS {
-            let inserted = self
-                .database
-                .run("key_store::insert_subject_keys", async |client| {
-                    let statement = client.prepare_cached(SQL).await?;
-                    Ok(client.query(&statement, &columns.parameters()).await?)
-                })
-                .await;
-            match inserted {
-                Err(StorageError::Refused { code }) if code == RETIRED_MEANWHILE => {}
-                inserted => return inserted?.iter().map(|row| header(row, 0)).collect(),
-            }
-        }
-        Err(StorageError::Unavailable)
+        tenant: TenantId,
+        keys: Vec<NewSubjectKey>,
+    ) -> Result<Vec<bool>, StorageError> {
+        self.maker.insert(tenant, keys).await
     }
 
     /// Buries records and deletes their keys; durable on return. An insert that began earlier may still bring a key in:
@@ -293,9 +270,46 @@ pub(super) async fn find_subject_keys(
     Ok(found)
 }
 
+/// Inserts first keys of a tenant's owners, many owners in one statement and one commit. Returns the headers (each is unique by its random
+/// salt) of those that are in.
+pub(super) async fn insert_subject_keys(
+    database: &Database,
+    tenant: TenantId,
+    keys: &[&NewSubjectKey],
+) -> Result<HashSet<[u8; HEADER_BYTES]>, StorageError> {
+    // In the order of the primary key, so that two lanes or instances never wait for each other in a circle.
+    const SQL: &str = "/* storage::key_store::insert_subject_keys */ \
+        INSERT INTO subject_key (tenant_id, owner, scope, class, key_id, tenant_key_id, header, wrapped) \
+        SELECT $1, a.* FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bytea[], \
+                                   $8::bytea[]) \
+            AS a (owner, scope, class, key_id, tenant_key_id, header, wrapped) \
+        WHERE NOT EXISTS (SELECT FROM tombstone t WHERE t.tenant_id = $1 AND t.owner = a.owner \
+                          AND t.scope = a.scope) \
+          AND NOT EXISTS (SELECT FROM subject_key s WHERE s.tenant_id = $1 AND s.owner = a.owner \
+                          AND s.class = a.class) \
+          AND EXISTS (SELECT FROM tenant_key k WHERE k.tenant_id = $1 AND k.class = a.class \
+                      AND k.purpose = 'seal' AND k.key_id = a.tenant_key_id AND k.state = 'active') \
+        ORDER BY a.owner COLLATE \"C\", a.class COLLATE \"C\", a.key_id \
+        ON CONFLICT DO NOTHING RETURNING header";
+    let columns = Columns::of(tenant, keys);
+    for _ in 0..INSERT_ATTEMPTS {
+        let inserted = database
+            .run("key_store::insert_subject_keys", async |client| {
+                let statement = client.prepare_cached(SQL).await?;
+                Ok(client.query(&statement, &columns.parameters()).await?)
+            })
+            .await;
+        match inserted {
+            Err(StorageError::Refused { code }) if code == RETIRED_MEANWHILE => {}
+            inserted => return inserted?.iter().map(|row| header(row, 0)).collect(),
+        }
+    }
+    Err(StorageError::Unavailable)
+}
+
 /// The arrays of an `unnest`.
 struct Columns<'a> {
-    tenants: Vec<Uuid>,
+    tenant: Uuid,
     owners: Vec<String>,
     scopes: Vec<&'static str>,
     classes: Vec<&'static str>,
@@ -306,9 +320,9 @@ struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    fn of(keys: &'a [NewSubjectKey]) -> Self {
+    fn of(tenant: TenantId, keys: &[&'a NewSubjectKey]) -> Self {
         Self {
-            tenants: keys.iter().map(|key| *key.tenant.as_uuid()).collect(),
+            tenant: *tenant.as_uuid(),
             owners: keys.iter().map(|key| key.owner.to_text()).collect(),
             scopes: keys.iter().map(|key| key.owner.scope()).collect(),
             classes: keys.iter().map(|key| key.class.as_str()).collect(),
@@ -321,7 +335,7 @@ impl<'a> Columns<'a> {
 
     fn parameters(&self) -> [&(dyn ToSql + Sync); 8] {
         [
-            &self.tenants,
+            &self.tenant,
             &self.owners,
             &self.scopes,
             &self.classes,

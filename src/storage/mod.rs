@@ -7,6 +7,7 @@ mod audit_tree;
 mod fitness;
 mod key_eraser;
 mod key_finder;
+mod key_maker;
 mod key_rotator;
 pub mod key_store;
 mod key_versions;

@@ -10,7 +10,6 @@
 
 mod held;
 mod life;
-mod maker;
 mod rotate;
 mod upstream;
 
@@ -23,7 +22,6 @@ use tokio::task::AbortHandle;
 
 use self::held::{Held, HeldKeys};
 use self::life::{Age, LifeCache, Lives, Loaded};
-use self::maker::Maker;
 use self::upstream::{FindActive, OpenTenantKey};
 use super::KeyError;
 use super::place::{TenantKeyKind, TenantKeyPlace};
@@ -54,7 +52,6 @@ struct Inner {
     tenant_keys: LifeCache<OpenTenantKey>,
     active: LifeCache<FindActive>,
     held: HeldKeys,
-    maker: Maker,
     transit: Transit,
     clock: SharedClock,
     random: SharedRandom,
@@ -100,7 +97,6 @@ impl KeyRing {
         let find =
             FindActive { database: database.clone(), transit: transit.clone(), random: Arc::clone(&random) };
         let inner = Arc::new(Inner {
-            maker: Maker::start(database.clone()),
             database,
             tenant_keys: LifeCache::new(open, lives, Arc::clone(&clock), Arc::clone(&random)),
             active: LifeCache::new(find, lives, Arc::clone(&clock), Arc::clone(&random)),
@@ -383,7 +379,7 @@ impl Inner {
             rows.push(row);
         }
         let read_at = self.clock.now();
-        let committed = self.maker.insert(rows).await?;
+        let committed = self.database.insert_subject_keys(tenant, rows).await?;
         for ((class, key_id, key, opener), is_in) in made.into_iter().zip(committed) {
             if is_in {
                 found.put(class, &key);
@@ -420,7 +416,7 @@ impl Inner {
         let key = SubjectKey::generate(key_id, &*self.random)?;
         let place = WrapPlace { tenant, owner, class, key_id };
         let wrapped = wrap_subject_key(&opener.value, &place, &key, &*self.random)?;
-        let row = NewSubjectKey { tenant, owner: owner.clone(), class, key_id, tenant_key_id, wrapped };
+        let row = NewSubjectKey { owner: owner.clone(), class, key_id, tenant_key_id, wrapped };
         Ok((row, Arc::new(key), opener))
     }
 
