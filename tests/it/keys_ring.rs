@@ -177,6 +177,37 @@ async fn many_new_owners_share_commits() {
 }
 
 #[tokio::test]
+async fn what_one_tenants_keys_are_refused_for_fails_nobody_elses() {
+    let bench = Bench::start().await;
+    let ring = bench.ring();
+    let other = TenantId::from_uuid(Uuid::from_u128(8));
+    for tenant in [tenant(), other] {
+        ring.sealing_keys(tenant, &subject(0), &[DataClass::Phi], true).await.unwrap();
+    }
+    bench
+        .sql(
+            "ALTER TABLE subject_key ADD CHECK (tenant_id <> '00000000-0000-0000-0000-000000000008') NOT VALID",
+        )
+        .await;
+    let work = (1..=100)
+        .map(|number| {
+            let ring = ring.clone();
+            let tenant = if number % 2 == 0 { tenant() } else { other };
+            async move {
+                let made = ring.sealing_keys(tenant, &subject(number), &[DataClass::Phi], true).await;
+                (tenant == other, made.is_err())
+            }
+        })
+        .collect();
+    for (is_others, is_refused) in join_all(work).await {
+        assert_eq!(is_others, is_refused);
+    }
+    let kept = "SELECT count(*) FROM subject_key WHERE tenant_id = '00000000-0000-0000-0000-000000000007'";
+    assert_eq!(bench.count(kept).await, 51);
+    assert_eq!(bench.count("SELECT count(*) FROM subject_key").await, 52);
+}
+
+#[tokio::test]
 async fn an_erased_owner_never_gets_a_key_again() {
     let bench = Bench::start().await;
     let ring = bench.ring();
