@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::key_store::{FoundSubjectKey, find_subject_keys};
-use super::lanes::{Batched, Lanes};
+use super::lanes::{self, Batched, Lanes};
 use super::pool::{Database, StorageError};
 use crate::domain::class::DataClass;
 use crate::domain::id::{KeyId, KeyOwner, TenantId};
@@ -48,13 +48,9 @@ impl KeyFinder {
 
     /// See `KeyDatabase::subject_keys`. A statement that fails, fails for all who shared it.
     pub async fn find(&self, tenant: TenantId, wanted: Vec<KeyName>) -> Answer {
-        let (reply, answer) = oneshot::channel();
+        let (reply, told) = oneshot::channel();
         self.lanes.put(Job { tenant, wanted, reply });
-        match tokio::time::timeout(self.patience, answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(StorageError::Unavailable),
-            Err(_) => Err(StorageError::Timeout),
-        }
+        lanes::answer(told, self.patience).await
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::key_store::{NewSubjectKey, insert_subject_keys};
-use super::lanes::{Batched, Lanes};
+use super::lanes::{self, Batched, Lanes};
 use super::pool::{Database, StorageError};
 use crate::domain::id::TenantId;
 
@@ -44,13 +44,9 @@ impl KeyMaker {
 
     /// See `KeyDatabase::insert_subject_keys`. A statement that fails, fails for all who shared it.
     pub async fn insert(&self, tenant: TenantId, keys: Vec<NewSubjectKey>) -> Answer {
-        let (reply, answer) = oneshot::channel();
+        let (reply, told) = oneshot::channel();
         self.lanes.put(Job { tenant, keys, reply });
-        match tokio::time::timeout(self.patience, answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(StorageError::Unavailable),
-            Err(_) => Err(StorageError::Timeout),
-        }
+        lanes::answer(told, self.patience).await
     }
 }
 

@@ -9,6 +9,11 @@
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::pool::StorageError;
 
 /// How often the others get to run, at most, before a batch is closed.
 const YIELDS: u32 = 4;
@@ -27,6 +32,18 @@ pub(super) trait Batched: Send + Sync + 'static {
 
     /// Does the work and tells each job how it ended. Ends by itself within a few seconds.
     fn run(&self, jobs: Vec<Self::Job>) -> impl Future<Output = ()> + Send;
+}
+
+/// What a job is told in the end, if that comes within `patience`.
+pub(super) async fn answer<T>(
+    reply: oneshot::Receiver<Result<T, StorageError>>,
+    patience: Duration,
+) -> Result<T, StorageError> {
+    match tokio::time::timeout(patience, reply).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) => Err(StorageError::Unavailable),
+        Err(_) => Err(StorageError::Timeout),
+    }
 }
 
 /// A queue in front of a few lanes, each with one batch in flight. Cheap to clone.
@@ -163,9 +180,9 @@ async fn let_others_in<B: Batched>(shared: &Shared<B>) {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
-    use tokio::sync::{Semaphore, oneshot};
+    use tokio::sync::Semaphore;
 
     use super::*;
 

@@ -9,7 +9,7 @@ use tokio_postgres::Row;
 use super::batch::{FIND, RECORD_ID};
 use super::{FoundRecord, StorageError, found};
 use crate::domain::id::{CollectionName, RecordId, TenantId};
-use crate::storage::lanes::{Batched, Lanes};
+use crate::storage::lanes::{self, Batched, Lanes};
 use crate::storage::pool::Database;
 
 /// A second statement goes out while the first is in flight; more would make each batch smaller (benches/README.md).
@@ -43,13 +43,9 @@ impl Finder {
 
     /// See `RecordStore::find`. A statement that fails, fails for all who shared it.
     pub async fn find(&self, tenant: TenantId, collection: &CollectionName, record: &RecordId) -> Answer {
-        let (reply, answer) = oneshot::channel();
+        let (reply, told) = oneshot::channel();
         self.lanes.put(Job { tenant, collection: collection.clone(), record: record.clone(), reply });
-        match tokio::time::timeout(self.patience, answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(StorageError::Unavailable),
-            Err(_) => Err(StorageError::Timeout),
-        }
+        lanes::answer(told, self.patience).await
     }
 }
 

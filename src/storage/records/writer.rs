@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::terms::{gone, spelled};
 use super::{StorageError, SubjectRow, Version, column};
-use crate::storage::lanes::{Batched, Lanes};
+use crate::storage::lanes::{self, Batched, Lanes};
 use crate::storage::pool::Database;
 
 /// While one lane waits for its commit to be durable, the other collects.
@@ -60,14 +60,11 @@ impl Writer {
     /// Stores a version with its audit entry; durable on return. `Some` gives it back: it was passed over and is to be
     /// stored alone. An error leaves open whether it is stored.
     pub async fn store(&self, way: Way, version: Version) -> Result<Option<Version>, StorageError> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, told) = oneshot::channel();
         self.lanes.put(Job { way, version, reply });
-        match tokio::time::timeout(self.patience, answer).await {
-            Ok(Ok(Ok(Stored::Durably))) => Ok(None),
-            Ok(Ok(Ok(Stored::PassedOver(version)))) => Ok(Some(*version)),
-            Ok(Ok(Err(error))) => Err(error),
-            Ok(Err(_)) => Err(StorageError::Unavailable),
-            Err(_) => Err(StorageError::Timeout),
+        match lanes::answer(told, self.patience).await? {
+            Stored::Durably => Ok(None),
+            Stored::PassedOver(version) => Ok(Some(*version)),
         }
     }
 }
