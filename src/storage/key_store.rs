@@ -36,7 +36,6 @@ pub struct KeyDatabase {
 }
 
 /// A subject key's place and its wrapped bytes, to be inserted.
-#[derive(Clone)]
 pub struct NewSubjectKey {
     pub owner: KeyOwner,
     pub class: DataClass,
@@ -270,8 +269,8 @@ pub(super) async fn find_subject_keys(
     Ok(found)
 }
 
-/// Inserts first keys of a tenant's owners, many owners in one statement and one commit. Returns the headers (each is unique by its random
-/// salt) of those that are in.
+/// Inserts first keys of a tenant's owners, many owners in one statement and one commit. Returns the headers (each is unique by
+/// its random salt) of those that are in.
 pub(super) async fn insert_subject_keys(
     database: &Database,
     tenant: TenantId,
