@@ -81,10 +81,8 @@ async fn identify(app: &App, request: Request, next: Next) -> Response {
     };
     let trace = request.headers().get(&TRACEPARENT).and_then(Trace::parse);
     // On every line that is logged while the request is worked on.
-    let span = tracing::error_span!("request", id = %id, trace = tracing::field::Empty, parent = tracing::field::Empty);
-    if let Some(trace) = &trace {
-        span.record("trace", &trace.id).record("parent", &trace.parent);
-    }
+    let (of, parent) = (trace.as_ref().map(|trace| &*trace.id), trace.as_ref().map(|trace| &*trace.parent));
+    let span = tracing::error_span!("request", id = %id, trace = of, parent);
     let mut response = serve(app, request, next, id, trace).instrument(span).await;
     if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
         response.headers_mut().insert(REQUEST_ID.clone(), value);

@@ -43,5 +43,5 @@ pub use records::{
     Successor, TermsOf,
 };
 pub use retention::{Dropped, Hold, MonthEntry, MonthFacts, MonthRecord, Retention, StoredMonth};
-pub use sequence::{Lead, SequenceStore, StoredEntry, StoredHead, Taken};
+pub use sequence::{Lead, NumberedEntry, SequenceStore, StoredEntry, StoredHead, Taken};
 pub use watch::{ReviewPart, Reviewed};

@@ -11,9 +11,8 @@ use tokio_postgres::{Row, Statement, Transaction};
 use uuid::Uuid;
 
 use super::pool::{Session, StorageError};
-use super::sequence::{HEAD, StoredHead, Taken, into_head, number, one};
+use super::sequence::{HEAD, NumberedEntry, StoredHead, Taken, into_head, number, one};
 use crate::audit::tiles::{Edge, Tile, TileId};
-use crate::audit::tree::TreeHash;
 use crate::audit::{Kind, Marks};
 
 /// What a lead keeps from one step to the next. Cheap to clone.
@@ -21,8 +20,11 @@ use crate::audit::{Kind, Marks};
 pub(super) struct Numbering {
     // Planned once: with a partition for each month a plan costs as much as some hundred entries.
     new: Statement,
+    unnumbered: Statement,
     insert: Statement,
     kinds: Arc<Kinds>,
+    /// The last step took all that it saw, so that what the head has not seen has no number.
+    is_exact: bool,
 }
 
 /// Numbers of the combinations that are known, by tenant.
@@ -33,6 +35,7 @@ pub(super) struct Step {
     pub head: StoredHead,
     pub taken: Taken,
     kinds: Vec<((Uuid, Kind), i32)>,
+    is_exact: bool,
 }
 
 /// What this snapshot sees, and the lowest transaction id that it may not see; whether ids were counted anew since `seen`,
@@ -44,28 +47,42 @@ const SNAPSHOT: &str = "/* storage::sequence::take */
 
 /// What was visible in `seen` has a number: what was not are transactions that were open then ($1) and all from its end on
 /// ($2). Said so and not by `pg_visible_in_snapshot`, each is a range of an index, and no entry is looked at twice however much
-/// waits and however long a transaction stays open. The index has the last word. What has an id ahead of all that were given ($4)
+/// waits and however long a transaction stays open. What has an id ahead of all that were given ($4)
 /// came with a dump and was looked at then, or is forged (`reconcile`).
 /// Each part gives its first ones in its index's order and need not be sorted whole; put together they are sorted here
 /// ([`in_order`]), since PostgreSQL would copy every entry for that.
-const NEW: &str = "/* storage::sequence::take */
+macro_rules! new {
+    ($of_chains:literal, $of_writes:literal) => {
+        concat!(
+            "/* storage::sequence::take */
     SELECT e.entry_id, e.tenant_id, e.entry, e.xid::text, e.is_write, e.seq FROM (
-        (SELECT xid, seq, entry_id, tenant_id, entry, false AS is_write FROM audit_entry WHERE xid = ANY ($1::text[]::xid8[])
-           AND (SELECT i.idx FROM audit_index i WHERE i.entry_id = audit_entry.entry_id) IS NULL
-         ORDER BY xid, seq, entry_id LIMIT $3)
+        (SELECT xid, seq, entry_id, tenant_id, entry, false AS is_write FROM audit_entry WHERE xid = ANY ($1::text[]::xid8[]) ",
+            $of_chains,
+            " ORDER BY xid, seq, entry_id LIMIT $3)
         UNION ALL
-        (SELECT xid, seq, entry_id, tenant_id, entry, false FROM audit_entry WHERE xid >= $2::text::xid8 AND xid < $4::text::xid8
-           AND (SELECT i.idx FROM audit_index i WHERE i.entry_id = audit_entry.entry_id) IS NULL
-         ORDER BY xid, seq, entry_id LIMIT $3)
+        (SELECT xid, seq, entry_id, tenant_id, entry, false FROM audit_entry WHERE xid >= $2::text::xid8 AND xid < $4::text::xid8 ",
+            $of_chains,
+            " ORDER BY xid, seq, entry_id LIMIT $3)
         UNION ALL
-        (SELECT xid, 0::bigint, entry_id, tenant_id, entry, true FROM audit_outbox WHERE xid = ANY ($1::text[]::xid8[])
-           AND (SELECT i.idx FROM audit_index i WHERE i.entry_id = audit_outbox.entry_id) IS NULL
-         ORDER BY xid, entry_id LIMIT $3)
+        (SELECT xid, 0::bigint, entry_id, tenant_id, entry, true FROM audit_outbox WHERE xid = ANY ($1::text[]::xid8[]) ",
+            $of_writes,
+            " ORDER BY xid, entry_id LIMIT $3)
         UNION ALL
-        (SELECT xid, 0::bigint, entry_id, tenant_id, entry, true FROM audit_outbox WHERE xid >= $2::text::xid8 AND xid < $4::text::xid8
-           AND (SELECT i.idx FROM audit_index i WHERE i.entry_id = audit_outbox.entry_id) IS NULL
-         ORDER BY xid, entry_id LIMIT $3)
-    ) AS e";
+        (SELECT xid, 0::bigint, entry_id, tenant_id, entry, true FROM audit_outbox WHERE xid >= $2::text::xid8 AND xid < $4::text::xid8 ",
+            $of_writes,
+            " ORDER BY xid, entry_id LIMIT $3)
+    ) AS e"
+        )
+    };
+}
+
+const NEW: &str = new!("", "");
+
+/// Where it is not known that all of these have none, each is looked for in the index.
+const UNNUMBERED: &str = new!(
+    "AND (SELECT i.idx FROM audit_index i WHERE i.entry_id = audit_entry.entry_id) IS NULL",
+    "AND (SELECT i.idx FROM audit_index i WHERE i.entry_id = audit_outbox.entry_id) IS NULL"
+);
 
 const INSERT: &str = "/* storage::sequence::take */
     INSERT INTO audit_index (idx, entry_id, leaf, kind, subject, record, person)
@@ -101,14 +118,22 @@ impl Numbering {
                 for row in client.query(KINDS, &[]).await? {
                     kinds.insert((row.try_get(0)?, kind_of(&row)?), row.try_get(6)?);
                 }
-                let (new, insert) = (client.prepare_cached(NEW).await?, client.prepare_cached(INSERT).await?);
-                Ok(Self { new, insert, kinds: Arc::new(kinds) })
+                let (new, unnumbered) =
+                    (client.prepare_cached(NEW).await?, client.prepare_cached(UNNUMBERED).await?);
+                let insert = client.prepare_cached(INSERT).await?;
+                Ok(Self { new, unnumbered, insert, kinds: Arc::new(kinds), is_exact: false })
             })
             .await
     }
 
+    /// Looks for each entry in the index until a step has taken all that it saw. `false`: so it did.
+    pub fn look_twice(&mut self) -> bool {
+        std::mem::take(&mut self.is_exact)
+    }
+
     /// Remembers what a committed step added.
     pub fn learn(&mut self, step: &mut Step) {
+        self.is_exact = step.is_exact;
         if !step.kinds.is_empty() {
             Arc::make_mut(&mut self.kinds).extend(step.kinds.drain(..));
         }
@@ -141,29 +166,28 @@ impl Numbering {
         // Until a whole round has ended.
         let is_all_new = seen == NOTHING_SEEN;
         let end = if is_all_new { scan_from } else { end };
-        let below = if is_all_new { NO_LIMIT.to_owned() } else { parts(&snapshot)?.1.to_string() };
+        let (running, begun) = parts(&snapshot)?;
+        let below = if is_all_new { NO_LIMIT.to_owned() } else { begun.to_string() };
         let open: Vec<String> = open.iter().map(u64::to_string).collect();
         let limit = i64::try_from(most).unwrap_or(i64::MAX);
-        let found = transaction.query(&self.new, &[&open, &end.to_string(), &limit, &below]).await?;
-        let rows = in_order(&found, most)?;
+        let statement = if self.is_exact && !is_all_new { &self.new } else { &self.unnumbered };
+        let found = transaction.query(statement, &[&open, &end.to_string(), &limit, &below]).await?;
+        let mut rows = in_order(&found, most)?;
+        let (is_all, last) = (rows.len() < most, rows.last().map(|(place, _)| place.transaction));
+        let is_whole = is_all_new || keep_whole(&mut rows, &running, last.filter(|_| !is_all));
         let batch = Batch::of(&rows, &self.kinds)?;
-        let taken = Taken {
-            entries: batch.ids.len(),
-            is_all: rows.len() < most,
-            twice: rows.len() - batch.ids.len(),
-        };
+        let twice = rows.len() - batch.ids.len();
+        let mut taken = Taken { first: head.edge.size(), entries: Vec::new(), is_all, twice };
         if rows.is_empty() && !is_all_new {
-            return Ok(Step { head, taken, kinds: Vec::new() });
+            return Ok(Step { head, taken, kinds: Vec::new(), is_exact: self.is_exact });
         }
         let lowest = id(&lowest)?;
-        let (seen, scan_from) = match rows.last().filter(|_| !taken.is_all) {
-            None => (snapshot, lowest),
-            Some((place, _)) => match place.transaction {
-                last if is_all_new => (seen, last.min(lowest)),
-                // Only of what was committed late: all that was looked at before stays so.
-                last if last < end => (seen, scan_from),
-                last => (cut(&snapshot, last)?, last.min(lowest)),
-            },
+        let (seen, scan_from, is_exact) = match last.filter(|_| !is_all) {
+            None => (snapshot, lowest, true),
+            Some(last) if is_all_new => (seen, last.min(lowest), false),
+            // Only of what was committed late: all that was looked at before stays so.
+            Some(last) if last < end => (seen, scan_from, false),
+            Some(last) => (cut(&snapshot, last)?, last.min(lowest), is_whole),
         };
         let mut edge = head.edge.clone();
         let first = number(edge.size())?;
@@ -173,7 +197,8 @@ impl Numbering {
         let parameters: [&(dyn ToSql + Sync); 7] =
             [&size, &bytes, &scan_from.to_string(), &seen, &head.epoch, &first, &cluster];
         one(transaction.execute(ADVANCE, &parameters).await?)?;
-        Ok(Step { head: StoredHead { edge, ..head }, taken, kinds: batch.new_kinds })
+        taken.entries = batch.entries;
+        Ok(Step { head: StoredHead { edge, ..head }, taken, kinds: batch.new_kinds, is_exact })
     }
 
     async fn insert(
@@ -189,7 +214,7 @@ impl Numbering {
                 [tenant, act, status, actor, collection, purpose, number];
             one(transaction.execute(INSERT_KIND, &parameters).await?)?;
         }
-        let leaves: Vec<&[u8]> = batch.leaves.iter().map(|leaf| leaf.as_bytes().as_slice()).collect();
+        let leaves: Vec<&[u8]> = batch.entries.iter().map(|entry| entry.leaf.as_bytes().as_slice()).collect();
         let Batch { ids, kinds, subjects, records, persons, .. } = batch;
         let parameters: [&(dyn ToSql + Sync); 7] = [&first, ids, &leaves, kinds, subjects, records, persons];
         let numbered = transaction.execute(&self.insert, &parameters).await?;
@@ -224,13 +249,24 @@ fn in_order(found: &[Row], most: usize) -> Result<Vec<(Place, &Row)>, StorageErr
     Ok(placed)
 }
 
+/// Leaves to the next step what was committed since the snapshot was taken, and the last transaction, which may have more, unless
+/// there is no other. Whether what is kept are whole transactions.
+fn keep_whole(rows: &mut Vec<(Place, &Row)>, running: &[u64], last: Option<u64>) -> bool {
+    rows.retain(|(place, _)| !running.contains(&place.transaction));
+    let has_another = rows.first().is_some_and(|(place, _)| Some(place.transaction) != last);
+    if has_another {
+        rows.retain(|(place, _)| Some(place.transaction) != last);
+    }
+    has_another
+}
+
 /// What gets a number, column by column. Where an id stands in both tables, the one of a chain does; the other never gets one,
 /// and `reconcile` finds it for as long as it is there.
 #[derive(Default)]
 struct Batch {
     ids: Vec<Uuid>,
-    /// RFC 9162 section 2.1.1, of the bytes as they are stored now.
-    leaves: Vec<TreeHash>,
+    /// As they are stored now, with their leaves (RFC 9162 section 2.1.1).
+    entries: Vec<NumberedEntry>,
     kinds: Vec<i32>,
     subjects: Vec<Option<i64>>,
     records: Vec<Option<i64>>,
@@ -266,7 +302,7 @@ impl Batch {
                 }
             };
             batch.ids.push(*id);
-            batch.leaves.push(TreeHash::of_leaf(entry));
+            batch.entries.push(NumberedEntry::new(entry.to_vec()));
             batch.kinds.push(kind);
             batch.subjects.push(subject);
             batch.records.push(record);
@@ -278,7 +314,7 @@ impl Batch {
 
     /// The full tiles above the leaves that the tree gets with it.
     fn append_to(&self, edge: &mut Edge) -> Vec<(TileId, Tile)> {
-        let filled = self.leaves.iter().flat_map(|leaf| edge.append(*leaf));
+        let filled = self.entries.iter().flat_map(|entry| edge.append(entry.leaf));
         filled.filter(|(id, _)| id.level() > 0).collect()
     }
 }

@@ -8,7 +8,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Transaction};
 
 use super::fitness::Weakness;
-use super::numbering::Numbering;
+use super::numbering::{Numbering, Step};
 use super::pool::{Database, Session, StorageError};
 use crate::audit::tiles::Edge;
 use crate::audit::tree::TreeHash;
@@ -65,10 +65,25 @@ impl AsRef<TreeHash> for StoredEntry {
     }
 }
 
+/// An entry that has just got its number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NumberedEntry {
+    pub leaf: TreeHash,
+    pub bytes: Vec<u8>,
+}
+
+impl NumberedEntry {
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self { leaf: TreeHash::of_leaf(&bytes), bytes }
+    }
+}
+
 /// What one call of [`Lead::take`] did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Taken {
-    pub entries: usize,
+    /// The number of the first.
+    pub first: u64,
+    pub entries: Vec<NumberedEntry>,
     /// Nothing is left that was visible when it began.
     pub is_all: bool,
     /// Entries that got no number, since another has their id.
@@ -215,15 +230,23 @@ impl Lead {
     /// [`StorageError::Stale`]: somebody else has the lead, or the head is not what this lead left. After any error the
     /// lead is to be dropped; whatever was committed is found by the next.
     pub async fn take(&mut self, most: usize) -> Result<Taken, StorageError> {
+        let mut step = match self.step(most).await {
+            // Something that has a number stands there once more, or where it was not: it is passed over.
+            Err(StorageError::Conflict) if self.numbering.look_twice() => self.step(most).await?,
+            step => step?,
+        };
+        self.numbering.learn(&mut step);
+        self.head = step.head;
+        Ok(step.taken)
+    }
+
+    async fn step(&mut self, most: usize) -> Result<Step, StorageError> {
         // Owned, since a closure that borrows cannot be shown to be `Send` here.
         let (known, numbering) = (self.head.clone(), self.numbering.clone());
         let work = async move |transaction: &Transaction<'_>| {
             numbering.clone().step(transaction, &known, most).await
         };
-        let mut step = self.session.transaction("sequence::take", work).await?;
-        self.numbering.learn(&mut step);
-        self.head = step.head;
-        Ok(step.taken)
+        self.session.transaction("sequence::take", work).await
     }
 
     /// Keeps the session while nothing is to be stored.

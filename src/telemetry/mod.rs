@@ -5,6 +5,7 @@
 //! [`metrics`] are beside.
 
 pub mod metrics;
+mod span_fields;
 
 use std::io::IsTerminal;
 
@@ -51,7 +52,10 @@ where
     // Its own clock prints RFC 3339 in UTC.
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     let lines = match format {
-        LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true).with_span_list(false);
+            lines.fmt_fields(span_fields::JsonObject).boxed()
+        }
         LogFormat::Text => lines.with_ansi(ansi).with_target(false).boxed(),
     };
     tracing_subscriber::registry().with(filter).with(filter_fn(may_log)).with(lines).into()
@@ -126,6 +130,23 @@ mod tests {
         let line: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
         assert_eq!(line.get("storage.function").unwrap(), "read");
         assert_eq!(line.get("message").unwrap(), "storage.failed");
+    }
+
+    /// What a request is known by is on its lines, as it was given.
+    #[test]
+    fn json_lines_have_their_spans_fields() {
+        let text = logged(LogFormat::Json, "info", || {
+            let span = tracing::error_span!("request", id = %"a-\"b\"\n", trace = Some("c"), parent = None::<&str>, late = tracing::field::Empty);
+            let _entered = span.enter();
+            tracing::info!("first");
+            span.record("late", 7);
+            tracing::info!("second");
+        });
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines[0]["span"], serde_json::json!({"name": "request", "id": "a-\"b\"\n", "trace": "c"}));
+        assert_eq!(lines[1]["span"]["late"], 7);
+        assert_eq!(lines[1]["span"]["id"], "a-\"b\"\n");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::fresh::Fresh;
 use super::{Fault, STEP};
 use crate::service::{Alarm, Service};
 use crate::storage::{Lead, Taken};
@@ -13,19 +14,31 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
 /// Entries of one transaction.
 const MOST_ENTRIES: usize = 1_024;
 
-/// A transaction of numbering.
-pub(super) async fn step(lead: &mut Lead, service: &Service) -> Result<Taken, Fault> {
-    let taken = lead.take(MOST_ENTRIES).await?;
-    if taken.twice > 0 {
+/// What a transaction of numbering did.
+pub(super) struct Step {
+    pub entries: usize,
+    /// Nothing is left that was visible when it began.
+    pub is_all: bool,
+}
+
+/// A transaction of numbering. What got a number is kept for the files, if there are any.
+pub(super) async fn step(lead: &mut Lead, service: &Service, fresh: Option<&Fresh>) -> Result<Step, Fault> {
+    let Taken { first, entries, is_all, twice } = lead.take(MOST_ENTRIES).await?;
+    if twice > 0 {
         service.raise(Alarm::EntriesChanged).await;
     }
-    Ok(taken)
+    let step = Step { entries: entries.len(), is_all };
+    if let Some(fresh) = fresh {
+        fresh.keep(first, entries);
+    }
+    Ok(step)
 }
 
 /// Does what takes its time, and goes on numbering meanwhile: a busy log is not left behind by its files.
 pub(super) async fn number_beside<T>(
     lead: &mut Lead,
     service: &Service,
+    fresh: &Fresh,
     work: impl Future<Output = Result<T, Fault>>,
 ) -> Result<T, Fault> {
     let over = Notify::new();
@@ -42,7 +55,7 @@ pub(super) async fn number_beside<T>(
                 () = over.notified() => return Ok::<_, Fault>(()),
                 () = tokio::time::sleep(pause) => {}
             }
-            pause = if step(lead, service).await?.is_all { STEP } else { Duration::ZERO };
+            pause = if step(lead, service, Some(fresh)).await?.is_all { STEP } else { Duration::ZERO };
         }
     };
     let (done, ()) = tokio::try_join!(working, numbering)?;

@@ -7,6 +7,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::compare::follow;
+use super::fresh::Fresh;
 use super::watch::Watch;
 use super::{Fault, HEARTBEAT};
 use crate::audit::checkpoint::SignedCheckpoint;
@@ -17,7 +18,7 @@ use crate::jobs::bucket::LogBucket;
 use crate::storage::{SequenceStore, StoredEntry};
 
 /// Entries of one query and of one step of the files; whole bundles, so that partial ones are only written at the end.
-const STEP: u64 = 2 * FULL as u64;
+const STEP: u64 = 4 * FULL as u64;
 /// A target that takes longer for one step hangs. Signing goes on without it.
 const LONGEST_STEP: Duration = Duration::from_secs(30);
 /// Entries of one call: a long log is written in many, and others have their turn between them.
@@ -116,6 +117,7 @@ impl Exporter {
     pub async fn write(
         &mut self,
         store: &SequenceStore,
+        fresh: &Fresh,
         signed: &SignedCheckpoint,
         keys: Vec<LogFile>,
         watch: &mut Watch,
@@ -129,6 +131,9 @@ impl Exporter {
                 return Err(Fault::Export(ExportError::Pruned));
             }
             let mut edge = writer.tail().edge().clone();
+            for leaf in fresh.leaves(edge.size(), size).unwrap_or_default() {
+                edge.append(leaf);
+            }
             follow(store, &mut edge, size).await?;
             if edge.root() != *signed.checkpoint().root() {
                 return Err(Fault::Changed { from: writer.tail().size() });
@@ -140,7 +145,10 @@ impl Exporter {
         while writer.tail().size() < end {
             let from = writer.tail().size();
             let most = (STEP - from % u64::from(FULL)).min(end - from);
-            let entries = as_numbered(from, most, store.entries(from, most).await?)?;
+            let entries = match fresh.take(from, most) {
+                Some(entries) => entries,
+                None => as_numbered(from, most, store.entries(from, most).await?)?,
+            };
             watch.hear(from, &entries);
             let append = move || {
                 writer.append(entries.iter().map(Vec::as_slice))?;

@@ -15,6 +15,7 @@
 mod beside;
 mod compare;
 mod exporter;
+mod fresh;
 mod outgoing;
 mod review;
 mod signer;
@@ -29,6 +30,7 @@ use tokio::time::Instant;
 
 use self::beside::{beside, number_beside, step};
 use self::exporter::Exporter;
+use self::fresh::Fresh;
 use self::review::Review;
 use self::signer::Signer;
 use self::watch::Watch;
@@ -140,6 +142,8 @@ pub struct Sequencer {
     signer: Signer,
     witnesses: Option<Witnesses>,
     exporter: Option<Exporter>,
+    /// For the files.
+    fresh: Fresh,
     review: Review,
     watch: Watch,
     lead: Option<Lead>,
@@ -174,6 +178,7 @@ impl Sequencer {
             signer: Signer::new(transit, origin),
             witnesses: config.witness.as_ref().map(read_witnesses).transpose()?,
             exporter: config.export.as_ref().map(Exporter::new),
+            fresh: Fresh::default(),
             review: Review::new(config.review),
             watch: Watch::new(config.export.is_some()),
             lead: None,
@@ -289,6 +294,7 @@ impl Sequencer {
             self.newest = Some(published);
         }
         (self.lead, self.signed_at) = (Some(lead), None);
+        self.fresh.clear();
         self.review.begin();
         self.watch.begin();
         self.watch.know(self.signer.keys());
@@ -298,12 +304,13 @@ impl Sequencer {
     async fn number(&mut self) -> Result<(), Fault> {
         (self.numbered, self.is_behind) = (0, false);
         let Some(lead) = &mut self.lead else { return Ok(()) };
+        let fresh = self.exporter.as_ref().map(|_| &self.fresh);
         let began = Instant::now();
         loop {
-            let taken = step(lead, &self.service).await?;
-            self.numbered += taken.entries;
-            self.is_behind = !taken.is_all;
-            if taken.is_all || began.elapsed() >= LONGEST_NUMBERING {
+            let done = step(lead, &self.service, fresh).await?;
+            self.numbered += done.entries;
+            self.is_behind = !done.is_all;
+            if done.is_all || began.elapsed() >= LONGEST_NUMBERING {
                 return Ok(());
             }
         }
@@ -345,8 +352,8 @@ impl Sequencer {
         let mut keys = self.signer.key_files();
         keys.extend(self.witnesses.iter().flat_map(Witnesses::key_files));
         self.watch.know(self.signer.keys());
-        let writing = exporter.write(&self.store, signed, keys, &mut self.watch);
-        match number_beside(lead, &self.service, writing).await {
+        let writing = exporter.write(&self.store, &self.fresh, signed, keys, &mut self.watch);
+        match number_beside(lead, &self.service, &self.fresh, writing).await {
             // Signing goes on without files: they can be written later.
             Err(Fault::Export(error)) if !error.is_damage() => {
                 tracing::warn!(error = %error, "log.not_exported");

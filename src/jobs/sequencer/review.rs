@@ -1,10 +1,10 @@
 //! Reads again what is stored, for as long as it is: every entry against its leaf and all leaves against the head that was
 //! signed, every entry without a number, every version of a record against its entry and the other way round.
 //!
-//! The newest entries are read once, when they are new (`watch`). What came since the last night is read each night, and the
-//! whole log in stretches, one after the other, at least one a week; both in small steps, `entries_per_second` together. How far
-//! they are and when they were last done is kept in the database, so that neither a restart nor another lead begins anew; what
-//! was not done in its time is an alarm.
+//! The newest entries are read every two seconds, the last few thousand of them on a busy log. What came since the last night
+//! is read each night, and the whole log in stretches, one after the other, at least one a week; both in small steps,
+//! `entries_per_second` together. How far they are and when they were last done is kept in the database, so that neither a
+//! restart nor another lead begins anew; what was not done in its time is an alarm.
 //!
 //! What was pruned is read no more: a pass begins where the database does, with the tree that is on record, which must lead to
 //! the head as well, and the records themselves are held against the entries that speak of them.
@@ -25,8 +25,10 @@ use crate::storage::{RecordKey, ReviewPart, Reviewed, SequenceStore, StoredEntry
 const EVERY: Duration = Duration::from_secs(2);
 /// Between two passes over a log that is read in one step.
 const REST: Duration = Duration::from_secs(6);
-/// New entries that one step reads where no files are written; what is more is left to the night.
-const NEWEST: u64 = 1_024;
+/// New entries that one look reads; what is more is left to the night.
+const NEWEST: u64 = 4_096;
+/// Of these in one query.
+const NEWEST_STEP: u64 = 512;
 /// Between two looks at what is on record of pruned months.
 const PRUNED_EVERY: Duration = Duration::from_secs(6);
 /// Of a long log one stretch of this many entries counts as a review.
@@ -39,6 +41,8 @@ const DAY_S: i64 = 86_400;
 pub(super) struct Review {
     config: AuditReviewConfig,
     looked_at: Option<Instant>,
+    /// Up to here new entries were read again.
+    newest: u64,
     recent: Pass,
     old: Pass,
     /// After which entry those without numbers are looked for.
@@ -89,6 +93,7 @@ impl Review {
         Self {
             config,
             looked_at: None,
+            newest: 0,
             recent: Pass::new(ReviewPart::Recent),
             old: Pass::new(ReviewPart::Old),
             after: Uuid::nil(),
@@ -138,7 +143,7 @@ impl Review {
         self.config.entries_per_second * EVERY.as_secs()
     }
 
-    /// What no file was written of.
+    /// What came since it was last here, or the last of it. Where no files are written, it is heard here.
     async fn read_newest(
         &mut self,
         store: &SequenceStore,
@@ -148,24 +153,30 @@ impl Review {
         service: &Service,
     ) -> Result<(), Fault> {
         let newest = head.size().saturating_sub(NEWEST).max(boundary.size());
-        let from = watch.next().unwrap_or_default().max(newest);
-        if watch.is_fed || from >= head.size() {
-            return Ok(());
-        }
-        let stored = store.entries(from, head.size() - from).await?;
-        let are_all = u64::try_from(stored.len()).is_ok_and(|count| count == head.size() - from);
-        if !are_all || !stored.iter().all(StoredEntry::is_as_numbered) {
-            if store.boundary().await? != *boundary {
-                return Ok(());
+        let read = if watch.is_fed { self.newest } else { watch.next().unwrap_or_default() };
+        let mut from = read.max(newest);
+        while from < head.size() {
+            let most = NEWEST_STEP.min(head.size() - from);
+            let stored = store.entries(from, most).await?;
+            let are_all = u64::try_from(stored.len()).is_ok_and(|count| count == most);
+            if !are_all || !stored.iter().all(StoredEntry::is_as_numbered) {
+                if store.boundary().await? != *boundary {
+                    return Ok(());
+                }
+                self.has_fault = true;
+                service.raise(Alarm::EntriesChanged).await;
             }
-            self.has_fault = true;
-            service.raise(Alarm::EntriesChanged).await;
+            if !watch.is_fed {
+                // What comes after the last of which there is nothing to be heard.
+                let silent =
+                    stored.iter().rposition(|stored| stored.entry.is_none()).map_or(0, |last| last + 1);
+                let entries: Vec<Vec<u8>> =
+                    stored.into_iter().skip(silent).filter_map(|stored| stored.entry).collect();
+                watch.hear(from + u64::try_from(silent).unwrap_or(0), &entries);
+            }
+            from += most;
         }
-        // What comes after the last of which there is nothing to be heard.
-        let silent = stored.iter().rposition(|stored| stored.entry.is_none()).map_or(0, |last| last + 1);
-        let entries: Vec<Vec<u8>> =
-            stored.into_iter().skip(silent).filter_map(|stored| stored.entry).collect();
-        watch.hear(from + u64::try_from(silent).unwrap_or(0), &entries);
+        self.newest = head.size();
         Ok(())
     }
 
