@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::support::export::Exported;
 use crate::support::samples::small_patient;
-use crate::support::{Client, Strongroom, administrator, eventually};
+use crate::support::{Client, ServiceOptions, Strongroom, administrator, eventually};
 
 /// How soon the service notices, in a log that one step of its review reads (audit/README.md).
 const PROMISED: Duration = Duration::from_secs(20);
@@ -47,7 +47,11 @@ struct Stand {
 impl Stand {
     /// A log with some entries, all of them in the files.
     async fn start() -> Self {
-        let strongroom = Strongroom::start().await;
+        Self::start_with(ServiceOptions::default()).await
+    }
+
+    async fn start_with(options: ServiceOptions) -> Self {
+        let strongroom = Strongroom::start_with(options).await;
         let portal = strongroom.client("portal").await.with_purpose("TREAT");
         let operator = strongroom.client("operator").await;
         let superuser = strongroom.data().await;
@@ -144,6 +148,34 @@ async fn an_entry_that_was_edited_is_noticed_and_the_files_have_the_true_one() {
             WHERE convert_from(entry, 'UTF8') LIKE '%TREAT%' LIMIT 1)";
     stand.around_the_guards(edit).await;
     stand.notices("entries_changed").await;
+    stand.exported.verify();
+}
+
+/// The review of the whole log would take a minute to come to it. The files are written from what was numbered.
+#[tokio::test]
+async fn an_entry_that_is_edited_as_soon_as_it_has_its_number_is_noticed_in_a_long_log() {
+    let slowly = ("STRONGROOM__AUDIT__REVIEW__ENTRIES_PER_SECOND".to_owned(), "1".to_owned());
+    let options = ServiceOptions { settings: vec![slowly], ..ServiceOptions::default() };
+    let stand = Stand::start_with(options).await;
+    for _ in 0..60 {
+        stand.read().await;
+    }
+    stand.exported.has_everything(&stand.strongroom).await;
+    let edit = "SET LOCAL strongroom.audit_migration = 'yes';
+        ALTER TABLE audit_entry DISABLE TRIGGER USER;
+        CREATE FUNCTION edit() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+            UPDATE public.audit_entry
+                SET entry = convert_to(replace(convert_from(entry, 'UTF8'), 'TREAT', 'HPAYMT'), 'UTF8')
+                WHERE entry_id = NEW.entry_id;
+            RETURN NULL;
+        END $$;
+        CREATE TRIGGER edit AFTER INSERT ON audit_index FOR EACH ROW EXECUTE FUNCTION edit()";
+    stand.attack(&format!("BEGIN; {edit}; COMMIT")).await;
+    stand.read().await;
+    stand.notices("entries_changed").await;
+    let edited = "SELECT count(*) FROM audit_entry WHERE convert_from(entry, 'UTF8') LIKE '%HPAYMT%'";
+    assert!(stand.superuser.query_one(edited, &[]).await.unwrap().get::<_, i64>(0) > 0);
+    stand.exported.has_everything(&stand.strongroom).await;
     stand.exported.verify();
 }
 

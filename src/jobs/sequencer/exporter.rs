@@ -18,7 +18,7 @@ use crate::jobs::bucket::LogBucket;
 use crate::storage::{SequenceStore, StoredEntry};
 
 /// Entries of one query and of one step of the files; whole bundles, so that partial ones are only written at the end.
-const STEP: u64 = 4 * FULL as u64;
+const STEP: u64 = 2 * FULL as u64;
 /// A target that takes longer for one step hangs. Signing goes on without it.
 const LONGEST_STEP: Duration = Duration::from_secs(30);
 /// Entries of one call: a long log is written in many, and others have their turn between them.
