@@ -13,18 +13,32 @@ use super::query::Filter;
 
 /// What has few values, in one of the combinations that there are. Empty where the entry has none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Kind {
-    pub act: String,
-    pub status: String,
-    pub actor: String,
-    pub collection: String,
-    pub purpose: String,
+pub struct Kind<'a> {
+    pub act: Cow<'a, str>,
+    pub status: Cow<'a, str>,
+    pub actor: Cow<'a, str>,
+    pub collection: Cow<'a, str>,
+    pub purpose: Cow<'a, str>,
+}
+
+impl Kind<'_> {
+    pub fn into_owned(self) -> Kind<'static> {
+        let Self { act, status, actor, collection, purpose } = self;
+        let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        Kind {
+            act: owned(act),
+            status: owned(status),
+            actor: owned(actor),
+            collection: owned(collection),
+            purpose: owned(purpose),
+        }
+    }
 }
 
 /// The marks of one entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Marks {
-    pub kind: Kind,
+pub struct Marks<'a> {
+    pub kind: Kind<'a>,
     pub subject: Option<i64>,
     pub record: Option<i64>,
     pub person: Option<i64>,
@@ -80,19 +94,19 @@ struct Object<'a> {
     record: Cow<'a, str>,
 }
 
-impl Marks {
+impl<'a> Marks<'a> {
     /// Of an entry's bytes. Bytes that are no entry have no marks: whoever stored them was not the service. The service
     /// writes one object at most: each record that is touched has an entry of its own.
-    pub fn of(entry: &[u8]) -> Self {
-        let Ok(entry) = serde_json::from_slice::<Entry<'_>>(entry) else { return Self::default() };
+    pub fn of(entry: &'a [u8]) -> Self {
+        let Ok(entry) = serde_json::from_slice::<Entry<'a>>(entry) else { return Self::default() };
         let object = entry.obj.into_iter().next().unwrap_or_default();
         Self {
             kind: Kind {
-                act: entry.act.into_owned(),
-                status: entry.out.status.into_owned(),
-                actor: entry.who.uid.into_owned(),
-                collection: object.collection.into_owned(),
-                purpose: entry.purpose.into_owned(),
+                act: entry.act,
+                status: entry.out.status,
+                actor: entry.who.uid,
+                collection: object.collection,
+                purpose: entry.purpose,
             },
             subject: mark(&entry.subj),
             record: mark(&object.record),
@@ -172,8 +186,8 @@ mod tests {
             let marks = Marks::of(&bytes);
             let sought = Sought::by(&filter_of(&serde_json::from_slice(&bytes).unwrap()));
             let kind = &marks.kind;
-            assert_eq!(sought.act, Some(kind.act.as_str()));
-            assert_eq!(sought.status, Some(kind.status.as_str()));
+            assert_eq!(sought.act, Some(&*kind.act));
+            assert_eq!(sought.status, Some(&*kind.status));
             assert_eq!(sought.actor.unwrap_or_default(), kind.actor);
             assert_eq!(sought.collection.unwrap_or_default(), kind.collection);
             assert_eq!(sought.purpose.unwrap_or_default(), kind.purpose);

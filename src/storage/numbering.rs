@@ -3,6 +3,7 @@
 //!
 //! Not here: who has the lead (`sequence`), and asking for what is found so (`search`).
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -22,19 +23,19 @@ pub(super) struct Numbering {
     new: Statement,
     unnumbered: Statement,
     insert: Statement,
-    kinds: Arc<Kinds>,
+    kinds: Arc<Kinds<'static>>,
     /// The last step took all that it saw, so that what the head has not seen has no number.
     is_exact: bool,
 }
 
 /// Numbers of the combinations that are known, by tenant.
-type Kinds = HashMap<(Uuid, Kind), i32>;
+type Kinds<'a> = HashMap<(Uuid, Kind<'a>), i32>;
 
 /// What one step did.
 pub(super) struct Step {
     pub head: StoredHead,
     pub taken: Taken,
-    kinds: Vec<((Uuid, Kind), i32)>,
+    kinds: Vec<((Uuid, Kind<'static>), i32)>,
     is_exact: bool,
 }
 
@@ -271,11 +272,11 @@ struct Batch {
     subjects: Vec<Option<i64>>,
     records: Vec<Option<i64>>,
     persons: Vec<Option<i64>>,
-    new_kinds: Vec<((Uuid, Kind), i32)>,
+    new_kinds: Vec<((Uuid, Kind<'static>), i32)>,
 }
 
 impl Batch {
-    fn of(rows: &[(Place, &Row)], known: &Kinds) -> Result<Self, StorageError> {
+    fn of<'a>(rows: &[(Place, &'a Row)], known: &Kinds<'a>) -> Result<Self, StorageError> {
         let mut batch = Self::default();
         let mut new = Kinds::new();
         let mut next = known.values().copied().max().unwrap_or(0);
@@ -290,7 +291,7 @@ impl Batch {
             if (row.try_get(4)? && chained.contains(id)) || !met.insert(*id) {
                 continue;
             }
-            let entry: &[u8] = row.try_get(2)?;
+            let entry: &'a [u8] = row.try_get(2)?;
             let Marks { kind, subject, record, person } = Marks::of(entry);
             let key = (row.try_get(1)?, kind);
             let kind = match known.get(&key).or_else(|| new.get(&key)) {
@@ -308,7 +309,8 @@ impl Batch {
             batch.records.push(record);
             batch.persons.push(person);
         }
-        batch.new_kinds = new.into_iter().collect();
+        let owned = |((tenant, kind), number): ((_, Kind<'_>), _)| ((tenant, kind.into_owned()), number);
+        batch.new_kinds = new.into_iter().map(owned).collect();
         Ok(batch)
     }
 
@@ -319,14 +321,9 @@ impl Batch {
     }
 }
 
-fn kind_of(row: &Row) -> Result<Kind, StorageError> {
-    Ok(Kind {
-        act: row.try_get(1)?,
-        status: row.try_get(2)?,
-        actor: row.try_get(3)?,
-        collection: row.try_get(4)?,
-        purpose: row.try_get(5)?,
-    })
+fn kind_of(row: &Row) -> Result<Kind<'static>, StorageError> {
+    let text = |column: usize| row.try_get::<_, String>(column).map(Cow::Owned);
+    Ok(Kind { act: text(1)?, status: text(2)?, actor: text(3)?, collection: text(4)?, purpose: text(5)? })
 }
 
 /// The transactions that were open in a snapshot, and the first that had not begun: `xmin:xmax:xip,xip…`.

@@ -4,7 +4,9 @@
 //! Each call looks at a stretch and says where to go on. Nothing that is stored is read by PostgreSQL as if it had a form:
 //! whoever changed it may have left anything.
 
-use serde_json::Value;
+use std::borrow::Cow;
+
+use serde::Deserialize;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -30,8 +32,24 @@ pub struct RecordKey {
     version: i64,
 }
 
+/// The members that are looked at.
+#[derive(Deserialize)]
+struct Entry<'a> {
+    #[serde(borrow)]
+    act: Cow<'a, str>,
+    #[serde(borrow)]
+    out: Out<'a>,
+    obj: Vec<Write>,
+}
+
+#[derive(Deserialize)]
+struct Out<'a> {
+    #[serde(borrow)]
+    status: Cow<'a, str>,
+}
+
 /// What a write's entry says that it wrote.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Deserialize)]
 struct Write {
     collection: String,
     record: String,
@@ -168,15 +186,9 @@ impl SequenceStore {
 
 /// The version that an entry says was written; `None` where it speaks of something else, or was changed beyond reading.
 fn written(entry: &[u8]) -> Option<Write> {
-    let entry: Value = serde_json::from_slice(entry).ok()?;
-    let act = Act::parse(entry.get("act")?.as_str()?)?;
-    let is_write = matches!(act, Act::RecordCreate | Act::RecordUpdate | Act::RecordDelete);
-    let is_done = entry.pointer("/out/status").and_then(Value::as_str) == Some("success");
-    let text = |pointer: &str| Some(entry.pointer(pointer)?.as_str()?.to_owned());
-    let version = entry.pointer("/obj/0/version").and_then(Value::as_i64);
-    let write =
-        Write { collection: text("/obj/0/collection")?, record: text("/obj/0/record")?, version: version? };
-    (is_write && is_done).then_some(write)
+    let Entry { act, out, obj } = serde_json::from_slice(entry).ok()?;
+    let is_write = matches!(Act::parse(&act)?, Act::RecordCreate | Act::RecordUpdate | Act::RecordDelete);
+    obj.into_iter().next().filter(|_| is_write && out.status == "success")
 }
 
 fn key_of(row: &Row, is_older: bool) -> Result<RecordKey, StorageError> {

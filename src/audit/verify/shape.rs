@@ -30,9 +30,15 @@ pub(super) enum Variable<'s> {
 pub(super) type Place<'s> = (Range<usize>, Variable<'s>);
 
 /// The shapes that were met last.
-#[derive(Default)]
 pub(super) struct Shapes<'s> {
     by_length: HashMap<usize, Vec<Shape<'s>>>,
+    most_lengths: usize,
+}
+
+impl Default for Shapes<'_> {
+    fn default() -> Self {
+        Self::of_lengths(MOST_LENGTHS)
+    }
 }
 
 struct Shape<'s> {
@@ -48,6 +54,10 @@ struct Shape<'s> {
 }
 
 impl<'s> Shapes<'s> {
+    pub fn of_lengths(most: usize) -> Self {
+        Self { by_length: HashMap::new(), most_lengths: most }
+    }
+
     /// Where the values of an entry stand that is of a shape that is known.
     pub fn find(&self, entry: &[u8]) -> Option<Slots> {
         let alike = self.by_length.get(&entry.len())?;
@@ -56,7 +66,7 @@ impl<'s> Shapes<'s> {
 
     /// Learns the shape of an entry that was read to its end, in which these may differ.
     pub fn add(&mut self, entry: &[u8], places: Vec<Place<'s>>, slots: Slots) {
-        if self.by_length.len() == MOST_LENGTHS && !self.by_length.contains_key(&entry.len()) {
+        if self.by_length.len() == self.most_lengths && !self.by_length.contains_key(&entry.len()) {
             self.by_length.clear();
         }
         let alike = self.by_length.entry(entry.len()).or_default();

@@ -1,15 +1,25 @@
 //! Following chains while the log grows: what [`super::Verification`] says of chains at the end, as soon as it can be seen.
 
+use std::sync::LazyLock;
+
 use ring::digest::{SHA256, digest};
 
 use super::chains::{Chains, Ended, Link};
 use super::finding::{Finding, Findings};
 use super::form::EntryReader;
+use super::shape::Shapes;
 use crate::audit::checkpoint::VerifierKey;
+
+/// Lengths of entries whose shapes are kept: with up to eight shapes each, of some kilobytes, a megabyte.
+const MOST_LENGTHS: usize = 32;
+
+/// One for every watch, so that shapes may outlive any of them.
+static READER: LazyLock<Option<EntryReader>> = LazyLock::new(EntryReader::new);
 
 /// Hears every entry once, in order.
 pub struct ChainWatch {
-    reader: EntryReader,
+    reader: &'static EntryReader,
+    shapes: Shapes<'static>,
     chains: Chains,
     findings: Findings,
     next: u64,
@@ -22,7 +32,8 @@ impl ChainWatch {
         if start > 0 {
             chains.expect_keys();
         }
-        Some(Self { reader: EntryReader::new()?, chains, findings: Findings::default(), next: start })
+        let (reader, shapes) = (READER.as_ref()?, Shapes::of_lengths(MOST_LENGTHS));
+        Some(Self { reader, shapes, chains, findings: Findings::default(), next: start })
     }
 
     /// The entry that should come now.
@@ -36,7 +47,7 @@ impl ChainWatch {
             self.chains.skip(entry - 1);
         }
         self.next = entry + 1;
-        match self.reader.read(bytes) {
+        match self.reader.read_like(&mut self.shapes, bytes) {
             Ok(facts) => {
                 if let Some(facts) = facts.chain {
                     let mut sha256 = [0; 32];
