@@ -32,17 +32,17 @@ pub fn open_fields<'k>(
     key_of: impl Fn(DataClass, KeyId) -> Option<&'k SubjectKey>,
 ) -> Result<Vec<OpenedField>, OpenError> {
     let listed = Listed::check(stored)?;
-    let found = wanted
-        .iter()
-        .filter_map(|wanted| listed.find(wanted.id).map(|field| (wanted, field)))
-        .map(|(wanted, field)| match stored.seals.get(usize::from(field.seal)) {
-            Some(seal) if seal.class == wanted.class => Ok((wanted, field)),
-            _ => Err(OpenError::Malformed),
-        })
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut found = Vec::with_capacity(wanted.len());
+    for wanted in wanted {
+        let Some(field) = listed.find(wanted.id) else { continue };
+        match stored.seals.get(usize::from(field.seal)) {
+            Some(seal) if seal.class == wanted.class => found.push((wanted, field)),
+            _ => return Err(OpenError::Malformed),
+        }
+    }
     let digest = listed.digest();
 
-    let mut opened: Vec<Option<OpenedField>> = Vec::new();
+    let mut opened: Vec<Option<OpenedField>> = Vec::with_capacity(found.len());
     opened.resize_with(found.len(), || None);
     for (index, seal) in (0_u8..).zip(&stored.seals) {
         let in_this_seal = |(_, field): &&(&WantedField, &SealedField)| field.seal == index;

@@ -1,5 +1,7 @@
 //! What goes into sealing and opening, and what lies between them in the database.
 
+use bytes::Bytes;
+
 use crate::domain::class::DataClass;
 use crate::domain::id::{CollectionName, FieldId, KeyId, RecordId, RecordVersion, SubjectId, TenantId};
 use crate::domain::secret::SecretBytes;
@@ -63,7 +65,8 @@ pub struct SealedField {
     pub id: FieldId,
     /// Index into the record's seals.
     pub seal: u8,
-    pub bytes: Vec<u8>,
+    /// Of a version that was read, all of them are parts of one piece of memory.
+    pub bytes: Bytes,
 }
 
 /// A version as the database returned it: not trusted in any part until it opens.

@@ -94,7 +94,7 @@ pub fn seal_record<'k>(
         let mut aad = SealAad::new(&header, &place, digest);
         for field in ordered.iter().filter(|field| field.class == class) {
             let bytes = seal_value(&cipher, &mut aad, field)?;
-            sealed.push(SealedField { id: field.id, seal: index, bytes });
+            sealed.push(SealedField { id: field.id, seal: index, bytes: bytes.into() });
         }
         seals.push(Seal { class, header });
     }
@@ -140,4 +140,25 @@ fn seal_value(cipher: &Cipher, aad: &mut SealAad, field: &PlainField) -> Result<
     let tag = cipher.seal(nonce(field.id), aad.of_field(field.id, field.type_id), &mut buffer)?;
     buffer.extend_from_slice(&tag);
     Ok(std::mem::take(&mut *buffer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::FieldId;
+    use crate::domain::secret::SecretBytes;
+
+    /// A buffer that grew would have left plaintext behind.
+    #[test]
+    fn a_value_is_sealed_in_a_buffer_that_never_grows() {
+        let cipher = Cipher::new(&[7; 32]);
+        let place = crate::crypto::tests::place();
+        for length in [0, 1, 31, 32, 33, 300, 5_000] {
+            let value = SecretBytes::new(vec![9; length]);
+            let field = PlainField { id: FieldId(1), type_id: 1, class: DataClass::Phi, value };
+            let mut aad = SealAad::new(&[1; header::HEADER_BYTES], &place, [2; 32]);
+            let sealed = seal_value(&cipher, &mut aad, &field).unwrap();
+            assert_eq!(sealed.capacity(), sealed.len(), "of {length} bytes");
+        }
+    }
 }

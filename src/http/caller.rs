@@ -10,7 +10,6 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use tracing::Instrument;
 
 use super::attempt::Attempt;
 use super::door::PeerAddress;
@@ -27,6 +26,7 @@ use crate::domain::context::{OperationContext, RequestFacts};
 use crate::domain::id::{RequestId, uuid_v7};
 use crate::domain::purpose::Purpose;
 use crate::service::Error;
+use crate::telemetry::request::{RequestLabels, TraceLabels, on_lines};
 use crate::tls::Refusal;
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -79,24 +79,30 @@ async fn identify(app: &App, request: Request, next: Next) -> Response {
         Ok(id) => id,
         Err(problem) => return problem.into_response(),
     };
-    let trace = request.headers().get(&TRACEPARENT).and_then(Trace::parse);
-    // On every line that is logged while the request is worked on.
-    let (of, parent) = (trace.as_ref().map(|trace| &*trace.id), trace.as_ref().map(|trace| &*trace.parent));
-    let span = tracing::error_span!("request", id = %id, trace = of, parent);
-    let mut response = serve(app, request, next, id, trace).instrument(span).await;
-    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
+    let trace = request.headers().get(&TRACEPARENT).and_then(parse_trace);
+    let (text, of) = (id.to_string(), trace.as_ref().map(|trace| trace.trace.clone()));
+    let value = HeaderValue::from_str(&text);
+    let labels = RequestLabels { id: text, trace };
+    let mut response = on_lines(labels, serve(app, request, next, id, of)).await;
+    if let Ok(value) = value {
         response.headers_mut().insert(REQUEST_ID.clone(), value);
     }
     response
 }
 
-async fn serve(app: &App, mut request: Request, next: Next, id: RequestId, trace: Option<Trace>) -> Response {
+async fn serve(
+    app: &App,
+    mut request: Request,
+    next: Next,
+    id: RequestId,
+    trace: Option<String>,
+) -> Response {
     let started = Instant::now();
     let presented = Presented::of(&mut request, trace);
     let route = presented.route;
     let response = match admit(app, presented, id).await {
         Ok(caller) => {
-            let attempt = Attempt::of(&mut request, caller.clone()).await;
+            let attempt = Attempt::of(&request, caller.clone());
             request.extensions_mut().insert(caller);
             let response = handle(app, request, next).await;
             attempt.settle(app, response).await
@@ -135,13 +141,13 @@ struct Presented {
 }
 
 impl Presented {
-    fn of(request: &mut Request, trace: Option<Trace>) -> Self {
+    fn of(request: &mut Request, trace: Option<String>) -> Self {
         let bearer = Bearer::take(request.headers_mut());
         let headers = request.headers();
         Self {
             certificate: request.extensions().get::<Arc<CertificateFacts>>().cloned(),
             source: request.extensions().get::<PeerAddress>().copied(),
-            trace: trace.map(|trace| trace.id),
+            trace,
             purpose: purpose(headers),
             bearer,
             is_ambiguous: is_ambiguous(request.version(), headers),
@@ -209,27 +215,18 @@ fn purpose(headers: &HeaderMap) -> Result<Option<Purpose>, ProblemKind> {
     known.map(Some).ok_or(ProblemKind::PurposeUnknown)
 }
 
-/// Who sent a request on, as W3C Trace Context tells it.
-struct Trace {
-    id: String,
-    /// The caller's span.
-    parent: String,
-}
-
-impl Trace {
-    /// Of a `traceparent` (section 3.2.2): 2 hex, 32 hex, 16 hex, 2 hex.
-    fn parse(value: &HeaderValue) -> Option<Self> {
-        let mut parts = value.to_str().ok()?.split('-');
-        let is_hex = |text: &str, length: usize| {
-            text.len() == length && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-        };
-        let version = parts.next().filter(|part| is_hex(part, 2) && *part != "ff")?;
-        let trace = parts.next().filter(|part| is_hex(part, 32) && part.bytes().any(|b| b != b'0'))?;
-        let parent = parts.next().filter(|part| is_hex(part, 16) && part.bytes().any(|b| b != b'0'))?;
-        parts.next().filter(|part| is_hex(part, 2))?;
-        (version != "00" || parts.next().is_none())
-            .then(|| Self { id: trace.to_owned(), parent: parent.to_owned() })
-    }
+/// Who sent a request on, by a `traceparent` of W3C Trace Context (section 3.2.2): 2 hex, 32 hex, 16 hex, 2 hex.
+fn parse_trace(value: &HeaderValue) -> Option<TraceLabels> {
+    let mut parts = value.to_str().ok()?.split('-');
+    let is_hex = |text: &str, length: usize| {
+        text.len() == length && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    };
+    let version = parts.next().filter(|part| is_hex(part, 2) && *part != "ff")?;
+    let trace = parts.next().filter(|part| is_hex(part, 32) && part.bytes().any(|b| b != b'0'))?;
+    let parent = parts.next().filter(|part| is_hex(part, 16) && part.bytes().any(|b| b != b'0'))?;
+    parts.next().filter(|part| is_hex(part, 2))?;
+    (version != "00" || parts.next().is_none())
+        .then(|| TraceLabels { trace: trace.to_owned(), parent: parent.to_owned() })
 }
 
 /// The door gives each request its certificate's facts and its address; one without them is refused.
@@ -252,10 +249,10 @@ mod tests {
 
     #[test]
     fn only_well_formed_traceparents_count() {
-        let trace = |text: &str| Trace::parse(&HeaderValue::from_str(text).unwrap());
+        let trace = |text: &str| parse_trace(&HeaderValue::from_str(text).unwrap());
         let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let read = trace(good).unwrap();
-        assert_eq!((&*read.id, &*read.parent), ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"));
+        assert_eq!((&*read.trace, &*read.parent), ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"));
         for bad in [
             "",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",

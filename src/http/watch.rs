@@ -48,7 +48,7 @@ impl Watch {
     }
 }
 
-/// The line of a request that has an answer. Called within the request's span, which says which request it is.
+/// The line of a request that has an answer. Called while the request is on its lines, which says which one it is.
 pub fn log(route: &'static str, response: &Response, took: std::time::Duration) {
     let status = response.status();
     let code = response.extensions().get().map(|told: &Told| told.code);

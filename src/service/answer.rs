@@ -8,6 +8,7 @@ use crate::audit::Receipt;
 use crate::crypto::SealPlace;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{CollectionName, FieldName, RecordId, RecordVersion, SubjectId};
+use crate::domain::value::append_wiping;
 
 /// What a create has made, now or the first time it was asked for.
 #[derive(Debug)]
@@ -91,14 +92,15 @@ impl RecordAnswer {
     }
 }
 
-/// Writes the body of an answer into one buffer that was made large enough, so that no copy is left behind.
+/// Writes the body of an answer into one buffer. Where that has to grow, what it outgrows is wiped.
 pub(super) struct BodyWriter {
     out: Zeroizing<Vec<u8>>,
     is_first: bool,
 }
 
 impl BodyWriter {
-    /// `room` must cover what is added by [`Self::field`]; ids, times and names are counted here.
+    /// `room` is what [`Self::field`] and [`Self::finish`] are going to add, as far as that is known; ids and times are
+    /// counted here.
     pub fn new(place: &SealPlace, created_at: Timestamp, updated_at: Timestamp, room: usize) -> Self {
         let mut out = Zeroizing::new(Vec::with_capacity(room + 512));
         out.extend_from_slice(br#"{"id":""#);
@@ -126,21 +128,21 @@ impl BodyWriter {
         write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
         if !self.is_first {
-            self.out.push(b',');
+            append_wiping(&mut self.out, b",");
         }
         self.is_first = false;
-        self.out.push(b'"');
-        self.out.extend_from_slice(name.as_str().as_bytes());
-        self.out.extend_from_slice(b"\":");
+        append_wiping(&mut self.out, b"\"");
+        append_wiping(&mut self.out, name.as_str().as_bytes());
+        append_wiping(&mut self.out, b"\":");
         write(&mut self.out)
     }
 
     /// Ends the body with the names that were masked and withheld.
     pub fn finish(mut self, masked: &[FieldName], withheld: &[&FieldName]) -> Zeroizing<Vec<u8>> {
-        self.out.push(b'}');
+        append_wiping(&mut self.out, b"}");
         self.names(b",\"masked\":[", masked.iter());
         self.names(b",\"withheld\":[", withheld.iter().copied());
-        self.out.push(b'}');
+        append_wiping(&mut self.out, b"}");
         self.out
     }
 
@@ -148,15 +150,15 @@ impl BodyWriter {
         if names.len() == 0 {
             return;
         }
-        self.out.extend_from_slice(opening);
+        append_wiping(&mut self.out, opening);
         for (index, name) in names.enumerate() {
             if index > 0 {
-                self.out.push(b',');
+                append_wiping(&mut self.out, b",");
             }
-            self.out.push(b'"');
-            self.out.extend_from_slice(name.as_str().as_bytes());
-            self.out.push(b'"');
+            append_wiping(&mut self.out, b"\"");
+            append_wiping(&mut self.out, name.as_str().as_bytes());
+            append_wiping(&mut self.out, b"\"");
         }
-        self.out.push(b']');
+        append_wiping(&mut self.out, b"]");
     }
 }

@@ -145,7 +145,8 @@ pub(super) fn select<'c>(
     permit: &Permit,
     request: &ReadRequest,
 ) -> Result<Selection<'c>, Vec<FieldName>> {
-    let mut selection = Selection { shown: Vec::new(), withheld: Vec::new() };
+    let shown = Vec::with_capacity(collection.fields().len());
+    let mut selection = Selection { shown, withheld: Vec::new() };
     let mut refused = Vec::new();
     for field in collection.fields() {
         let is_named = match &request.fields {
@@ -177,7 +178,7 @@ pub(super) fn render(
     let mut body = BodyWriter::new(place, found.created_at, found.updated_at, room_for(selection, opened));
     let mut object =
         RecordObject::new(place.collection.clone()).id(place.record.clone()).version(place.version);
-    let (mut plain, mut masked) = (Vec::new(), Vec::new());
+    let (mut plain, mut masked) = (Vec::with_capacity(opened.len()), Vec::new());
     for (field, view) in &selection.shown {
         let Some(value) = opened.iter().find(|opened| opened.id == field.id).map(|opened| &opened.value)
         else {
@@ -211,10 +212,9 @@ pub(super) fn render(
     Ok(Disclosure { object, body_bytes: body.len(), body: Withheld::new(body) })
 }
 
-/// An upper bound, so that the buffer never grows and leaves an unwiped copy: a byte of UTF-8 becomes at most six
-/// of JSON (`\u0000`), and each name is written at most twice.
+/// What the fields take where nothing has to be escaped; each name is written at most twice.
 fn room_for(selection: &Selection<'_>, opened: &[OpenedField]) -> usize {
-    let values: usize = opened.iter().map(|field| field.value.len() * 6 + 16).sum();
+    let values: usize = opened.iter().map(|field| field.value.len() + 3).sum();
     let shown: usize = selection.shown.iter().map(|(field, _)| field.name.as_str().len() * 2 + 8).sum();
     let withheld: usize = selection.withheld.iter().map(|name| name.as_str().len() + 3).sum();
     values + shown + withheld

@@ -5,9 +5,11 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 use std::sync::Arc;
 
-use tokio_postgres::types::ToSql;
+use tokio_postgres::binary_copy::BinaryCopyInWriter;
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Row, Statement, Transaction};
 use uuid::Uuid;
 
@@ -22,7 +24,7 @@ pub(super) struct Numbering {
     // Planned once: with a partition for each month a plan costs as much as some hundred entries.
     new: Statement,
     unnumbered: Statement,
-    insert: Statement,
+    copy: Statement,
     kinds: Arc<Kinds<'static>>,
     /// The last step took all that it saw, so that what the head has not seen has no number.
     is_exact: bool,
@@ -85,11 +87,11 @@ const UNNUMBERED: &str = new!(
     "AND (SELECT i.idx FROM audit_index i WHERE i.entry_id = audit_outbox.entry_id) IS NULL"
 );
 
-const INSERT: &str = "/* storage::sequence::take */
-    INSERT INTO audit_index (idx, entry_id, leaf, kind, subject, record, person)
-    SELECT $1 + place - 1, id, leaf, kind, subject, record, person
-    FROM unnest($2::uuid[], $3::bytea[], $4::integer[], $5::bigint[], $6::bigint[], $7::bigint[])
-        WITH ORDINALITY AS new (id, leaf, kind, subject, record, person, place)";
+/// Rows of a COPY go into the table many at once, where those of an INSERT go through a plan one by one.
+const COPY: &str = "/* storage::sequence::take */
+    COPY audit_index (idx, entry_id, leaf, kind, subject, record, person) FROM STDIN (FORMAT binary)";
+const COPIED: [Type; 7] =
+    [Type::INT8, Type::UUID, Type::BYTEA, Type::INT4, Type::INT8, Type::INT8, Type::INT8];
 
 const KINDS: &str = "/* storage::sequence::lead */
     SELECT tenant_id, act, status, actor, collection, purpose, kind FROM audit_kind";
@@ -121,8 +123,8 @@ impl Numbering {
                 }
                 let (new, unnumbered) =
                     (client.prepare_cached(NEW).await?, client.prepare_cached(UNNUMBERED).await?);
-                let insert = client.prepare_cached(INSERT).await?;
-                Ok(Self { new, unnumbered, insert, kinds: Arc::new(kinds), is_exact: false })
+                let copy = client.prepare_cached(COPY).await?;
+                Ok(Self { new, unnumbered, copy, kinds: Arc::new(kinds), is_exact: false })
             })
             .await
     }
@@ -177,7 +179,7 @@ impl Numbering {
         let (is_all, last) = (rows.len() < most, rows.last().map(|(place, _)| place.transaction));
         let is_whole = is_all_new || keep_whole(&mut rows, &running, last.filter(|_| !is_all));
         let batch = Batch::of(&rows, &self.kinds)?;
-        let twice = rows.len() - batch.ids.len();
+        let twice = rows.len() - batch.rows.len();
         let mut taken = Taken { first: head.edge.size(), entries: Vec::new(), is_all, twice };
         if rows.is_empty() && !is_all_new {
             return Ok(Step { head, taken, kinds: Vec::new(), is_exact: self.is_exact });
@@ -198,7 +200,7 @@ impl Numbering {
         let parameters: [&(dyn ToSql + Sync); 7] =
             [&size, &bytes, &scan_from.to_string(), &seen, &head.epoch, &first, &cluster];
         one(transaction.execute(ADVANCE, &parameters).await?)?;
-        taken.entries = batch.entries;
+        taken.entries = batch.rows.into_iter().map(|row| row.entry).collect();
         Ok(Step { head: StoredHead { edge, ..head }, taken, kinds: batch.new_kinds, is_exact })
     }
 
@@ -215,11 +217,13 @@ impl Numbering {
                 [tenant, act, status, actor, collection, purpose, number];
             one(transaction.execute(INSERT_KIND, &parameters).await?)?;
         }
-        let leaves: Vec<&[u8]> = batch.entries.iter().map(|entry| entry.leaf.as_bytes().as_slice()).collect();
-        let Batch { ids, kinds, subjects, records, persons, .. } = batch;
-        let parameters: [&(dyn ToSql + Sync); 7] = [&first, ids, &leaves, kinds, subjects, records, persons];
-        let numbered = transaction.execute(&self.insert, &parameters).await?;
-        if usize::try_from(numbered) != Ok(ids.len()) {
+        let mut rows = pin!(BinaryCopyInWriter::new(transaction.copy_in(&self.copy).await?, &COPIED));
+        for (number, NumberedRow { id, entry, kind, subject, record, person }) in (first..).zip(&batch.rows) {
+            let leaf = entry.leaf.as_bytes().as_slice();
+            rows.as_mut().write(&[&number, id, &leaf, kind, subject, record, person]).await?;
+        }
+        let numbered = rows.finish().await?;
+        if usize::try_from(numbered) != Ok(batch.rows.len()) {
             return Err(StorageError::Malformed("the index took another number of entries"));
         }
         for (id, tile) in filled {
@@ -261,18 +265,22 @@ fn keep_whole(rows: &mut Vec<(Place, &Row)>, running: &[u64], last: Option<u64>)
     has_another
 }
 
-/// What gets a number, column by column. Where an id stands in both tables, the one of a chain does; the other never gets one,
-/// and `reconcile` finds it for as long as it is there.
+/// What gets a number. Where an id stands in both tables, the one of a chain does; the other never gets one, and `reconcile`
+/// finds it for as long as it is there.
 #[derive(Default)]
 struct Batch {
-    ids: Vec<Uuid>,
-    /// As they are stored now, with their leaves (RFC 9162 section 2.1.1).
-    entries: Vec<NumberedEntry>,
-    kinds: Vec<i32>,
-    subjects: Vec<Option<i64>>,
-    records: Vec<Option<i64>>,
-    persons: Vec<Option<i64>>,
+    rows: Vec<NumberedRow>,
     new_kinds: Vec<((Uuid, Kind<'static>), i32)>,
+}
+
+struct NumberedRow {
+    id: Uuid,
+    /// As it is stored now, with its leaf (RFC 9162 section 2.1.1).
+    entry: NumberedEntry,
+    kind: i32,
+    subject: Option<i64>,
+    record: Option<i64>,
+    person: Option<i64>,
 }
 
 impl Batch {
@@ -302,12 +310,8 @@ impl Batch {
                     next
                 }
             };
-            batch.ids.push(*id);
-            batch.entries.push(NumberedEntry::new(entry.to_vec()));
-            batch.kinds.push(kind);
-            batch.subjects.push(subject);
-            batch.records.push(record);
-            batch.persons.push(person);
+            let entry = NumberedEntry::new(entry.to_vec());
+            batch.rows.push(NumberedRow { id: *id, entry, kind, subject, record, person });
         }
         let owned = |((tenant, kind), number): ((_, Kind<'_>), _)| ((tenant, kind.into_owned()), number);
         batch.new_kinds = new.into_iter().map(owned).collect();
@@ -316,7 +320,7 @@ impl Batch {
 
     /// The full tiles above the leaves that the tree gets with it.
     fn append_to(&self, edge: &mut Edge) -> Vec<(TileId, Tile)> {
-        let filled = self.entries.iter().flat_map(|entry| edge.append(entry.leaf));
+        let filled = self.rows.iter().flat_map(|row| edge.append(row.entry.leaf));
         filled.filter(|(id, _)| id.level() > 0).collect()
     }
 }

@@ -9,6 +9,8 @@
 //! Integers are big-endian. Bytes that do not read are [`StorageError::Malformed`]: this code did not write them.
 //! What the bytes mean (each field once, under a seal of its class) is for opening to judge.
 
+use bytes::Bytes;
+
 use super::pool::StorageError;
 use crate::crypto::{HEADER_BYTES, Seal, SealedField};
 use crate::domain::class::DataClass;
@@ -53,18 +55,21 @@ pub fn decode_seals(bytes: &[u8]) -> Result<Vec<Seal>, StorageError> {
     seals.iter().map(read).collect()
 }
 
-pub fn decode_fields(mut bytes: &[u8]) -> Result<Vec<SealedField>, StorageError> {
+pub fn decode_fields(bytes: &[u8]) -> Result<Vec<SealedField>, StorageError> {
     const MALFORMED: StorageError = StorageError::Malformed("sealed values");
     // Most values are sealed into 32 to 48 bytes: one allocation for nearly every record.
     let mut fields = Vec::with_capacity(bytes.len() / (FIELD_PREFIX_BYTES + 32));
-    while !bytes.is_empty() {
-        let (id, rest) = bytes.split_first_chunk::<4>().ok_or(MALFORMED)?;
+    let whole = Bytes::copy_from_slice(bytes);
+    let mut left = &*whole;
+    while !left.is_empty() {
+        let (id, rest) = left.split_first_chunk::<4>().ok_or(MALFORMED)?;
         let (seal, rest) = rest.split_first().ok_or(MALFORMED)?;
         let (length, rest) = rest.split_first_chunk::<4>().ok_or(MALFORMED)?;
         let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| MALFORMED)?;
         let (value, rest) = rest.split_at_checked(length).ok_or(MALFORMED)?;
-        fields.push(SealedField { id: FieldId(u32::from_be_bytes(*id)), seal: *seal, bytes: value.to_vec() });
-        bytes = rest;
+        let bytes = whole.slice_ref(value);
+        fields.push(SealedField { id: FieldId(u32::from_be_bytes(*id)), seal: *seal, bytes });
+        left = rest;
     }
     Ok(fields)
 }
@@ -103,7 +108,7 @@ mod tests {
         let field = |(id, seal, bytes): &(u32, u8, Vec<u8>)| SealedField {
             id: FieldId(*id),
             seal: *seal,
-            bytes: bytes.clone(),
+            bytes: bytes.clone().into(),
         };
         drawn.iter().map(field).collect()
     }
@@ -157,7 +162,7 @@ mod tests {
     fn the_layout_is_the_documented_one() {
         let seal = Seal { class: DataClass::Pii, header: [7; HEADER_BYTES] };
         assert_eq!(encode_seals(&[seal]), [&[2_u8][..], &[7; HEADER_BYTES]].concat());
-        let field = SealedField { id: FieldId(258), seal: 1, bytes: vec![9, 8] };
+        let field = SealedField { id: FieldId(258), seal: 1, bytes: Bytes::from_static(&[9, 8]) };
         assert_eq!(encode_fields(&[field]).unwrap(), [0, 0, 1, 2, 1, 0, 0, 0, 2, 9, 8]);
         assert!(
             decode_seals(&[[0_u8; 1].as_slice(), &[7; HEADER_BYTES]].concat()).is_err(),

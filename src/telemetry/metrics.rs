@@ -4,9 +4,14 @@
 //! client sends can neither show here nor make the number of series grow. Not here: who may read them (`service`), and
 //! gauges' sources, which are asked when somebody reads.
 
+use std::collections::HashMap;
+use std::sync::{OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
-use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    histogram,
+};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 /// From a quarter of a millisecond, doubling, to 8 s: what waits longer is cut.
@@ -79,6 +84,28 @@ names! {
 #[derive(Clone)]
 pub struct Renderer(PrometheusHandle);
 
+/// What every request touches, looked up once: finding a series by its labels takes longer than counting.
+struct Handles {
+    in_flight: Gauge,
+    key_hit: Counter,
+    key_miss: Counter,
+    requests: RwLock<HashMap<(&'static str, &'static str, u16), Histogram>>,
+}
+
+/// There once something records.
+static HANDLES: OnceLock<Handles> = OnceLock::new();
+
+impl Handles {
+    fn new() -> Self {
+        Self {
+            in_flight: gauge!(IN_FLIGHT),
+            key_hit: counter!(KEY_CACHE, "result" => "hit"),
+            key_miss: counter!(KEY_CACHE, "result" => "miss"),
+            requests: RwLock::default(),
+        }
+    }
+}
+
 /// Starts recording, for the whole process. A second call is an error; without any, recording does nothing.
 pub fn install() -> Result<Renderer, BuildError> {
     let mut builder = PrometheusBuilder::new();
@@ -111,6 +138,7 @@ pub fn install() -> Result<Renderer, BuildError> {
         counter!(RELAYED, "outcome" => outcome).absolute(0);
     }
     gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    HANDLES.get_or_init(Handles::new);
     Ok(renderer)
 }
 
@@ -129,7 +157,16 @@ impl Renderer {
 
 /// A request that was answered. `status` and `method` are from closed lists.
 pub fn request(route: &'static str, method: &'static str, status: u16, took: Duration) {
-    histogram!(REQUEST, "route" => route, "method" => method, "status" => status.to_string()).record(took);
+    let Some(Handles { requests, .. }) = HANDLES.get() else { return };
+    let series = (route, method, status);
+    let known = requests.read().unwrap_or_else(PoisonError::into_inner);
+    if let Some(histogram) = known.get(&series) {
+        return histogram.record(took);
+    }
+    drop(known);
+    let histogram = histogram!(REQUEST, "route" => route, "method" => method, "status" => status.to_string());
+    histogram.record(took);
+    requests.write().unwrap_or_else(PoisonError::into_inner).insert(series, histogram);
 }
 
 pub fn problem(code: &'static str) {
@@ -168,14 +205,18 @@ pub struct InFlight(());
 
 impl InFlight {
     pub fn begin() -> Self {
-        gauge!(IN_FLIGHT).increment(1.0);
+        if let Some(handles) = HANDLES.get() {
+            handles.in_flight.increment(1.0);
+        }
         Self(())
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        gauge!(IN_FLIGHT).decrement(1.0);
+        if let Some(handles) = HANDLES.get() {
+            handles.in_flight.decrement(1.0);
+        }
     }
 }
 
@@ -221,10 +262,8 @@ pub fn storage_failure(function: &'static str) {
 }
 
 pub fn key_cache(is_hit: bool) {
-    if is_hit {
-        counter!(KEY_CACHE, "result" => "hit").increment(1);
-    } else {
-        counter!(KEY_CACHE, "result" => "miss").increment(1);
+    if let Some(Handles { key_hit, key_miss, .. }) = HANDLES.get() {
+        if is_hit { key_hit.increment(1) } else { key_miss.increment(1) }
     }
 }
 

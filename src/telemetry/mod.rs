@@ -5,7 +5,7 @@
 //! [`metrics`] are beside.
 
 pub mod metrics;
-mod span_fields;
+pub mod request;
 
 use std::io::IsTerminal;
 
@@ -14,8 +14,11 @@ use tracing::{Dispatch, Metadata};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{EnvFilter, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use request::WithRequest;
 
 /// They log requests and answers of Vault, with tokens and keys in them.
 const SILENT: [&str; 2] = ["vaultrs", "rustify"];
@@ -50,13 +53,16 @@ where
     let filter =
         EnvFilter::try_new(directives(chosen)).unwrap_or_else(|_| EnvFilter::new(directives("info")));
     // Its own clock prints RFC 3339 in UTC.
-    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
     let lines = match format {
         LogFormat::Json => {
-            let lines = lines.json().flatten_event(true).with_span_list(false);
-            lines.fmt_fields(span_fields::JsonObject).boxed()
+            let lines = tracing_subscriber::fmt::format().json().flatten_event(true);
+            layer.fmt_fields(JsonFields::new()).event_format(WithRequest { lines, format }).boxed()
         }
-        LogFormat::Text => lines.with_ansi(ansi).with_target(false).boxed(),
+        LogFormat::Text => {
+            let lines = tracing_subscriber::fmt::format().with_target(false).with_ansi(ansi);
+            layer.with_ansi(ansi).event_format(WithRequest { lines, format }).boxed()
+        }
     };
     tracing_subscriber::registry().with(filter).with(filter_fn(may_log)).with(lines).into()
 }
@@ -80,6 +86,7 @@ mod tests {
     use std::io::Write;
     use std::sync::{Arc, Mutex};
 
+    use super::request::{RequestLabels, TraceLabels};
     use super::*;
 
     #[derive(Clone, Default)]
@@ -132,21 +139,30 @@ mod tests {
         assert_eq!(line.get("message").unwrap(), "storage.failed");
     }
 
-    /// What a request is known by is on its lines, as it was given.
+    fn work_on_a_request() {
+        let trace = Some(TraceLabels { trace: "c".into(), parent: "d".into() });
+        let of = |id: &str, trace| RequestLabels { id: id.into(), trace };
+        let both = async {
+            request::on_lines(of("a-\"b\"\n", trace), async { tracing::info!("first") }).await;
+            request::on_lines(of("2", None), async { tracing::info!(n = 7, "second") }).await;
+            tracing::info!("outside");
+        };
+        futures_util::FutureExt::now_or_never(both).unwrap();
+    }
+
+    /// What a request is known by is on its lines, as it was given, and on no others.
     #[test]
-    fn json_lines_have_their_spans_fields() {
-        let text = logged(LogFormat::Json, "info", || {
-            let span = tracing::error_span!("request", id = %"a-\"b\"\n", trace = Some("c"), parent = None::<&str>, late = tracing::field::Empty);
-            let _entered = span.enter();
-            tracing::info!("first");
-            span.record("late", 7);
-            tracing::info!("second");
-        });
+    fn lines_say_of_which_request_they_are() {
+        let text = logged(LogFormat::Json, "info", work_on_a_request);
         let lines: Vec<serde_json::Value> =
             text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert_eq!(lines[0]["span"], serde_json::json!({"name": "request", "id": "a-\"b\"\n", "trace": "c"}));
-        assert_eq!(lines[1]["span"]["late"], 7);
-        assert_eq!(lines[1]["span"]["id"], "a-\"b\"\n");
+        assert_eq!(lines[0]["request"], serde_json::json!({"id": "a-\"b\"\n", "trace": "c", "parent": "d"}));
+        assert_eq!((&lines[1]["request"], &lines[1]["n"]), (&serde_json::json!({"id": "2"}), &7.into()));
+        assert_eq!(lines[2].get("request"), None);
+
+        let text = logged(LogFormat::Text, "info", work_on_a_request);
+        let ends: Vec<&str> = text.lines().map(|line| line.split_once("INFO ").unwrap().1).collect();
+        assert_eq!(ends[ends.len() - 2..], ["second n=7 request=2", "outside"]);
     }
 
     #[test]

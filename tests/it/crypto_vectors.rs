@@ -255,7 +255,7 @@ fn stored_from(vector: &SealVector) -> StoredRecord {
             case.fields.iter().map(move |field| SealedField {
                 id: FieldId(field.id),
                 seal,
-                bytes: bytes(&field.sealed),
+                bytes: bytes(&field.sealed).into(),
             })
         })
         .collect();

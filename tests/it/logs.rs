@@ -22,7 +22,7 @@ async fn the_id_in_an_answer_finds_its_line_and_its_trace() {
     crate::support::eventually("the line is there", async || {
         let log = strongroom.log();
         lines = log.iter().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect();
-        lines.retain(|line| line["span"]["id"] == *id);
+        lines.retain(|line| line["request"]["id"] == *id);
         !lines.is_empty()
     })
     .await;
@@ -31,7 +31,7 @@ async fn the_id_in_an_answer_finds_its_line_and_its_trace() {
     assert_eq!((&line["status"], &line["code"]), (&status.into(), &code.into()));
     assert_eq!((line["message"].as_str(), line["level"].as_str()), (Some("request.answered"), Some("INFO")));
     assert_eq!(line["route"], "/api/v1/{collection}/{id}");
-    assert_eq!((&line["span"]["trace"], &line["span"]["parent"]), (&TRACE.into(), &PARENT.into()));
+    assert_eq!((&line["request"]["trace"], &line["request"]["parent"]), (&TRACE.into(), &PARENT.into()));
     assert!(line["timestamp"].is_string() && line["micros"].is_u64());
     let entry = strongroom.entry_of(&id).await;
     assert_eq!(entry["req"]["trace"], TRACE, "the audit entry belongs to the same trace");

@@ -114,7 +114,11 @@ type Change = (&'static str, fn(&mut StoredRow));
 /// What can be done to the seals and values of one row.
 const CHANGES: &[Change] = &[
     ("two values change places", |row| row.swap_values(0, 1)),
-    ("a value is bent", |row| row.fields[0].bytes[3] ^= 1),
+    ("a value is bent", |row| {
+        let mut bytes = row.fields[0].bytes.to_vec();
+        bytes[3] ^= 1;
+        row.fields[0].bytes = bytes.into();
+    }),
     ("a value is emptied", |row| row.fields[0].bytes.clear()),
     ("a value loses its end", |row| row.fields[0].bytes.truncate(20)),
     ("a field is trimmed", |row| row.fields.truncate(row.fields.len() - 1)),

@@ -110,7 +110,7 @@ async fn two_tenants_keep_the_same_person_apart() {
     let mut parts = std::collections::BTreeSet::new();
     for row in &rows {
         parts.extend(decode_seals(row.get(0)).unwrap().into_iter().map(|seal| seal.header.to_vec()));
-        parts.extend(decode_fields(row.get(1)).unwrap().into_iter().map(|field| field.bytes));
+        parts.extend(decode_fields(row.get(1)).unwrap().into_iter().map(|field| field.bytes.to_vec()));
     }
     assert_eq!(parts.len(), 2 * (4 + 1));
 }

@@ -72,8 +72,10 @@ proptest! {
         let mask = 1_u8 << bit;
         match change {
             0 => {
-                let byte = byte.index(stored.fields[at].bytes.len());
-                stored.fields[at].bytes[byte] ^= mask;
+                change_bytes(&mut stored.fields[at], |bytes| {
+                    let at = byte.index(bytes.len());
+                    bytes[at] ^= mask;
+                });
             }
             1 => {
                 let seal = usize::from(stored.fields[at].seal);
@@ -83,7 +85,7 @@ proptest! {
                 let cut = byte.index(stored.fields[at].bytes.len());
                 stored.fields[at].bytes.truncate(cut);
             }
-            3 => stored.fields[at].bytes.push(mask),
+            3 => change_bytes(&mut stored.fields[at], |bytes| bytes.push(mask)),
             4 => stored.fields[at].id.0 ^= u32::from(mask),
             _ => stored.place = other_places().swap_remove(byte.index(other_places().len())),
         }
@@ -102,7 +104,11 @@ proptest! {
             class: DataClass::ALL[class],
             header: header.map_or(genuine.seals[class % 2].header, |bytes| bytes.try_into().unwrap()),
         });
-        let fields = fields.into_iter().map(|(id, seal, bytes)| SealedField { id: FieldId(id), seal, bytes });
+        let fields = fields.into_iter().map(|(id, seal, bytes): (u32, u8, Vec<u8>)| SealedField {
+            id: FieldId(id),
+            seal,
+            bytes: bytes.into(),
+        });
         let stored = StoredRecord { place: place(), seals: seals.collect(), fields: fields.collect() };
         for wanted in (0..6).flat_map(|id| DataClass::ALL.map(|class| (id, class))) {
             let wanted = WantedField { id: FieldId(wanted.0), type_id: 1, class: wanted.1 };
