@@ -17,22 +17,27 @@ use crate::crypto::SubjectKey;
 use crate::domain::class::DataClass;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{KeyId, KeyOwner, TenantId};
+use crate::keys::place::{TenantKeyKind, TenantKeyPlace};
 
-/// An opened subject key and what its life hangs on.
+/// An opened subject key and what its life hangs on. As small as it can be: there are hundreds of thousands.
 #[derive(Clone)]
 pub(super) struct Held {
-    pub class: DataClass,
     pub key: Arc<SubjectKey>,
-    /// The tenant key that opened it.
-    pub opener: KeyId,
-    pub lease: Arc<Lease>,
-    /// When it was read that this is the version that seals, if it was.
-    pub seals_at: Option<Timestamp>,
+    /// Of the tenant key that opened it, which is of the same class.
+    pub lease: Arc<Lease<TenantKeyPlace>>,
+    /// When it was read that this is the version that seals, or [`NEVER`].
+    pub seals_at: Timestamp,
 }
 
+pub(super) const NEVER: Timestamp = Timestamp::from_micros(i64::MIN);
+
 impl Held {
-    fn is(&self, class: DataClass, id: KeyId) -> bool {
-        self.class == class && self.key.id() == id
+    fn kind(&self) -> TenantKeyKind {
+        self.lease.key().kind
+    }
+
+    fn is(&self, kind: TenantKeyKind, id: KeyId) -> bool {
+        self.kind() == kind && self.key.id() == id
     }
 }
 
@@ -63,7 +68,8 @@ impl HeldKeys {
     /// A key and how old what it hangs on is, unless it is past its life.
     pub fn get(&self, slot: &Slot, now: Timestamp) -> Option<(Held, Age)> {
         let keys = self.cache.get(&slot.place)?;
-        let held = keys.iter().find(|held| held.is(slot.class, slot.id))?;
+        let kind = TenantKeyKind::Seal(slot.class);
+        let held = keys.iter().find(|held| held.is(kind, slot.id))?;
         match held.lease.age(now, self.lives) {
             Age::Dead => {
                 // With all others of this owner: those that are not past their lives are read again when they are asked for.
@@ -77,12 +83,10 @@ impl HeldKeys {
     /// The version of a class that seals, as far as that was read within the soft life.
     pub fn sealing(&self, place: &Place, class: DataClass, now: Timestamp) -> Option<KeyId> {
         let keys = self.cache.get(place)?;
-        let (id, read_at) = keys
-            .iter()
-            .filter(|held| held.class == class)
-            .find_map(|held| Some((held.key.id(), held.seals_at?)))?;
-        let age = now.as_micros().saturating_sub(read_at.as_micros());
-        (0..self.lives.soft_micros).contains(&age).then_some(id)
+        let kind = TenantKeyKind::Seal(class);
+        let seals = keys.iter().find(|held| held.kind() == kind && held.seals_at != NEVER)?;
+        let age = now.as_micros().saturating_sub(seals.seals_at.as_micros());
+        (0..self.lives.soft_micros).contains(&age).then(|| seals.key.id())
     }
 
     /// Adds or replaces a key.
@@ -94,15 +98,18 @@ impl HeldKeys {
         }
         let old = self.cache.peek(&place);
         let old = old.as_deref().unwrap_or_default();
-        if new.seals_at.is_none() {
-            let same = old.iter().find(|held| held.is(new.class, new.key.id()));
-            new.seals_at = same.and_then(|held| held.seals_at);
+        let kind = new.kind();
+        if new.seals_at == NEVER {
+            let same = old.iter().find(|held| held.is(kind, new.key.id()));
+            new.seals_at = same.map_or(NEVER, |held| held.seals_at);
         }
         let is_kept =
-            |held: &&Held| !held.is(new.class, new.key.id()) && held.lease.age(now, self.lives) != Age::Dead;
+            |held: &&Held| !held.is(kind, new.key.id()) && held.lease.age(now, self.lives) != Age::Dead;
         let others = old.iter().filter(is_kept).cloned().map(|mut held| {
             // Of a class one version seals.
-            held.seals_at = held.seals_at.filter(|_| held.class != new.class || new.seals_at.is_none());
+            if held.kind() == kind && new.seals_at != NEVER {
+                held.seals_at = NEVER;
+            }
             held
         });
         let keys = others.chain([new.clone()]).collect();
@@ -143,7 +150,10 @@ mod tests {
     fn held(class: DataClass, id: i64, confirmed_at: Timestamp, seals_at: Option<Timestamp>) -> Held {
         let id = KeyId::new(id).unwrap();
         let key = Arc::new(SubjectKey::generate(id, &SystemRandom::default()).unwrap());
-        Held { class, key, opener: KeyId::FIRST, lease: Arc::new(Lease::new(confirmed_at)), seals_at }
+        let (tenant, _) = owner();
+        let opener = TenantKeyPlace { tenant, kind: TenantKeyKind::Seal(class), key_id: KeyId::FIRST };
+        let lease = Arc::new(Lease::new(opener, confirmed_at));
+        Held { key, lease, seals_at: seals_at.unwrap_or(NEVER) }
     }
 
     fn owner() -> Place {

@@ -46,15 +46,20 @@ pub(super) enum Age {
     Dead,
 }
 
-/// When an entry was last confirmed. Shared by everything that must not outlive it.
-pub(super) struct Lease {
+/// When the entry of a key was last confirmed. Shared by everything that must not outlive it.
+pub(super) struct Lease<K> {
+    key: K,
     confirmed_at: AtomicI64,
     retry_at: AtomicI64,
 }
 
-impl Lease {
-    pub fn new(at: Timestamp) -> Self {
-        Self { confirmed_at: AtomicI64::new(at.as_micros()), retry_at: AtomicI64::new(DEAD) }
+impl<K: Copy> Lease<K> {
+    pub fn new(key: K, at: Timestamp) -> Self {
+        Self { key, confirmed_at: AtomicI64::new(at.as_micros()), retry_at: AtomicI64::new(DEAD) }
+    }
+
+    pub const fn key(&self) -> K {
+        self.key
     }
 
     pub fn age(&self, now: Timestamp, lives: Lives) -> Age {
@@ -102,13 +107,13 @@ impl Lease {
 
 /// A cached value and its lease.
 #[derive(Clone)]
-pub(super) struct Loaded<V> {
+pub(super) struct Loaded<K, V> {
     pub value: V,
-    pub lease: Arc<Lease>,
+    pub lease: Arc<Lease<K>>,
 }
 
-type Outcome<V> = Result<Loaded<V>, KeyError>;
-type Flight<V> = watch::Receiver<Option<Outcome<V>>>;
+type Outcome<L> = Result<Loaded<<L as Loader>::Key, <L as Loader>::Value>, KeyError>;
+type Flight<L> = watch::Receiver<Option<Outcome<L>>>;
 
 pub(super) struct LifeCache<L: Loader> {
     shared: Arc<Shared<L>>,
@@ -119,8 +124,8 @@ struct Shared<L: Loader> {
     lives: Lives,
     clock: SharedClock,
     random: SharedRandom,
-    entries: Mutex<HashMap<L::Key, Loaded<L::Value>>>,
-    flights: Mutex<HashMap<L::Key, Flight<L::Value>>>,
+    entries: Mutex<HashMap<L::Key, Loaded<L::Key, L::Value>>>,
+    flights: Mutex<HashMap<L::Key, Flight<L>>>,
 }
 
 impl<L: Loader> LifeCache<L> {
@@ -135,14 +140,14 @@ impl<L: Loader> LifeCache<L> {
     }
 
     /// The entry, from memory where its life allows. Cancelling the caller cancels only the waiting.
-    pub async fn get(&self, key: L::Key) -> Outcome<L::Value> {
+    pub async fn get(&self, key: L::Key) -> Outcome<L> {
         let now = self.shared.clock.now();
         let entry = lock(&self.shared.entries).get(&key).cloned();
         if let Some(entry) = entry {
             match entry.lease.age(now, self.shared.lives) {
                 Age::Fresh => return Ok(entry),
                 Age::Stale => {
-                    self.refresh(key, &entry.lease, now);
+                    self.refresh(&entry.lease, now);
                     return Ok(entry);
                 }
                 Age::Dead => {}
@@ -152,7 +157,7 @@ impl<L: Loader> LifeCache<L> {
     }
 
     /// Loads anew whatever is cached: for a caller who found the cached answer to be outdated.
-    pub async fn load(&self, key: L::Key) -> Outcome<L::Value> {
+    pub async fn load(&self, key: L::Key) -> Outcome<L> {
         let mut flight = self.fly(key);
         let landed = flight.wait_for(Option::is_some).await;
         // A sender that is gone without an outcome is a loader that panicked.
@@ -160,9 +165,9 @@ impl<L: Loader> LifeCache<L> {
     }
 
     /// Starts a refresh, unless one is under way or failed a moment ago. Does not wait.
-    pub fn refresh(&self, key: L::Key, lease: &Lease, now: Timestamp) {
+    pub fn refresh(&self, lease: &Lease<L::Key>, now: Timestamp) {
         if lease.claims_refresh(now, self.shared.pause_micros()) {
-            drop(self.fly(key));
+            drop(self.fly(lease.key()));
         }
     }
 
@@ -172,7 +177,7 @@ impl<L: Loader> LifeCache<L> {
         lock(&self.shared.entries).retain(|_, entry| entry.lease.age(now, self.shared.lives) != Age::Dead);
     }
 
-    fn fly(&self, key: L::Key) -> Flight<L::Value> {
+    fn fly(&self, key: L::Key) -> Flight<L> {
         let mut flights = lock(&self.shared.flights);
         if let Some(flight) = flights.get(&key) {
             return flight.clone();
@@ -194,12 +199,7 @@ impl<L: Loader> LifeCache<L> {
 }
 
 impl<L: Loader> Shared<L> {
-    fn settle(
-        &self,
-        key: L::Key,
-        started: Timestamp,
-        loaded: Result<L::Value, KeyError>,
-    ) -> Outcome<L::Value> {
+    fn settle(&self, key: L::Key, started: Timestamp, loaded: Result<L::Value, KeyError>) -> Outcome<L> {
         let mut entries = lock(&self.entries);
         match loaded {
             Ok(value) => {
@@ -208,7 +208,7 @@ impl<L: Loader> Shared<L> {
                         entry.lease.confirm(started);
                         Arc::clone(&entry.lease)
                     }
-                    None => Arc::new(Lease::new(started)),
+                    None => Arc::new(Lease::new(key, started)),
                 };
                 let entry = Loaded { value, lease };
                 entries.insert(key, entry.clone());

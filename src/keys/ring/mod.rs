@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
-use self::held::{Held, HeldKeys};
+use self::held::{Held, HeldKeys, NEVER};
 use self::life::{Age, LifeCache, Lives, Loaded};
 use self::upstream::{FindActive, OpenTenantKey};
 use super::KeyError;
@@ -314,7 +314,7 @@ impl Inner {
         let now = self.clock.now();
         let (held, age) = self.held.get(slot, now)?;
         if age == Age::Stale {
-            self.tenant_keys.refresh(slot.tenant_key(held.opener), &held.lease, now);
+            self.tenant_keys.refresh(&held.lease, now);
         }
         Some(held.key)
     }
@@ -362,8 +362,7 @@ impl Inner {
             |error| tracing::error!(tenant = %slot.place.0, error = %error, "keys.unwrap_failed"),
         )?;
         let key = Arc::new(key);
-        let (class, opener, lease) = (slot.class, row.tenant_key_id, opener.lease);
-        let held = Held { class, key: Arc::clone(&key), opener, lease, seals_at };
+        let held = Held { key: Arc::clone(&key), lease: opener.lease, seals_at: seals_at.unwrap_or(NEVER) };
         self.held.put(slot.place, held, self.clock.now());
         Ok(key)
     }
@@ -375,15 +374,15 @@ impl Inner {
         let mut made = Vec::new();
         for class in found.missing() {
             let (row, key, opener) = self.draft(tenant, owner, class).await?;
-            made.push((class, row.tenant_key_id, key, opener));
+            made.push((class, key, opener));
             rows.push(row);
         }
         let read_at = self.clock.now();
         let committed = self.database.insert_subject_keys(tenant, rows).await?;
-        for ((class, key_id, key, opener), is_in) in made.into_iter().zip(committed) {
+        for ((class, key, opener), is_in) in made.into_iter().zip(committed) {
             if is_in {
                 found.put(class, &key);
-                let held = Held { class, key, opener: key_id, lease: opener.lease, seals_at: Some(read_at) };
+                let held = Held { key, lease: opener.lease, seals_at: read_at };
                 self.held.put((tenant, owner.clone()), held, read_at);
             }
         }
@@ -408,7 +407,7 @@ impl Inner {
         tenant: TenantId,
         owner: &KeyOwner,
         class: DataClass,
-    ) -> Result<(NewSubjectKey, Arc<SubjectKey>, Loaded<Arc<TenantKey>>), KeyError> {
+    ) -> Result<(NewSubjectKey, Arc<SubjectKey>, Loaded<TenantKeyPlace, Arc<TenantKey>>), KeyError> {
         let kind = TenantKeyKind::Seal(class);
         let tenant_key_id = self.active.get((tenant, kind)).await?.value;
         let opener = self.tenant_keys.get(TenantKeyPlace { tenant, kind, key_id: tenant_key_id }).await?;
