@@ -1,12 +1,12 @@
 //! The `strongroom` command; everything is in the library.
 
+use std::alloc::System;
 use std::process::ExitCode;
 
-use mimalloc::MiMalloc;
 use zeroizing_alloc::ZeroAlloc;
 
 #[global_allocator]
-static ALLOCATOR: ZeroAlloc<MiMalloc> = ZeroAlloc(MiMalloc);
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
     // First thing: rustls must not find another provider, or none.

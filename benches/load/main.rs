@@ -37,10 +37,6 @@ use clap::Parser;
 
 use crate::options::{Cli, Part};
 
-/// The bare server's, as it is Strongroom's.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.part {

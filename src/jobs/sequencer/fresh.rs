@@ -7,9 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::audit::tree::TreeHash;
 use crate::storage::NumberedEntry;
 
-/// Some 900 entries: two rounds of a log that is not busy. What does not fit is read from the database when it is written; four times
-/// as much took a process of 97 MiB to 103.
-const MOST_BYTES: usize = 1 << 20;
+/// Some 2,700 entries. What does not fit is read from the database when it is written.
+const MOST_BYTES: usize = 3 << 20;
 
 /// A stretch of the log's end, without gaps.
 #[derive(Default)]
