@@ -66,7 +66,7 @@ where
                 let labels = serde_json::to_string(&labels).map_err(|_| fmt::Error)?;
                 writeln!(writer, "{open},\"request\":{labels}}}")
             }
-            _ => writeln!(writer, "{} request={}", line.trim_end_matches('\n'), labels.id),
+            _ => writeln!(writer, "{} request={}", line.trim_end_matches('\n'), labels.id.escape_debug()),
         }
     }
 }
