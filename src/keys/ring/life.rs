@@ -112,7 +112,8 @@ pub(super) struct Loaded<K, V> {
     pub lease: Arc<Lease<K>>,
 }
 
-type Outcome<L> = Result<Loaded<<L as Loader>::Key, <L as Loader>::Value>, KeyError>;
+type LoadedBy<L> = Loaded<<L as Loader>::Key, <L as Loader>::Value>;
+type Outcome<L> = Result<LoadedBy<L>, KeyError>;
 type Flight<L> = watch::Receiver<Option<Outcome<L>>>;
 
 pub(super) struct LifeCache<L: Loader> {
@@ -124,7 +125,7 @@ struct Shared<L: Loader> {
     lives: Lives,
     clock: SharedClock,
     random: SharedRandom,
-    entries: Mutex<HashMap<L::Key, Loaded<L::Key, L::Value>>>,
+    entries: Mutex<HashMap<L::Key, LoadedBy<L>>>,
     flights: Mutex<HashMap<L::Key, Flight<L>>>,
 }
 
