@@ -6,6 +6,8 @@ use crate::support::samples::{NOBODY, message, patient};
 use crate::support::{Client, Strongroom, problem, request_id};
 
 const EVENTS: &str = "/api/v1/audit/events";
+/// The other tenant, whole: a part of an id is found in a random one now and then.
+const SOUTH: &str = "0197a000-0000-7000-8000-00000000c002";
 
 #[tokio::test]
 async fn an_auditor_filters_and_orders_the_log_of_its_own_tenant() {
@@ -46,7 +48,7 @@ async fn an_auditor_filters_and_orders_the_log_of_its_own_tenant() {
         acts(&events("").await),
         [["audit.read"].as_slice(), &story.iter().rev().copied().collect::<Vec<_>>()].concat()
     );
-    assert!(!oldest.to_string().contains(&theirs) && !oldest.to_string().contains("c002"));
+    assert!(!oldest.to_string().contains(&theirs) && !oldest.to_string().contains(SOUTH));
 
     for (query, count) in [
         ("act=record.read".to_owned(), 3),
