@@ -246,10 +246,13 @@ pub(super) async fn find_subject_keys(
     tenant: TenantId,
     wanted: &[&KeyName],
 ) -> Result<FoundKeys, StorageError> {
+    // One look-up by the whole key for each, as in `records::batch`: a join may read all keys of the tenant for each of them, where it
+    // was planned while nobody had analysed the table.
     const SQL: &str = "/* storage::key_store::subject_keys */ \
         SELECT s.class, s.key_id, s.tenant_key_id, s.header, s.wrapped, w.place \
         FROM unnest($2::text[], $3::text[], $4::bigint[]) WITH ORDINALITY AS w (owner, class, key_id, place) \
-        JOIN subject_key s ON s.tenant_id = $1 AND s.owner = w.owner AND s.class = w.class AND s.key_id = w.key_id";
+        CROSS JOIN LATERAL (SELECT * FROM subject_key o WHERE o.tenant_id = $1 AND o.owner = w.owner \
+                            AND o.class = w.class AND o.key_id = w.key_id LIMIT 1) AS s";
     let owners: Vec<String> = wanted.iter().map(|(owner, ..)| owner.to_text()).collect();
     let classes: Vec<&str> = wanted.iter().map(|(_, class, _)| class.as_str()).collect();
     let ids: Vec<i64> = wanted.iter().map(|(.., id)| id.as_i64()).collect();
@@ -276,16 +279,17 @@ pub(super) async fn insert_subject_keys(
     tenant: TenantId,
     keys: &[&NewSubjectKey],
 ) -> Result<HashSet<[u8; HEADER_BYTES]>, StorageError> {
-    // In the order of the primary key, so that two lanes or instances never wait for each other in a circle.
+    // In the order of the primary key, so that two lanes or instances never wait for each other in a circle. OFFSET 0 keeps what
+    // there must not be a look-up of its own by the whole key; without, it is planned as a join, as above.
     const SQL: &str = "/* storage::key_store::insert_subject_keys */ \
         INSERT INTO subject_key (tenant_id, owner, scope, class, key_id, tenant_key_id, header, wrapped) \
         SELECT $1, a.* FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bytea[], \
                                    $8::bytea[]) \
             AS a (owner, scope, class, key_id, tenant_key_id, header, wrapped) \
         WHERE NOT EXISTS (SELECT FROM tombstone t WHERE t.tenant_id = $1 AND t.owner = a.owner \
-                          AND t.scope = a.scope) \
+                          AND t.scope = a.scope OFFSET 0) \
           AND NOT EXISTS (SELECT FROM subject_key s WHERE s.tenant_id = $1 AND s.owner = a.owner \
-                          AND s.class = a.class) \
+                          AND s.class = a.class OFFSET 0) \
           AND EXISTS (SELECT FROM tenant_key k WHERE k.tenant_id = $1 AND k.class = a.class \
                       AND k.purpose = 'seal' AND k.key_id = a.tenant_key_id AND k.state = 'active') \
         ORDER BY a.owner COLLATE \"C\", a.class COLLATE \"C\", a.key_id \

@@ -73,7 +73,8 @@ impl From<deadpool_postgres::PoolError> for StorageError {
 // a plan made once, while tables were small or not yet analysed, reads, sorts or hashes them whole ever after. So they are
 // planned once, and to look up each row by its key, however few there were.
 const REQUEST_SESSION: &str = "/* storage::pool */ SET synchronous_commit = on; SET plan_cache_mode = force_generic_plan; \
-     SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_material = off; SET jit = off";
+     SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
+     SET enable_material = off; SET jit = off";
 // A commit that is acknowledged is durable, whatever the server's default says. No search reads a whole table, nor is it worth
 // compiling.
 const SEARCH_SESSION: &str =

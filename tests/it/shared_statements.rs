@@ -246,7 +246,17 @@ async fn hold_the_log(strongroom: &Strongroom) -> tokio_postgres::Client {
 /// whole collection.
 #[tokio::test]
 async fn a_plan_for_an_empty_table_is_good_for_a_full_one() {
-    let strongroom = Strongroom::start().await;
+    plans_made_after(0).await;
+}
+
+/// Nor one for a table that has some and that nobody has analysed, as after a database was restored.
+#[tokio::test]
+async fn a_plan_for_a_table_that_was_not_analysed_is_good_for_a_full_one() {
+    plans_made_after(400).await;
+}
+
+async fn plans_made_after(there: usize) {
+    let mut strongroom = Strongroom::start().await;
     let portal = strongroom.client("portal").await.with_purpose("TREAT");
     let data = strongroom.data().await;
     // Each record is read, changed and written about, all at the same time.
@@ -273,6 +283,10 @@ async fn a_plan_for_an_empty_table_is_good_for_a_full_one() {
         let id = |record: &Value| record["id"].as_str().unwrap().to_owned();
         made["records"].as_array().unwrap().iter().map(id).collect::<Vec<_>>()
     };
+    if there > 0 {
+        make(there).await;
+        strongroom.kill_and_restart().await;
+    }
     use_all(make(8).await).await;
     let ids = make(300).await;
     let _held = hold_the_log(&strongroom).await;
@@ -305,6 +319,50 @@ async fn a_plan_for_an_empty_table_is_good_for_a_full_one() {
     for (after, before) in reads(&data).await.into_iter().zip(before) {
         assert_by_key(&before, &after);
     }
+}
+
+/// The same where keys are made and found: all keys of a tenant look like two to such a plan, and cheaper to read than to look one
+/// up.
+#[tokio::test]
+async fn a_plan_for_a_table_that_was_not_analysed_is_good_for_keys() {
+    let mut strongroom = Strongroom::start().await;
+    let portal = strongroom.client("portal").await.with_purpose("TREAT");
+    let keys = strongroom.keys().await;
+    let make = async |count: usize| {
+        let mut made = JoinSet::new();
+        for _ in 0..count {
+            let portal = portal.clone();
+            made.spawn(async move { portal.create_patient(small_patient()).await });
+        }
+        made.join_all().await
+    };
+    let there = make(200).await;
+    // Plans are made from here on, and keys are in no memory.
+    strongroom.kill_and_restart().await;
+    // A session tells what it has read and written within seconds.
+    let counted = async |sql: &str| -> i64 { keys.query_one(sql, &[]).await.unwrap().get(0) };
+    let places = async || {
+        let sql = "SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes \
+                   WHERE relname IN ('subject_key', 'tombstone')";
+        counted(sql).await
+    };
+    let before = places().await;
+    make(200).await;
+    eventually("what was made is counted", async || {
+        counted("SELECT n_tup_ins FROM pg_stat_user_tables WHERE relname = 'subject_key'").await >= 400
+    })
+    .await;
+    let made = places().await;
+    assert!(made - before <= 2 * 200, "{} places for 200 keys that are new", made - before);
+    let mut readers = JoinSet::new();
+    for path in there.iter().map(|id| format!("/api/v1/patients/{id}")) {
+        let portal = portal.clone();
+        readers.spawn(async move { portal.get(&path).await.status().as_u16() });
+    }
+    assert!(readers.join_all().await.into_iter().all(|status| status == 200));
+    eventually("what was found is counted", async || places().await >= made + 200).await;
+    let found = places().await;
+    assert!(found - made <= 2 * 200, "{} places for 200 keys that are there", found - made);
 }
 
 /// What was read since goes to the records by their keys; each of them has been changed once.
