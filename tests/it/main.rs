@@ -78,6 +78,7 @@ mod openapi_fields;
 mod parts;
 mod people;
 mod people_keys;
+mod plans;
 mod policy_commands;
 mod policy_entities;
 mod policy_fields;
