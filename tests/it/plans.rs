@@ -65,6 +65,30 @@ async fn a_plan_for_a_table_that_was_not_analysed_is_good_for_a_full_one() {
     plans_made_after(400).await;
 }
 
+/// So many patients in one request, each with a record number of its own.
+async fn make_together(portal: &Client, count: usize) -> Vec<String> {
+    let record = |number: usize| {
+        let mut fields = small_patient();
+        fields["mrn"] = json!(format!("MRN-{number}"));
+        json!({ "fields": fields })
+    };
+    let records: Vec<Value> = (0..count).map(record).collect();
+    let made = portal.post("/api/v1/patients/batch", &json!({ "records": records })).await;
+    let made: Value = made.json().await.unwrap();
+    let id = |record: &Value| record["id"].as_str().unwrap().to_owned();
+    made["records"].as_array().unwrap().iter().map(id).collect()
+}
+
+/// All at the same time.
+async fn read_each(portal: &Client, ids: &[String]) {
+    let mut readers = JoinSet::new();
+    for path in ids.iter().map(|id| format!("/api/v1/patients/{id}")) {
+        let portal = portal.clone();
+        readers.spawn(async move { portal.get(&path).await.status().as_u16() });
+    }
+    assert!(readers.join_all().await.into_iter().all(|status| status == 200));
+}
+
 async fn plans_made_after(there: usize) {
     let mut strongroom = Strongroom::start().await;
     let portal = strongroom.client("portal").await.with_purpose("TREAT");
@@ -86,19 +110,12 @@ async fn plans_made_after(there: usize) {
             done.unwrap();
         }
     };
-    let make = async |count: usize| {
-        let records: Vec<Value> = (0..count).map(|_| json!({ "fields": small_patient() })).collect();
-        let made = portal.post("/api/v1/patients/batch", &json!({ "records": records })).await;
-        let made: Value = made.json().await.unwrap();
-        let id = |record: &Value| record["id"].as_str().unwrap().to_owned();
-        made["records"].as_array().unwrap().iter().map(id).collect::<Vec<_>>()
-    };
     if there > 0 {
-        make(there).await;
+        make_together(&portal, there).await;
         strongroom.kill_and_restart().await;
     }
-    use_all(make(8).await).await;
-    let ids = make(300).await;
+    use_all(make_together(&portal, 8).await).await;
+    let ids = make_together(&portal, 300).await;
     let _held = hold_the_log(&strongroom).await;
     let of_records = async || {
         let all = reads(&data, &["record", "subject", "index_term"]).await;
@@ -106,12 +123,7 @@ async fn plans_made_after(there: usize) {
         of_records.fold((0, 0), |(times, places), read| (times + read.times, places + read.places))
     };
     let (times, places) = of_records().await;
-    let mut readers = JoinSet::new();
-    for path in ids.iter().map(|id| format!("/api/v1/patients/{id}")) {
-        let portal = portal.clone();
-        readers.spawn(async move { portal.get(&path).await.status().as_u16() });
-    }
-    assert!(readers.join_all().await.into_iter().all(|status| status == 200));
+    read_each(&portal, &ids).await;
     eventually("the reads are counted", async || of_records().await.0 >= times + 300).await;
     let after = of_records().await;
     // Nothing was changed yet but the eight.
@@ -162,17 +174,12 @@ async fn a_plan_for_a_table_that_was_not_analysed_is_good_for_keys() {
         counted("SELECT n_tup_ins FROM pg_stat_user_tables WHERE relname = 'subject_key'").await >= 400
     })
     .await;
-    let made = places().await;
-    assert!(made - before <= 2 * 200, "{} places for 200 keys that are new", made - before);
-    let mut readers = JoinSet::new();
-    for path in there.iter().map(|id| format!("/api/v1/patients/{id}")) {
-        let portal = portal.clone();
-        readers.spawn(async move { portal.get(&path).await.status().as_u16() });
-    }
-    assert!(readers.join_all().await.into_iter().all(|status| status == 200));
-    eventually("what was found is counted", async || places().await >= made + 200).await;
+    let then = places().await;
+    assert!(then - before <= 2 * 200, "{} places for 200 keys that are new", then - before);
+    read_each(&portal, &there).await;
+    eventually("what was found is counted", async || places().await >= then + 200).await;
     let found = places().await;
-    assert!(found - made <= 2 * 200, "{} places for 200 keys that are there", found - made);
+    assert!(found - then <= 2 * 200, "{} places for 200 keys that are there", found - then);
 }
 
 /// What was read since goes to the records by their keys; each of them has been changed once.
@@ -243,16 +250,7 @@ impl People {
             clinic.strongroom.client("privacy-desk").await.with_purpose("HCOMPL"),
         );
         let dashboard = clinic.strongroom.client("dashboard").await.with_purpose("HOPERAT");
-        let mut records = Vec::new();
-        for number in 0..count {
-            let mut fields = small_patient();
-            fields["mrn"] = json!(format!("MRN-{number}"));
-            records.push(json!({ "fields": fields }));
-        }
-        let made = portal.post("/api/v1/patients/batch", &json!({ "records": records })).await;
-        let made: Value = made.json().await.unwrap();
-        let id = |record: &Value| record["id"].as_str().unwrap().to_owned();
-        let ids: Vec<String> = made["records"].as_array().unwrap().iter().map(id).collect();
+        let ids = make_together(&portal, count).await;
         let mut settling = JoinSet::new();
         for (place, id) in ids.iter().cloned().enumerate() {
             let (portal, privacy, coordination) =
