@@ -182,6 +182,9 @@ async fn a_plan_for_a_table_that_was_not_analysed_is_good_for_keys() {
     assert!(found - then <= 2 * 200, "{} places for 200 keys that are there", found - then);
 }
 
+/// All records are passed at the end of another index than their key's every few seconds.
+const MOST_PASSED: i64 = 3_000;
+
 /// What was read since goes to the records by their keys; each of them has been changed once.
 fn assert_by_key(before: &Read, after: &Read) {
     let name = &after.index;
@@ -192,8 +195,7 @@ fn assert_by_key(before: &Read, after: &Read) {
         assert!(rows <= times, "{name}: {rows} rows for {times} times");
         assert!(places <= 2 * times, "{name}: {places} places for {times} times");
     } else {
-        // All of them are passed at the end of another index every few seconds.
-        assert!(places <= 3_000, "{name}: {places} places for {times} times");
+        assert!(places <= MOST_PASSED, "{name}: {places} places for {times} times");
     }
     assert_eq!(after.whole, before.whole, "the table of {name} was read through");
 }
@@ -201,8 +203,8 @@ fn assert_by_key(before: &Read, after: &Read) {
 const TABLES: [&str; 6] =
     ["record", "record_history", "subject", "subject_hold", "index_term", "idempotency_key"];
 
-/// What other requests read, of three hundred people with a letter, a care team and a hold each. All of it at once, and each
-/// statement planned for what is there already.
+/// What other requests read of three hundred people with a letter, a care team and a hold each; their statements are planned for
+/// what is there already.
 #[tokio::test]
 async fn no_request_reads_what_it_is_not_about() {
     let mut clinic = Clinic::open().await;
@@ -228,8 +230,10 @@ async fn no_request_reads_what_it_is_not_about() {
     drop(held);
     for (after, before) in read.iter().zip(&before) {
         let (times, places) = (after.times - before.times, after.places - before.places);
-        // A page of ten has eleven places, and each row those of its versions that were not tidied away yet.
-        assert!(places <= 22 * times, "{}: {places} places for {times} times", after.index);
+        // A page of ten has eleven places, and each row those of its versions that were not tidied away yet. Other indexes are
+        // passed as above.
+        let most = if after.index.ends_with("_pkey") { 22 * times } else { MOST_PASSED };
+        assert!(places <= most, "{}: {places} places for {times} times", after.index);
         assert_eq!(after.whole, before.whole, "the table of {} was read through", after.index);
     }
 }
@@ -276,7 +280,7 @@ impl People {
         let (id, letter) = (&self.ids[number], &self.letters[number]);
         let token = clinic.doctor(&["ward-3"]);
         let (path, subject) = (format!("/api/v1/patients/{id}"), format!("/api/v1/subjects/{id}"));
-        let many = format!("{}/batch/read", "/api/v1/patients");
+        let many = "/api/v1/patients/batch/read";
         let ten = json!({ "ids": &self.ids[..10] });
         let sought =
             json!({ "where": [{ "field": "mrn", "match": "exact", "value": format!("MRN-{number}") }] });
@@ -290,7 +294,7 @@ impl People {
             ("a list", self.dashboard.get("/api/v1/patients?limit=10").await, 200),
             ("who looks after them", clinic.coordination.get(&team_path(id)).await, 200),
             ("of a doctor's", send(&clinic.desk, Method::GET, &path, &token, None).await, 200),
-            ("ten of a doctor's", send(&clinic.desk, Method::POST, &many, &token, Some(&ten)).await, 200),
+            ("ten of a doctor's", send(&clinic.desk, Method::POST, many, &token, Some(&ten)).await, 200),
             ("a search", self.portal.post("/api/v1/patients/search", &sought).await, 200),
             (
                 "ten letters",
