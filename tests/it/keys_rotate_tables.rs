@@ -122,6 +122,36 @@ async fn a_wrapping_takes_the_place_of_the_one_that_was_read_and_of_no_other() {
     assert_eq!(custody.stored("phi").await, [(1, "retired".into(), 1), (2, "active".into(), 2)]);
 }
 
+/// Where nobody has analysed the table, as after it was restored, each key is gone to by itself all the same, and not past all keys
+/// of the tenant.
+#[tokio::test]
+async fn keys_are_gone_to_one_by_one_in_a_table_that_was_not_analysed() {
+    let custody = Custody::open().await;
+    custody.patients(1_000).await;
+    let (data, keys) = (custody.strongroom.data().await, custody.strongroom.keys().await);
+    let counted = async |column: &str| -> i64 {
+        let sql = format!(
+            "SELECT {column} FROM pg_stat_user_tables t JOIN pg_stat_user_indexes i USING (relid) \
+             WHERE t.relname = 'subject_key'"
+        );
+        keys.query_one(&sql, &[]).await.unwrap().get(0)
+    };
+    // A session tells what it has made and read within seconds.
+    eventually("what was made is counted", async || counted("n_tup_ins").await == 2_000).await;
+    let before = counted("idx_tup_read").await;
+    custody.rotate("phi").await;
+    eventually("it is done", async || {
+        let sql = "SELECT rewrapped_keys FROM key_rotation";
+        data.query_one(sql, &[]).await.unwrap().get::<_, Option<i64>>(0) == Some(1_000)
+    })
+    .await;
+    eventually("what was wrapped again is counted", async || counted("n_tup_upd").await == 1_000).await;
+    // All keys of the tenant are passed, whether the old key is still needed is looked for, and those of the class are gone to.
+    // For each 512 that are passed, all of them twice more would be 12,000.
+    let places = counted("idx_tup_read").await - before;
+    assert!(places <= 4 * 2_000, "{places} places for 1,000 keys");
+}
+
 #[tokio::test]
 async fn a_key_that_is_needed_or_in_force_is_not_destroyed() {
     let custody = Custody::open().await;
