@@ -110,8 +110,10 @@ impl OutboxEntry {
 
     /// Runs the write and makes the receipt when it says that its transaction, the entry included, is committed.
     /// `write` must insert the bytes in the same transaction as the data and return `Ok` only after the commit was
-    /// confirmed; an unknown outcome is an error (data and entry are then both there or both not). `write` may be
-    /// tried again by the transaction runner: the bytes and the id stay the same.
+    /// confirmed; an unknown outcome is an error (data and entry are then both there or both not), and so is one that
+    /// stored nothing because somebody else was faster: what is noted here is listed by the next flush, and missed by
+    /// whoever verifies the log where it is not there. `write` may be tried again by the transaction runner: the bytes and
+    /// the id stay the same.
     pub async fn commit_with<T, E>(
         self,
         write: impl AsyncFnOnce(&OutboxBytes) -> Result<T, E>,

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use super::{Error, Part, Service};
 use crate::audit::{Act, EntryDraft, OutboxEntry, Outcome, RecordObject};
 use crate::keys::KeyError;
-use crate::storage::PendingDestruction;
+use crate::storage::{PendingDestruction, StorageError};
 
 /// Records in one statement.
 const AT_ONCE: i64 = 500;
@@ -42,10 +42,15 @@ impl Service {
         if !second.is_empty() {
             let entries = second.iter().map(|pending| self.destroyed_entry(pending));
             let entries = entries.collect::<Result<Vec<_>, _>>()?;
-            OutboxEntry::commit_all_with(entries, async |bytes| {
+            let finished = OutboxEntry::commit_all_with(entries, async |bytes| {
                 self.records.finish_destructions(&second, bytes).await
-            })
-            .await?;
+            });
+            match finished.await {
+                Ok(_) => {}
+                // Another instance was faster with some of them; what is left is looked for again.
+                Err(StorageError::Stale) => return Ok(true),
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(are_more)
     }

@@ -62,10 +62,14 @@ impl Service {
                 continue;
             }
             let entry = self.reindexed_entry(permit.tenant(), collection, records.len())?;
-            entry
-                .commit_with(async |bytes| self.records.reindex(place, state, &records, bytes).await)
-                .await?;
-            made += records.len();
+            let stored =
+                entry.commit_with(async |bytes| self.records.reindex(place, state, &records, bytes).await);
+            match stored.await {
+                Ok(_) => made += records.len(),
+                // All of them were changed meanwhile, or their people are being erased.
+                Err(StorageError::Stale) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok((made, self.records.has_unindexed(place.0, place.1, state).await?))
     }

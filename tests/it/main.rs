@@ -50,6 +50,7 @@ mod door_stand;
 mod faults_database;
 mod faults_vault;
 mod files;
+mod files_expire;
 mod fitness;
 mod frontends;
 mod fuzz;

@@ -2,8 +2,9 @@
 
 use serde_json::json;
 
+use crate::support::export::Exported;
 use crate::support::samples::{message, note, patient};
-use crate::support::{Client, Strongroom, eventually, problem};
+use crate::support::{Client, Databases, ServiceOptions, Strongroom, eventually, problem};
 
 const NOTES: &str = "psychotherapy_notes";
 
@@ -179,4 +180,42 @@ async fn the_service_cannot_destroy_a_subjects_keys() {
     assert!(count(&keys, &keys_of(&subject)).await >= 2);
     assert_eq!(count(&keys, &keys_of(&id)).await, 2, "all or nothing");
     assert_eq!(count(&keys, "SELECT count(*) FROM tombstone").await, 0);
+}
+
+/// Two instances meet over the same list: each record is struck off once, and neither tells the log of an entry that is not there.
+#[tokio::test]
+async fn of_two_instances_one_says_that_keys_are_destroyed() {
+    let patiently = |databases| {
+        let settings = vec![("STRONGROOM__DATABASE__DATA__TIMEOUT_MS".to_owned(), "20000".to_owned())];
+        ServiceOptions { settings, databases, ..Default::default() }
+    };
+    let first = Strongroom::start_with(patiently(None)).await;
+    let held = Databases { data: first.databases.data.clone(), keys: first.databases.keys.clone() };
+    let second = Strongroom::start_with(patiently(Some(held))).await;
+    let (therapist, subject) = therapist(&first).await;
+    let other = second.client("therapist-desk").await.with_purpose("TREAT");
+    let exported = Exported::of(&first).await;
+    let (data, superuser) = (first.data().await, first.data().await);
+    // Whoever deletes one looks at the list from then on until nothing is on it.
+    for client in [&therapist, &other] {
+        let id = id_of(client, &subject).await;
+        assert_eq!(client.delete(&format!("/api/v1/{NOTES}/{id}")).await.status(), 204);
+    }
+    let confirmed = "SELECT count(*) FROM key_destruction WHERE confirmed_at IS NOT NULL";
+    eventually("the first pass is done", async || count(&data, confirmed).await == 2).await;
+    superuser.batch_execute("BEGIN; SELECT FROM key_destruction FOR UPDATE").await.unwrap();
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' \
+                   AND query LIKE '%finish_destructions%'";
+    eventually("both are at it", async || count(&data, waiting).await == 2).await;
+    superuser.batch_execute("COMMIT").await.unwrap();
+    eventually("both are struck off", async || !is_listed(&first).await).await;
+    let entries = first.entries_of("key.destroy").await;
+    assert_eq!(entries.len(), 2);
+    // What either saw committed is listed by the next flush of its chain.
+    for client in [&therapist, &other] {
+        let id = id_of(client, &subject).await;
+        client.read(&format!("/api/v1/{NOTES}/{id}")).await;
+    }
+    exported.has_everything(&first).await;
+    exported.verify();
 }

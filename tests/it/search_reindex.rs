@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::search::{exact, found, ids, person, search};
+use crate::support::export::Exported;
 use crate::support::samples::small_patient;
 use crate::support::{Client, ServiceOptions, Strongroom, eventually, replace_file};
 
@@ -136,4 +137,35 @@ async fn what_changes_meanwhile_is_not_indexed_as_it_was() {
     superuser.batch_execute("COMMIT").await.unwrap();
     eventually("the third is indexed anew", async || state(&other).await.0 != before[2].0).await;
     assert_eq!([state(&erased).await, state(&written).await], before[..2]);
+}
+
+/// When that is so of all of them, nothing is stored, and the log is told of no entry that is not there.
+#[tokio::test]
+async fn terms_that_are_not_stored_leave_no_gap_in_the_log() {
+    let strongroom = Strongroom::start().await;
+    let portal = strongroom.client("portal").await.with_purpose("TREAT");
+    let written = portal.create_patient(small_patient()).await;
+    let exported = Exported::of(&strongroom).await;
+    let (watcher, superuser) = (strongroom.data().await, strongroom.data().await);
+    // As the service writes a version, as far as it has come before its end.
+    superuser.batch_execute("BEGIN; UPDATE record SET version = version + 1").await.unwrap();
+    let file = strongroom.policy_directory.join("collections/patients.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    replace_file(&file, &text.replacen("rows = 200_000", "rows = 2_000_000", 1));
+    let count = async |sql: &str| watcher.query_one(sql, &[]).await.unwrap().get::<_, i64>(0);
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' \
+                   AND query LIKE '%storage::records::reindex%'";
+    eventually("the terms wait to be stored", async || count(waiting).await == 1).await;
+    superuser.batch_execute("COMMIT").await.unwrap();
+    eventually("they wait no more", async || count(waiting).await == 0).await;
+    // What was seen committed is listed by the next flush of the chain.
+    let entries = "SELECT count(*) FROM audit_entry";
+    let before = count(entries).await;
+    eventually("more is on record", async || {
+        portal.get(&format!("/api/v1/patients/{written}")).await;
+        count(entries).await >= before + 5
+    })
+    .await;
+    exported.has_everything(&strongroom).await;
+    exported.verify();
 }

@@ -4,7 +4,7 @@ use tokio::sync::Notify;
 
 use super::super::{Error, Part, Service};
 use crate::audit::{Act, EntryDraft, Outcome, RecordObject};
-use crate::storage::ExpiredUpload;
+use crate::storage::{ExpiredUpload, StorageError};
 
 /// Uploads in one round, and parts (64 KiB each) in one statement.
 const UPLOADS: i64 = 16;
@@ -28,22 +28,31 @@ impl Service {
 
     /// Removes some of the uploads whose time is over; how many.
     pub async fn remove_uploads(&self) -> Result<usize, Error> {
-        let expired = self.records.expired_uploads(UPLOADS).await?;
-        for upload in &expired {
+        let mut removed = 0;
+        for upload in &self.records.expired_uploads(UPLOADS).await? {
             if upload.was_completed {
                 // The file belongs to its record; only the note about the upload goes.
-                self.records.forget_upload(upload.tenant, upload.file, None).await?;
+                self.records.forget_completed_upload(upload.tenant, upload.file).await?;
+            } else if !self.remove_upload(upload).await? {
                 continue;
             }
-            while self.records.remove_parts(upload.tenant, upload.file, PARTS).await? > 0 {}
-            let entry = self.audit.outbox_entry(&removed_entry(upload));
-            let entry = entry.map_err(|_| Error::Unavailable(Part::Randomness))?;
-            let (tenant, file) = (upload.tenant, upload.file);
-            entry
-                .commit_with(async |bytes| self.records.forget_upload(tenant, file, Some(bytes)).await)
-                .await?;
+            removed += 1;
         }
-        Ok(expired.len())
+        Ok(removed)
+    }
+
+    /// Whether it is gone by this instance.
+    async fn remove_upload(&self, upload: &ExpiredUpload) -> Result<bool, Error> {
+        let (tenant, file) = (upload.tenant, upload.file);
+        while self.records.remove_parts(tenant, file, PARTS).await? > 0 {}
+        let entry = self.audit.outbox_entry(&removed_entry(upload));
+        let entry = entry.map_err(|_| Error::Unavailable(Part::Randomness))?;
+        match entry.commit_with(async |bytes| self.records.forget_upload(tenant, file, bytes).await).await {
+            Ok(_) => Ok(true),
+            // It was completed in its last moment, or another instance removes it.
+            Err(StorageError::Stale) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

@@ -367,12 +367,11 @@ impl Append<'_> {
         Err(service.note_stale(context, permit, &self.permitted.record).await)
     }
 
-    /// Whether the upload still stands where this request found it, so that it was the record that changed.
+    /// Whether the upload still stands where this request found it, so that it was the record that changed. An error when its
+    /// time is over.
     async fn is_where_it_was(&self) -> Result<bool, Error> {
-        let permit = &self.permitted.permit;
-        let at = (permit.collection().name(), &self.permitted.record, self.permitted.field_id());
-        let found = self.service.records.find_upload(permit.tenant(), at, self.place.file).await?;
-        Ok(found.is_none_or(|(found, _)| found.completed.is_none() && found.parts == self.held))
+        let (found, _) = self.service.find_upload(self.context, &self.permitted, self.place.file).await?;
+        Ok(found.completed.is_none() && found.parts == self.held)
     }
 
     async fn headers_sha256(&self) -> Result<[u8; 32], Error> {

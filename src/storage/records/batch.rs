@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::terms::{spelled, stored_terms};
 use super::{
-    Claim, FoundRecord, MOST_BYTES, RecordStore, StorageError, SubjectRow, column, found, idempotency,
+    Claim, FoundRecord, MOST_BYTES, RecordStore, StorageError, SubjectRow, all_rows, column, found,
+    idempotency,
 };
 use super::{encode_fields, encode_seals, instant, is_left_out, version_columns};
 use crate::audit::OutboxBytes;
@@ -261,8 +262,4 @@ impl Columns {
         let parameters: [&(dyn ToSql + Sync); 3] = [tenant.as_uuid(), &self.entry_ids, &self.entries];
         all_rows(transaction.execute(OUTBOX, &parameters).await?, self.entries.len())
     }
-}
-
-fn all_rows(affected: u64, wanted: usize) -> Result<(), StorageError> {
-    if usize::try_from(affected) == Ok(wanted) { Ok(()) } else { Err(StorageError::Stale) }
 }

@@ -53,7 +53,8 @@ const fn too_many() -> StorageError {
     StorageError::Malformed("the number of a part")
 }
 
-/// A batch of parts onto an upload that holds exactly as many as the caller thinks. $1 tenant, $2 file, $3 held.
+/// A batch of parts onto an upload that holds exactly as many as the caller thinks. $1 tenant, $2 file, $3 held. Whether its time is
+/// over is asked of the clock again by whoever had to wait for the row: parts are removed as soon as it is.
 macro_rules! append {
     ($end:literal) => {
         concat!(
@@ -66,7 +67,7 @@ macro_rules! append {
     held AS ( \
         UPDATE upload SET parts = parts + cardinality($4::int[]) FROM record r \
         WHERE upload.tenant_id = $1 AND file_id = $2 AND parts = $3 AND completed_version IS NULL \
-          AND upload.expires_at > now() AND r.tenant_id = $1 AND r.collection = upload.collection \
+          AND upload.expires_at > clock_timestamp() AND r.tenant_id = $1 AND r.collection = upload.collection \
           AND r.record_id = upload.record_id AND (r.subject_id IS NULL OR EXISTS (SELECT FROM active_subject)) \
         RETURNING file_id), \
     stored AS ( \
@@ -82,11 +83,13 @@ const APPEND_WITH_ENTRY: &str =
     append!("INSERT INTO audit_outbox (tenant_id, entry_id, entry) SELECT $1, $7, $8 FROM held");
 const APPEND: &str = append!("SELECT 1 FROM held");
 
-/// The last parts and the version of the record that has the file: both or neither. Documents have no terms, and what has
-/// some is as before.
+/// The last parts and the version of the record that has the file: both or neither. The upload is held, and looked at again by who
+/// had to wait for that, since whoever removes its parts when its time is over does the same. Documents have no terms, and what
+/// has some is as before.
 const COMPLETE: &str = replace!(
-    " AND EXISTS (SELECT 1 FROM upload u WHERE u.tenant_id = $1 AND u.file_id = $11 AND u.parts = $12 \
-                  AND u.completed_version IS NULL AND u.expires_at > now())",
+    " AND EXISTS (SELECT 1 FROM upload u WHERE u.tenant_id = old.tenant_id AND u.file_id = $11 \
+                  AND u.collection = old.collection AND u.record_id = old.record_id AND u.parts = $12 \
+                  AND u.completed_version IS NULL AND u.expires_at > clock_timestamp() FOR NO KEY UPDATE)",
     "",
     ", completed AS ( \
         UPDATE upload SET parts = parts + cardinality($13::int[]), completed_version = $4 FROM current \
@@ -349,7 +352,8 @@ impl RecordStore {
         rows.iter().map(expired).collect()
     }
 
-    /// Removes up to `limit` parts of an upload that never became part of a record; how many it removed.
+    /// Removes up to `limit` parts of an upload whose time is over and that never became part of a record; how many it removed.
+    /// From the first of them on nothing goes on with it, whatever the clock says then.
     pub async fn remove_parts(
         &self,
         tenant: TenantId,
@@ -357,7 +361,11 @@ impl RecordStore {
         limit: i64,
     ) -> Result<u64, StorageError> {
         const SQL: &str = "/* storage::records::remove_parts */ \
-            DELETE FROM file_part WHERE tenant_id = $1 AND file_id = $2 AND part IN ( \
+            WITH ended AS ( \
+                UPDATE upload SET expires_at = '-infinity' \
+                WHERE tenant_id = $1 AND file_id = $2 AND completed_version IS NULL AND expires_at <= now() \
+                RETURNING file_id) \
+            DELETE FROM file_part WHERE tenant_id = $1 AND file_id = (SELECT file_id FROM ended) AND part IN ( \
                 SELECT part FROM file_part WHERE tenant_id = $1 AND file_id = $2 ORDER BY part DESC LIMIT $3)";
         self.database
             .run("records::remove_parts", async |client| {
@@ -367,23 +375,42 @@ impl RecordStore {
             .await
     }
 
-    /// Forgets an upload, with an entry if it never became part of a record.
+    /// Forgets an upload that never became part of a record and has no parts any more, with the entry that says so.
+    /// [`StorageError::Stale`] when it is not so, or another instance was faster.
     pub async fn forget_upload(
         &self,
         tenant: TenantId,
         file: FileId,
-        entry: Option<&OutboxBytes>,
+        entry: &OutboxBytes,
     ) -> Result<(), StorageError> {
         const SQL: &str = "/* storage::records::forget_upload */ \
-            WITH gone AS (DELETE FROM upload WHERE tenant_id = $1 AND file_id = $2 RETURNING file_id) \
-            INSERT INTO audit_outbox (tenant_id, entry_id, entry) \
-            SELECT $1, $3, $4 FROM gone WHERE $3::uuid IS NOT NULL";
-        let id = entry.map(|entry| *entry.entry_id().as_uuid());
-        let bytes = entry.map(OutboxBytes::bytes);
-        self.database
+            WITH gone AS ( \
+                DELETE FROM upload u \
+                WHERE u.tenant_id = $1 AND u.file_id = $2 AND u.completed_version IS NULL AND u.expires_at <= now() \
+                  AND NOT EXISTS (SELECT FROM file_part p WHERE p.tenant_id = $1 AND p.file_id = $2) \
+                RETURNING u.file_id) \
+            INSERT INTO audit_outbox (tenant_id, entry_id, entry) SELECT $1, $3, $4 FROM gone";
+        let affected = self
+            .database
             .run("records::forget_upload", async |client| {
                 let statement = client.prepare_cached(SQL).await?;
-                client.execute(&statement, &[tenant.as_uuid(), file.as_uuid(), &id, &bytes]).await?;
+                let (id, bytes) = (entry.entry_id(), entry.bytes());
+                let parameters: [&(dyn ToSql + Sync); 4] =
+                    [tenant.as_uuid(), file.as_uuid(), id.as_uuid(), &bytes];
+                Ok(client.execute(&statement, &parameters).await?)
+            })
+            .await?;
+        one_row(affected)
+    }
+
+    /// Forgets an upload that became part of a record: its file belongs to that.
+    pub async fn forget_completed_upload(&self, tenant: TenantId, file: FileId) -> Result<(), StorageError> {
+        const SQL: &str = "/* storage::records::forget_completed_upload */ \
+            DELETE FROM upload WHERE tenant_id = $1 AND file_id = $2 AND completed_version IS NOT NULL";
+        self.database
+            .run("records::forget_completed_upload", async |client| {
+                let statement = client.prepare_cached(SQL).await?;
+                client.execute(&statement, &[tenant.as_uuid(), file.as_uuid()]).await?;
                 Ok(())
             })
             .await

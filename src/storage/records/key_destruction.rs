@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::{RecordStore, StorageError, column};
+use super::{RecordStore, StorageError, all_rows, column};
 use crate::audit::OutboxBytes;
 use crate::domain::id::{CollectionName, RecordId, SubjectId, TenantId};
 
@@ -68,8 +69,8 @@ impl RecordStore {
             .await
     }
 
-    /// Strikes records off the list, each with the entry that says that its keys are gone: both or neither. A record
-    /// that another instance has struck off already gets no second entry.
+    /// Strikes records off the list, each with the entry that says that its keys are gone: all or nothing. [`StorageError::Stale`]
+    /// when another instance has struck off one of them already.
     pub async fn finish_destructions(
         &self,
         records: &[&PendingDestruction],
@@ -82,14 +83,15 @@ impl RecordStore {
                 WHERE key_destruction.tenant_id = d.tenant_id AND key_destruction.record_id = d.record_id \
                 RETURNING d.tenant_id, d.entry_id, d.entry) \
             INSERT INTO audit_outbox (tenant_id, entry_id, entry) SELECT * FROM gone";
+        // Owned, since a closure that borrows cannot be shown to be `Send` here.
         let (tenants, ids) = places(records);
+        let ids: Vec<String> = ids.into_iter().map(str::to_owned).collect();
         let entry_ids: Vec<Uuid> = entries.iter().map(|entry| *entry.entry_id().as_uuid()).collect();
-        let bytes: Vec<&[u8]> = entries.iter().map(OutboxBytes::bytes).collect();
+        let bytes: Vec<Vec<u8>> = entries.iter().map(|entry| entry.bytes().to_vec()).collect();
         self.database
-            .run("records::finish_destructions", async |client| {
-                let statement = client.prepare_cached(SQL).await?;
-                client.execute(&statement, &[&tenants, &ids, &entry_ids, &bytes]).await?;
-                Ok(())
+            .transaction("records::finish_destructions", async move |transaction| {
+                let parameters: [&(dyn ToSql + Sync); 4] = [&tenants, &ids, &entry_ids, &bytes];
+                all_rows(transaction.execute(SQL, &parameters).await?, ids.len())
             })
             .await
     }

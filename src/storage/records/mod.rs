@@ -396,7 +396,11 @@ fn instant(at: Timestamp) -> Result<jiff::Timestamp, StorageError> {
 }
 
 fn one_row(affected: u64) -> Result<(), StorageError> {
-    if affected == 1 { Ok(()) } else { Err(StorageError::Stale) }
+    all_rows(affected, 1)
+}
+
+fn all_rows(affected: u64, wanted: usize) -> Result<(), StorageError> {
+    if usize::try_from(affected) == Ok(wanted) { Ok(()) } else { Err(StorageError::Stale) }
 }
 
 fn found(

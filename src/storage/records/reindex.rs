@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::batch::RECORD_ID;
 use super::terms::{gone, spelled, stored_terms};
 use super::{
-    FoundRecord, MOST_BYTES, RecordStore, StorageError, column, found, is_left_out, version_columns,
+    FoundRecord, MOST_BYTES, RecordStore, StorageError, column, found, is_left_out, one_row, version_columns,
 };
 use crate::audit::OutboxBytes;
 use crate::crypto::index::IndexTerm;
@@ -105,6 +105,7 @@ impl RecordStore {
 
     /// Puts these terms in the place of what the records had, with the entry that says so: all or nothing. A record that has
     /// another version by now is left as it is: whoever stored that has seen to its terms; so is one whose subject is being erased.
+    /// [`StorageError::Stale`] when that is so of all of them: there is no entry then.
     pub async fn reindex(
         &self,
         (tenant, collection): (TenantId, &CollectionName),
@@ -119,12 +120,13 @@ impl RecordStore {
         let (name, id, bytes) = (collection.as_str(), *entry.entry_id().as_uuid(), entry.bytes());
         let parameters: [&(dyn ToSql + Sync); 8] =
             [tenant.as_uuid(), &name, &state, &ids, &versions, &terms, &id, &bytes];
-        self.database
+        let affected = self
+            .database
             .run("records::reindex", async |client| {
                 let statement = client.prepare_cached(REINDEX).await?;
-                client.execute(&statement, &parameters).await?;
-                Ok(())
+                Ok(client.execute(&statement, &parameters).await?)
             })
-            .await
+            .await?;
+        one_row(affected)
     }
 }
