@@ -128,6 +128,7 @@ impl People {
     pub async fn fetch_keys(&self, source: &Arc<Source>, clock: &dyn Clock) -> Result<KeysTaken, FetchFault> {
         // Counted from before: what is fetched is no newer than the asking.
         let asked_at = clock.now();
+        source.begin_attempt();
         let fetched = source.issuer.keys.fetch().await;
         let taken = fetched.and_then(|bytes| self.take_keys(source, &bytes));
         source.note_attempt(taken.as_ref().ok().map(|_| asked_at));

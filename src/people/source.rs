@@ -1,7 +1,7 @@
 //! An issuer with what is known of its keys' freshness, and the way to ask for newer ones.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -34,7 +34,17 @@ pub(super) struct Freshness {
 #[derive(Default)]
 struct Asking {
     last: Option<Timestamp>,
-    is_pending: bool,
+    wish: Wish,
+}
+
+/// What becomes of what was asked for.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Wish {
+    #[default]
+    None,
+    /// No fetch has begun since: one that is under way may bring what was there before.
+    Asked,
+    UnderWay,
 }
 
 impl Source {
@@ -68,6 +78,14 @@ impl Source {
         self.freshness.is_failing.load(Ordering::Relaxed)
     }
 
+    /// Notes that a fetch begins.
+    pub(super) fn begin_attempt(&self) {
+        let mut asking = self.freshness.asking();
+        if asking.wish == Wish::Asked {
+            asking.wish = Wish::UnderWay;
+        }
+    }
+
     /// Notes how a fetch ended, and lets those go on who wait for it.
     pub(super) fn note_attempt(&self, seen_at: Option<Timestamp>) {
         let freshness = &self.freshness;
@@ -75,8 +93,11 @@ impl Source {
             freshness.seen_at.store(at.as_micros(), Ordering::Relaxed);
         }
         freshness.is_failing.store(seen_at.is_none(), Ordering::Relaxed);
-        freshness.asking.lock().unwrap_or_else(PoisonError::into_inner).is_pending = false;
-        freshness.attempts.send_modify(|attempts| *attempts += 1);
+        let mut asking = freshness.asking();
+        if asking.wish != Wish::Asked {
+            asking.wish = Wish::None;
+            freshness.attempts.send_modify(|attempts| *attempts += 1);
+        }
     }
 
     /// Has the keys fetched, unless that was asked for a moment ago, and waits until they were. Requests that come
@@ -103,8 +124,8 @@ impl Freshness {
 
     /// Whether a fetch is on its way now; begins one where the pause is over.
     fn may_wait(&self, now: Timestamp) -> bool {
-        let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
-        if asking.is_pending {
+        let mut asking = self.asking();
+        if asking.wish != Wish::None {
             return true;
         }
         // A clock that was set back ends the pause.
@@ -112,8 +133,13 @@ impl Freshness {
         if asking.last.is_some_and(|last| (0..ASK_PAUSE_MICROS).contains(&since(last))) {
             return false;
         }
-        *asking = Asking { last: Some(now), is_pending: true };
+        *asking = Asking { last: Some(now), wish: Wish::Asked };
         self.wanted.notify_one();
         true
+    }
+
+    fn asking(&self) -> MutexGuard<'_, Asking> {
+        // A panic elsewhere cannot leave it half changed.
+        self.asking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -92,6 +92,30 @@ async fn unknown_keys_are_asked_for_once_in_a_while() {
     assert_eq!(scene.judge(&stranger).await.err(), Some(INVALID));
 }
 
+/// One that began before is not what was asked for: it may bring the keys of before.
+#[tokio::test]
+async fn a_fetch_that_is_under_way_answers_nobody_who_comes_later() {
+    let scene = Scene::new();
+    let source = scene.people.sources().remove(0);
+    let newer = Signer::new("ES256", "newer");
+    let (token, client, certificate) =
+        (newer.sign(&claims(&json!({}))), identity(NORTH, &["clinician"]), certificate());
+    source.begin_attempt();
+    let ask = scene.people.authenticate(&token, &client, &certificate, &scene.clock);
+    let fetches = async {
+        source.wanted().await;
+        source.note_attempt(Some(scene.clock.now()));
+        // Whoever was let go on has gone on.
+        for _ in 0..8 {
+            tokio::task::yield_now().await;
+        }
+        scene.set_keys(&[&newer]);
+        scene.people.fetch_keys(&source, &scene.clock).await.unwrap();
+    };
+    let (judged, ()) = tokio::join!(ask, fetches);
+    assert!(judged.is_ok());
+}
+
 #[tokio::test]
 async fn a_new_table_is_taken_whole_or_not_at_all_and_keeps_keys_that_come_from_the_same_place() {
     let scene = Scene::new();
