@@ -107,7 +107,10 @@ pub async fn set_login(
 ) -> Result<(), StorageError> {
     let password = read_secret(password_file)?;
     let verifier = Zeroizing::new(postgres_protocol::password::scram_sha_256(&password));
-    let client = connect(administrator, &administrator.name).await?;
+    // Roles are the cluster's, so that this database is where one waits for another: of two changes of one role at once
+    // PostgreSQL refuses one.
+    let client = connect(administrator, "postgres").await?;
+    client.execute("/* storage::set_login */ SELECT pg_advisory_lock($1)", &[&LOCK]).await?;
     let quoted = client
         .query_one(
             "/* storage::set_login */ SELECT format('ALTER ROLE %I LOGIN PASSWORD %L', $1::text, $2::text)",
