@@ -2,7 +2,6 @@
 //! development mode, with TLS, on loopback, gone when the test ends.
 
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,6 +14,8 @@ use strongroom::domain::random::SystemRandom;
 use strongroom::domain::secret::SecretBytes;
 use strongroom::keys::Transit;
 use strongroom::keys::bootstrap::{Bootstrap, BootstrapSettings};
+
+use crate::support::ports::free_port;
 
 pub const ENVIRONMENT: &str = "test";
 pub const ROOT_TOKEN: &str = "root-of-a-test";
@@ -35,7 +36,7 @@ impl PrivateVault {
         let directory =
             std::env::temp_dir().join(format!("strongroom-it-vault-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let program = crate::support::parts().text("/vault/program");
         let mut child = Command::new(program)
             .args(["server", "-dev", "-dev-tls", "-dev-no-store-token"])

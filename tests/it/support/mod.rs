@@ -15,6 +15,7 @@ pub mod log;
 pub mod office;
 pub mod old_log;
 pub mod people;
+pub mod ports;
 mod provider;
 pub mod proxy;
 pub mod python;
@@ -153,9 +154,13 @@ pub fn install_provider() {
 
 /// Puts another file in its place, as an operator's editor would: nobody sees half of it.
 pub fn replace_file(path: &Path, text: &str) {
+    // In a folder of its own: whoever looks at the files of this one would see it come and go.
     let aside = path.with_extension("new");
-    std::fs::write(&aside, text).unwrap();
-    std::fs::rename(aside, path).unwrap();
+    std::fs::create_dir_all(&aside).unwrap();
+    let draft = aside.join("draft");
+    std::fs::write(&draft, text).unwrap();
+    std::fs::rename(draft, path).unwrap();
+    std::fs::remove_dir(aside).unwrap();
 }
 
 /// Lower-case hexadecimal.

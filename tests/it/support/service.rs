@@ -12,6 +12,7 @@ use serde_json::Value;
 use strongroom::devstack::{ClientFiles, Site};
 use strongroom::tls::Identities;
 
+use super::ports::free_port;
 use super::{Bucket, Client, Databases, NORTH, Raw, Rig, eventually, fresh_databases, site};
 
 /// Before the names of applications in certificates.
@@ -83,7 +84,9 @@ impl Strongroom {
         }
         std::fs::create_dir_all(directory.join("crl")).unwrap();
         let setting = |key: &str, value: String| (format!("STRONGROOM__{key}"), value);
+        let listen = format!("127.0.0.1:{}", free_port());
         let mut environment = vec![
+            setting("SERVER__LISTEN", listen),
             setting("DATABASE__DATA__NAME", databases.data.name.clone()),
             setting("DATABASE__AUDIT_EXPORT__NAME", databases.data.name.clone()),
             setting("DATABASE__AUDIT_SEQUENCER__NAME", databases.data.name.clone()),
@@ -225,6 +228,15 @@ impl Strongroom {
         eventually(what, async || self.log().iter().any(|line| is_it(line))).await;
     }
 
+    /// Makes a change to the policy's files and waits until it is in force: that is on record before, and in the service's log
+    /// after.
+    pub async fn adopts(&self, change: impl FnOnce()) {
+        let adopted = || self.log().iter().filter(|line| line.contains("policy.reloaded")).count();
+        let before = adopted();
+        change();
+        eventually("the policy is in force", async || adopted() > before).await;
+    }
+
     /// What the service has logged so far, a JSON text a line. Not all that it will have: see [`Self::logs`].
     pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
@@ -282,10 +294,8 @@ impl Strongroom {
 
     /// Starts it again after it ended, on the same port, ready or not.
     pub async fn relaunch(&mut self) {
-        let mut environment = self.environment.clone();
-        environment.push(("STRONGROOM__SERVER__LISTEN".into(), self.address.to_string()));
         let cores = self.core_directory.as_deref();
-        let (child, address) = launch(&self.config_file, &environment, cores, &self.log).await;
+        let (child, address) = launch(&self.config_file, &self.environment, cores, &self.log).await;
         assert_eq!(address, self.address);
         *self.child.lock().unwrap() = child;
     }
@@ -334,11 +344,12 @@ impl Strongroom {
         }
     }
 
-    /// What was done, oldest first: every entry but those that chains have about themselves, which come when they come.
+    /// What was done, oldest first: every entry but those that chains have about themselves and those of new revocation lists,
+    /// which other tests publish: they come when they come.
     pub async fn entries(&self) -> Vec<Value> {
         let mut entries = self.all_entries().await;
-        let of_chains = ["instance.attest", "chain.flush", "chain.end"];
-        entries.retain(|entry| !of_chains.iter().any(|act| entry["act"] == *act));
+        let others = ["instance.attest", "chain.flush", "chain.end", "revocation.load"];
+        entries.retain(|entry| !others.iter().any(|act| entry["act"] == *act));
         entries
     }
 

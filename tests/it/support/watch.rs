@@ -1,13 +1,14 @@
 //! `strongroom witness` as a process.
 
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 use strongroom::audit::checkpoint::VerifierKey;
 
+use super::ports::free_port;
 use super::{Client, Strongroom};
 
 /// Who may ask it.
@@ -39,7 +40,7 @@ impl WitnessProcess {
         let key = command(&config, &["witness", "key"]);
         assert_eq!(command(&config, &["witness", "key"]), key, "made once");
         command(&config, &["witness", "begin", origin]);
-        let (child, address) = launch(&config, None);
+        let (child, address) = launch(&config, SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())));
         Self { folder: folder.to_owned(), child, address }
     }
 
@@ -75,7 +76,7 @@ impl WitnessProcess {
 
     /// At the same address.
     pub fn restart(&mut self) {
-        (self.child, self.address) = launch(&self.folder.join("witness.toml"), Some(self.address));
+        (self.child, self.address) = launch(&self.folder.join("witness.toml"), self.address);
     }
 }
 
@@ -94,12 +95,10 @@ fn command(config: &Path, arguments: &[&str]) -> String {
 }
 
 /// Starts it and waits until it says where it listens.
-fn launch(config: &Path, address: Option<SocketAddr>) -> (Child, SocketAddr) {
+fn launch(config: &Path, address: SocketAddr) -> (Child, SocketAddr) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
     command.args(["witness", "serve", "--config"]).arg(config);
-    if let Some(address) = address {
-        command.env("STRONGROOM__SERVER__LISTEN", address.to_string());
-    }
+    command.env("STRONGROOM__SERVER__LISTEN", address.to_string());
     let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
     let address = lines.by_ref().find_map(|line| {
