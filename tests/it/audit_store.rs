@@ -205,7 +205,7 @@ async fn many_at_once_are_all_there_in_unbroken_chains() {
 #[tokio::test]
 async fn a_database_that_hangs_or_cuts_the_line_loses_nothing() {
     let databases = fresh_databases().await;
-    let (committer, drain) = committer_on(store_of(&databases, 200), 10_000);
+    let (committer, drain) = committer_on(store_of(&databases, 500), 10_000);
     assert!(committer.submit(vec![read_of(tenant(1), 1)]).await.is_ok());
     let administrator = administrator_of(&databases);
     let hung = administrator

@@ -76,6 +76,9 @@ async fn a_full_handshake_shows_what_it_must_and_no_more() {
     let said = scanner.say_as_client(&format!("-sess_out {}", session.display())).await;
     // Versions of OpenSSL write names with and without spaces, in capitals or not.
     let said = said.to_lowercase().replace("cn = ", "cn=");
+    // Any word of a few letters may be in the text of a certificate.
+    let (head, certificate) = said.split_once("-----begin certificate-----").unwrap();
+    let said = head.to_owned() + certificate.split_once("-----end certificate-----").unwrap().1;
     for is_there in [
         ALIVE,
         "new, tlsv1.3, cipher is tls_aes_",

@@ -59,11 +59,16 @@ async fn vault_goes_and_comes_back() {
     while_away("sealed", &portal, &cold, &path).await;
     eventually("sealed: the hard life is over", async || brief_portal.get(&path).await.status() == 503).await;
     is_refused("sealed, after the hard life", &brief_portal, Some(&path)).await;
-    let answer = operator.get("/readyz").await;
-    assert_eq!(answer.status(), 503);
-    let first: Value = answer.json().await.unwrap();
-    assert_eq!(first["down"][0]["part"], "vault");
-    assert_eq!(first["down"].as_array().unwrap().len(), 1);
+    // A part whose answer took a second counts as down until it is asked again.
+    let mut first = Value::Null;
+    eventually("it alone is down", async || {
+        let answer = operator.get("/readyz").await;
+        assert_eq!(answer.status(), 503);
+        first = answer.json().await.unwrap();
+        assert!(first["down"].as_array().unwrap().iter().any(|down| down["part"] == "vault"));
+        first["down"].as_array().unwrap().len() == 1
+    })
+    .await;
     // It is down since it was first seen so, not since somebody asked last.
     let since = first["down"][0]["since"].as_str().unwrap();
     assert!(strongroom::domain::clock::Timestamp::parse_rfc3339(since).is_some(), "{since}");

@@ -49,11 +49,12 @@ async fn nothing_new_comes_under_a_retired_key() {
     insert(&service, tenant, "late", 1).await.unwrap();
     assert_eq!(replace(&rotator, tenant, 1, ACTIVE).await, Err("55P03".to_owned()));
     assert_eq!(custody.stored("phi").await, [(1, "active".into(), 2)]);
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let watcher = custody.strongroom.keys().await;
+    let are_waiting = async || watcher.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) > 0;
+    assert!(!are_waiting().await);
     let (replaced, ()) = tokio::join!(replace(&rotator, tenant, 1, ACTIVE), async {
-        let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        let watcher = custody.strongroom.keys().await;
-        eventually("it waits", async || watcher.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) > 0)
-            .await;
+        eventually("it waits", are_waiting).await;
         service.batch_execute("COMMIT").await.unwrap();
     });
     assert_eq!(replaced, Ok(true));

@@ -403,7 +403,10 @@ fn bytes_of(file: &PathBuf) -> Option<Vec<u8>> {
         Ok(bytes) => Some(bytes),
         Err(error) => {
             let is_gone = error.kind() == std::io::ErrorKind::NotFound;
-            let is_wal = file.components().any(|part| part.as_os_str() == "pg_wal");
+            // Besides a file of the WAL that has not its name yet.
+            let is_begun =
+                file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("xlogtemp"));
+            let is_wal = file.components().any(|part| part.as_os_str() == "pg_wal") && !is_begun;
             assert!(is_gone && !is_wal, "{}: {error}", file.display());
             None
         }

@@ -212,7 +212,7 @@ async fn without_roots_or_a_credential_nothing_is_sent() {
 #[tokio::test]
 async fn what_becomes_of_it_is_told_and_on_record() {
     let scene = Clearinghouse::open_with(ServiceOptions::default(), |folder| {
-        edit(folder, "relay.toml", "timeout_ms = 10_000", "timeout_ms = 1_000");
+        edit(folder, "relay.toml", "timeout_ms = 10_000", "timeout_ms = 4_000");
     })
     .await;
     let large = format!("{{\"status\":\"{}\"}}", "a".repeat(1 << 20));

@@ -105,7 +105,7 @@ async fn a_certificate_that_ends_is_out_on_open_connections_too() {
     let slow_sweep = ("STRONGROOM__LIMITS__SWEEP_INTERVAL_MS".to_owned(), "600000".to_owned());
     for (settings, is_swept) in [(vec![slow_sweep], false), (vec![], true)] {
         let strongroom = Strongroom::start_with(ServiceOptions { settings, ..Default::default() }).await;
-        let (_, files) = strongroom.client_for("client", PORTAL, 4).await;
+        let (_, files) = strongroom.client_for("client", PORTAL, 10).await;
         let mut line = Line::http2(strongroom.address, site().await.roots_file(), &files).await;
         let path = "/api/v1/patients/0192f0c1-0000-7000-8000-000000000001";
         assert_eq!(line.get(path).await.unwrap().1["code"], "record_not_found");
@@ -263,7 +263,7 @@ async fn a_list_by_a_false_ca_is_not_taken() {
         std::fs::copy(kept.join(name), directory.join(name)).unwrap();
     }
     // It calls itself as the real one does.
-    let issuing = std::fs::read(kept.join("issuing.crl")).unwrap();
+    let issuing = std::fs::read(directory.join("issuing.crl")).unwrap();
     let (_, real) = x509_parser::revocation_list::CertificateRevocationList::from_der(&issuing).unwrap();
     let name = real.issuer().iter_common_name().next().unwrap().as_str().unwrap().to_owned();
     write_vault("sys/mounts/pki-false", &json!({ "type": "pki", "config": { "max_lease_ttl": "8760h" } }))

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::search::{between, exact, found, person, prefix, search};
 use crate::support::samples::{NOBODY, message, patient, small_patient};
-use crate::support::{Client, Strongroom, eventually, problem, replace_file, request_id};
+use crate::support::{Client, Strongroom, problem, replace_file, request_id};
 
 const PATH: &str = "/api/v1/patients/search";
 /// Stands in everything that is sent here.
@@ -162,10 +162,7 @@ async fn searches_are_counted_by_what_they_show() {
     let file = strongroom.policy_directory.join("limits.toml");
     let text = std::fs::read_to_string(&file).unwrap();
     let own = "\n[role.portal.client]\nrequests_per_minute = 100000\nrequests_at_once = 100000\nrecords_per_hour = 1\nrecords_at_once = 30\n";
-    let loads = strongroom.entries_of("policy.load").await.len();
-    replace_file(&file, &(text + own));
-    eventually("the limit is in force", async || strongroom.entries_of("policy.load").await.len() > loads)
-        .await;
+    strongroom.adopts(|| replace_file(&file, &(text + own))).await;
     let ask = async |name: &str| {
         let body = json!({ "where": [exact("family_name", name)], "limit": 20 });
         portal.post(PATH, &body).await
@@ -204,10 +201,8 @@ async fn a_search_that_is_too_wide_says_so() {
     // A rule that lets the portal look into letters, and terms that say of each of them what is true of none.
     let rule = "@id(\"extra\") permit (principal in Role::\"portal\", action == Action::\"search\", \
                 resource == Collection::\"messages\") when { context has purpose && context.purpose == Purpose::\"TREAT\" };\n";
-    let loads = strongroom.entries_of("policy.load").await.len();
-    std::fs::write(strongroom.policy_directory.join("extra.cedar"), rule).unwrap();
-    eventually("the rule is in force", async || strongroom.entries_of("policy.load").await.len() > loads)
-        .await;
+    let file = strongroom.policy_directory.join("extra.cedar");
+    strongroom.adopts(|| std::fs::write(file, rule).unwrap()).await;
     let of = |thread: &str| [exact("thread", thread)];
     let mut other = message(&subject);
     other["fields"]["thread"] = json!("thread-2");

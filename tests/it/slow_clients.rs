@@ -12,7 +12,7 @@ use crate::support::{Client, Raw, RawAnswer, ServiceOptions, Strongroom, eventua
 
 /// More than loopback holds on the way.
 const FILE_BYTES: usize = 24 << 20;
-const STALL: Duration = Duration::from_millis(1_500);
+const STALL: Duration = Duration::from_secs(4);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 struct Scene {
@@ -24,9 +24,8 @@ struct Scene {
 
 impl Scene {
     async fn set() -> Self {
-        let settings = [("STALL", 1_500), ("REQUEST", 1_500)];
-        let settings = settings
-            .map(|(which, limit)| (format!("STRONGROOM__LIMITS__{which}_TIMEOUT_MS"), limit.to_string()));
+        let settings = ["STALL", "REQUEST"]
+            .map(|which| (format!("STRONGROOM__LIMITS__{which}_TIMEOUT_MS"), STALL.as_millis().to_string()));
         let options = ServiceOptions { settings: settings.to_vec(), ..Default::default() };
         let strongroom = Strongroom::start_with(options).await;
         let portal = strongroom.client("portal").await.with_purpose("TREAT");
@@ -48,8 +47,8 @@ impl Scene {
     async fn trickle(&self, head: &str) -> (RawAnswer, Duration) {
         let (mut reader, mut writer) = tokio::io::split(self.raw.open().await);
         let head = format!("{head}\nhost: localhost\nconnection: close\n\n").replace('\n', "\r\n");
-        writer.write_all(head.as_bytes()).await.unwrap();
         let begun = Instant::now();
+        writer.write_all(head.as_bytes()).await.unwrap();
         let bytes = async {
             let mut clock = tokio::time::interval(Duration::from_millis(100));
             while writer.write_all(b"{").await.is_ok() {

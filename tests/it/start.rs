@@ -134,6 +134,11 @@ async fn a_stop_drains_and_is_on_record() {
     let strongroom = Strongroom::start().await;
     let portal = strongroom.client("portal").await.with_purpose("TREAT");
     let path = new_patient(&portal).await;
+    // By a flush that comes by itself: one that is on its way would wait for the log as well.
+    eventually("the write is listed", async || {
+        strongroom.all_entries().await.iter().any(|entry| entry["chain"]["writes"].is_array())
+    })
+    .await;
     let holder = administrator(&strongroom.databases.data.name).await;
     holder.batch_execute("BEGIN; LOCK TABLE audit_entry IN SHARE MODE").await.unwrap();
     let reading = tokio::spawn({
@@ -163,6 +168,7 @@ async fn a_stop_drains_and_is_on_record() {
     assert_eq!(answer.status(), 200);
     let acts: Vec<Value> = strongroom.entries().await.iter().map(|entry| entry["act"].clone()).collect();
     assert_eq!(acts, ["service.start", "record.create", "record.read", "service.stop"]);
+    strongroom.logs("that it stopped", |line| line.contains("service.stopped")).await;
     assert!(strongroom.log().last().unwrap().contains("service.stopped"));
 }
 

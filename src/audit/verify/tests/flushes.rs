@@ -106,7 +106,7 @@ fn a_tail_that_was_written_anew_is_not_what_its_process_signed() {
     // Somebody knows everything but the key.
     process.key = InstanceKey::generate(&making.random).unwrap();
     making.flush(&mut process, &[read()], &[]);
-    assert_eq!(making.found("anew"), ["chain_forged"]);
+    assert_eq!(making.found("anew-flush"), ["chain_forged"]);
     // The name of the true key does not help.
     let mut making = Making::new();
     let mut process = making.process(0xe0);
