@@ -22,11 +22,11 @@ BEGIN
     END IF;
     -- The limit, which a whole key needs not, keeps each look-up as it is written: by the whole key and nothing else.
     WITH free AS MATERIALIZED (
-        SELECT k.place, a.new_header, a.new_wrapped
+        SELECT k.part, k.place, a.new_header, a.new_wrapped
         FROM unnest(owners, key_ids, old_headers, old_wraps, new_headers, new_wraps)
             AS a (owner, key_id, old_header, old_wrapped, new_header, new_wrapped)
         CROSS JOIN LATERAL (
-            SELECT s.ctid AS place, s.tenant_key_id, s.header, s.wrapped
+            SELECT s.tableoid AS part, s.ctid AS place, s.tenant_key_id, s.header, s.wrapped
             FROM public.subject_key s
             WHERE s.tenant_id = tenant AND s.owner = a.owner AND s.class = data_class AND s.key_id = a.key_id
             LIMIT 1
@@ -34,7 +34,7 @@ BEGIN
         WHERE k.tenant_key_id = old_key AND k.header = a.old_header AND k.wrapped = a.old_wrapped)
     UPDATE public.subject_key s SET tenant_key_id = new_key, header = f.new_header, wrapped = f.new_wrapped
     FROM free f
-    WHERE s.ctid = f.place;
+    WHERE s.tableoid = f.part AND s.ctid = f.place;
     GET DIAGNOSTICS done = ROW_COUNT;
     RETURN done;
 END

@@ -23,9 +23,9 @@ pub async fn keep(service: Arc<Service>) {
         }
         left_over = None;
         match service.reindex().await {
-            Ok((0, false)) => {}
-            Ok((0, true)) => left_over = Some((policy, Instant::now())),
-            Ok((records, _)) => tracing::info!(records, "index.made"),
+            Ok(round) if round.made > 0 => tracing::info!(records = round.made, "index.made"),
+            Ok(round) if round.are_left && !round.is_overtaken => left_over = Some((policy, Instant::now())),
+            Ok(_) => {}
             Err(error) => tracing::warn!(error = %error, "index.not_made"),
         }
     }

@@ -300,7 +300,7 @@ impl Live {
         let freshness = before.map(|live| Arc::clone(&live.source.freshness));
         let source = Source::new(issuer, freshness, now);
         if source.issuer.keys.is_file() {
-            source.note_attempt(Some(now));
+            source.note_seen(now);
         }
         Ok(Self { source: Arc::new(source), keys })
     }

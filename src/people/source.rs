@@ -12,8 +12,8 @@ use crate::domain::clock::Timestamp;
 /// Unknown key ids have an issuer's keys fetched at most this often, so that strangers' tokens cannot make this service
 /// hammer the provider. A rotation that is not announced is met by the first of them.
 const ASK_PAUSE_MICROS: i64 = 10_000_000;
-/// Longer than one fetch may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Longer than a fetch that is under way may take and the one that was asked for after it.
+const PATIENCE: Duration = Duration::from_secs(9);
 
 /// One issuer of the table in force.
 pub struct Source {
@@ -44,6 +44,7 @@ enum Wish {
     None,
     /// No fetch has begun since: one that is under way may bring what was there before.
     Asked,
+    /// Whoever asks now waits for the one that has begun: there is none for a while that begins later.
     UnderWay,
 }
 
@@ -78,6 +79,12 @@ impl Source {
         self.freshness.is_failing.load(Ordering::Relaxed)
     }
 
+    /// Notes that the keys were seen to be the issuer's.
+    pub(super) fn note_seen(&self, at: Timestamp) {
+        self.freshness.seen_at.store(at.as_micros(), Ordering::Relaxed);
+        self.freshness.is_failing.store(false, Ordering::Relaxed);
+    }
+
     /// Notes that a fetch begins.
     pub(super) fn begin_attempt(&self) {
         let mut asking = self.freshness.asking();
@@ -89,10 +96,10 @@ impl Source {
     /// Notes how a fetch ended, and lets those go on who wait for it.
     pub(super) fn note_attempt(&self, seen_at: Option<Timestamp>) {
         let freshness = &self.freshness;
-        if let Some(at) = seen_at {
-            freshness.seen_at.store(at.as_micros(), Ordering::Relaxed);
+        match seen_at {
+            Some(at) => self.note_seen(at),
+            None => freshness.is_failing.store(true, Ordering::Relaxed),
         }
-        freshness.is_failing.store(seen_at.is_none(), Ordering::Relaxed);
         let mut asking = freshness.asking();
         if asking.wish != Wish::Asked {
             asking.wish = Wish::None;

@@ -17,36 +17,53 @@ use crate::storage::{FoundRecord, Reindexed, StorageError};
 /// Records of one statement.
 const AT_ONCE: i64 = 100;
 
+/// How far a round has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct IndexRound {
+    /// Records whose terms were made.
+    pub made: usize,
+    /// Some were changed while theirs were made, and may need it still.
+    pub is_overtaken: bool,
+    /// Some are left; if none was overtaken, they do not open.
+    pub are_left: bool,
+}
+
+impl IndexRound {
+    const fn add(&mut self, other: Self) {
+        self.made += other.made;
+        self.is_overtaken |= other.is_overtaken;
+        self.are_left |= other.are_left;
+    }
+}
+
 impl Service {
-    /// Makes the terms of all records anew that need it, of all tenants; how many that were, and whether some are left that
-    /// cannot be opened.
-    pub async fn reindex(&self) -> Result<(usize, bool), Error> {
+    /// Makes the terms of all records anew that need it, of all tenants.
+    pub async fn reindex(&self) -> Result<IndexRound, Error> {
         self.gate.pass()?;
         self.gate.pass_to_keys()?;
-        let (mut tenant, mut made, mut are_left) = (None, 0, false);
+        let (mut tenant, mut round) = (None, IndexRound::default());
         while let Some(next) = self.records.tenant_after(tenant).await? {
             let policy = self.policy.load_full();
             for collection in policy.policy_set().collections() {
                 let Some(permit) = policy.permit_indexing(next, collection) else { continue };
-                let (of_these, left) = self.reindex_collection(&permit).await?;
-                made += of_these;
-                are_left |= left;
+                round.add(self.reindex_collection(&permit).await?);
             }
             tenant = Some(next);
         }
-        Ok((made, are_left))
+        Ok(round)
     }
 
-    async fn reindex_collection(&self, permit: &Permit) -> Result<(usize, bool), Error> {
+    async fn reindex_collection(&self, permit: &Permit) -> Result<IndexRound, Error> {
         let collection = permit.collection();
-        let Some(declaration) = collection.index_digest() else { return Ok((0, false)) };
+        let mut round = IndexRound::default();
+        let Some(declaration) = collection.index_digest() else { return Ok(round) };
         let root = self.keys.index_root(permit.tenant()).await?;
         let state = index_state(&root, declaration);
         let place = (permit.tenant(), collection.name());
         if !self.records.has_unindexed(place.0, place.1, state).await? {
-            return Ok((0, false));
+            return Ok(round);
         }
-        let (mut after, mut made): (Option<RecordId>, usize) = (None, 0);
+        let mut after: Option<RecordId> = None;
         loop {
             let batch = self.records.unindexed(place, state, after.as_ref(), AT_ONCE).await?;
             let Some((last, _)) = batch.last() else { break };
@@ -65,13 +82,14 @@ impl Service {
             let stored =
                 entry.commit_with(async |bytes| self.records.reindex(place, state, &records, bytes).await);
             match stored.await {
-                Ok(_) => made += records.len(),
+                Ok(_) => round.made += records.len(),
                 // All of them were changed meanwhile, or their people are being erased.
-                Err(StorageError::Stale) => {}
+                Err(StorageError::Stale) => round.is_overtaken = true,
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok((made, self.records.has_unindexed(place.0, place.1, state).await?))
+        round.are_left = self.records.has_unindexed(place.0, place.1, state).await?;
+        Ok(round)
     }
 
     /// `None` for a record that does not open.

@@ -16,6 +16,9 @@ use crate::config::{DatabaseConfig, DatabasesConfig};
 /// "strongroom" in the key space of PostgreSQL's advisory locks.
 const LOCK: i64 = 0x7374_726f_6e67;
 
+/// "logins", in the same space.
+const LOGINS_LOCK: i64 = 0x6c6f_6769_6e73;
+
 const LOCK_PAUSE: Duration = Duration::from_millis(250);
 
 /// Brings a database to this build's schema. Creates the database when it is missing. Returns the names of the
@@ -110,7 +113,7 @@ pub async fn set_login(
     // Roles are the cluster's, so that this database is where one waits for another: of two changes of one role at once
     // PostgreSQL refuses one.
     let client = connect(administrator, "postgres").await?;
-    client.execute("/* storage::set_login */ SELECT pg_advisory_lock($1)", &[&LOCK]).await?;
+    client.execute("/* storage::set_login */ SELECT pg_advisory_lock($1)", &[&LOGINS_LOCK]).await?;
     let quoted = client
         .query_one(
             "/* storage::set_login */ SELECT format('ALTER ROLE %I LOGIN PASSWORD %L', $1::text, $2::text)",

@@ -387,7 +387,7 @@ impl Strongroom {
 
     /// Entries of one act.
     pub async fn entries_of(&self, act: &str) -> Vec<Value> {
-        self.entries().await.into_iter().filter(|entry| entry["act"] == act).collect()
+        self.all_entries().await.into_iter().filter(|entry| entry["act"] == act).collect()
     }
 }
 
