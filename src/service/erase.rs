@@ -246,9 +246,11 @@ impl Service {
     }
 }
 
-/// Whoever it is must be known: policy asks for the person, and a client by itself is not told apart from whoever uses it.
+/// Whoever it is must be known, and known for a role: policy asks for both. A client by itself is not told apart from whoever uses
+/// it, and whose token brings no role is anybody: one person can have the tokens of two.
 fn who(context: &OperationContext) -> Result<ErasedBy, Error> {
-    let person = context.actor.person().ok_or(Error::Internal("an erasure by nobody"))?;
+    let person = context.actor.person().filter(|_| !context.actor.person_roles().is_empty());
+    let person = person.ok_or(Error::Internal("an erasure by nobody"))?;
     Ok(ErasedBy { client: context.actor.identity.client.to_string(), person_sha256: digest(person) })
 }
 

@@ -454,7 +454,7 @@ fn the_schema_speaks_the_services_words() {
     edit("action read_audit", "action read_log").refused(schema, "read_audit");
     edit("entity AuditLog", "entity Log").refused(schema, "AuditLog");
     // What rules are validated by is what they are asked.
-    edit("person?: Person", "person: Bool").refused(".cedar", "guard-patient-person");
+    edit("person?: Person", "person: Bool").refused(".cedar", "clinician-lists");
     edit("person?: Person", "person?: Person,\n  ward?: Department").load().unwrap();
     edit("person?: Person", "person?: Person,\n  ward: Department").refused(schema, "requests");
     edit("department?: Department", "ward?: Department").refused(schema, "Person");

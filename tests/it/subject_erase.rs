@@ -137,6 +137,13 @@ async fn nobody_erases_alone_nor_without_a_name() {
         assert_eq!(post(&treat, &path, Some(&office.other)).await, (403, "purpose_not_allowed".into()));
         assert_eq!(post(&clinic.portal, &path, Some(&member)).await, (403, "action_not_allowed".into()));
     }
+    // Whose token brings no role is anybody, however many of them somebody has.
+    for anybody in [json!({ "roles": ["doctor"], "sub": "x-1" }), json!({ "roles": [], "sub": "x-2" })] {
+        let token = clinic.signer.sign(&claims(&anybody));
+        for path in [erase_path(alice), approve.clone()] {
+            assert_eq!(post(&office.desk, &path, Some(&token)).await, (403, "person_required".into()));
+        }
+    }
     for (subject, erasure) in
         [(alice.as_str(), NOBODY), (clinic.bob.as_str(), id.as_str()), (alice, "NO-SUCH-ID"), (NOBODY, &id)]
     {
