@@ -138,7 +138,9 @@ impl Verification<'_> {
         }
         let Some(newest) = heads.newest.clone() else { return Ok(Report::of_nothing(findings)) };
         let listing = files.listing()?;
-        let kept = expire::kept(&files, &listing, &reader, self.kept_from)?;
+        // Its bundle is compared with the signed tree below, so that it must be of that.
+        let is_signed = |first: &u64| first.saturating_add(u64::from(FULL)) <= newest.size;
+        let kept = expire::kept(&files, &listing, &reader, self.kept_from)?.filter(is_signed);
         start = start.max(kept.unwrap_or(0));
         let upper = Upper::read(&files, &newest, start, &mut findings)?;
         let context = Context {

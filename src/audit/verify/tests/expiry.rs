@@ -93,6 +93,21 @@ fn entries_that_went_too_early_are_missing() {
     assert_eq!(found(&log, later).len(), 1, "entry 256 is not what the tree has there");
 }
 
+/// What follows what is gone must be of the tree that was signed: else a log of nothing would hold.
+#[test]
+fn a_bundle_behind_the_last_one_stands_for_nothing() {
+    let (_, later) = times();
+    for elsewhere in ["tile/entries/x999/999", "tile/entries/004", "tile/entries/003"] {
+        let log = Log::usual(&format!("nothing-{}", elsewhere.replace('/', "-")));
+        let old = fs::read(log.path("tile/entries/000")).unwrap();
+        fs::remove_dir_all(log.path("tile")).unwrap();
+        fs::create_dir_all(log.path(elsewhere).parent().unwrap()).unwrap();
+        fs::write(log.path(elsewhere), old).unwrap();
+        let report = run(&log, later);
+        assert!(!report.holds() && report.start == 0, "{elsewhere}: {:?}", report.findings.len());
+    }
+}
+
 #[test]
 fn broken_off_anywhere_the_log_holds_and_the_rest_goes_the_next_time() {
     let (_, later) = times();
