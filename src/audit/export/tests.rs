@@ -79,6 +79,8 @@ fn a_log_is_the_files_of_the_specification() {
     assert!(root.join("tile/0/000.p/100").exists(), "needed as long as the checkpoint of 100 is the newest");
     publish(&mut writer).unwrap();
     writer.keep_key(&LogFile::of_log_key(&Signer::log(1).key)).unwrap();
+    // One that the policy has by another name by now is the same key.
+    writer.keep_key(&LogFile::of_witness_key("elsewhere", &Signer::log(1).key)).unwrap();
     let found = files(&root);
     let paths: Vec<&str> =
         found.keys().map(String::as_str).filter(|path| !path.starts_with("checkpoints/")).collect();

@@ -93,10 +93,13 @@ impl<T: Target> LogWriter<T> {
         Ok(())
     }
 
-    /// Keeps a public key beside the log, for whoever has no other copy; nobody has to believe it.
+    /// Keeps a public key beside the log, for whoever has no other copy; nobody has to believe it, and one that is there under
+    /// another name stays so.
     pub fn keep_key(&mut self, key: &LogFile) -> Result<(), ExportError> {
-        self.target.put(std::slice::from_ref(key))?;
-        self.target.sync()
+        match self.target.put(std::slice::from_ref(key)) {
+            Ok(()) | Err(ExportError::Different { .. }) => self.target.sync(),
+            Err(error) => Err(error),
+        }
     }
 }
 
