@@ -11,6 +11,9 @@ use serde::Deserialize;
 use super::label::label_held;
 use super::query::Filter;
 
+/// Longer than any that the service writes.
+const LONGEST_WORD: usize = 256;
+
 /// What has few values, in one of the combinations that there are. Empty where the entry has none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Kind<'a> {
@@ -102,17 +105,22 @@ impl<'a> Marks<'a> {
         let object = entry.obj.into_iter().next().unwrap_or_default();
         Self {
             kind: Kind {
-                act: entry.act,
-                status: entry.out.status,
-                actor: entry.who.uid,
-                collection: object.collection,
-                purpose: entry.purpose,
+                act: word(entry.act),
+                status: word(entry.out.status),
+                actor: word(entry.who.uid),
+                collection: word(object.collection),
+                purpose: word(entry.purpose),
             },
             subject: mark(&entry.subj),
             record: mark(&object.record),
             person: mark(&entry.who.on_behalf_of.uid),
         }
     }
+}
+
+/// Of one that no service writes, and that the index could not take, there is none: it must not keep others from getting numbers.
+fn word(text: Cow<'_, str>) -> Cow<'_, str> {
+    if text.len() <= LONGEST_WORD && !text.contains('\0') { text } else { Cow::default() }
 }
 
 /// What a filter asks for; what is absent matches everything.

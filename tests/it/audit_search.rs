@@ -209,6 +209,13 @@ async fn bytes_that_are_no_entry_are_numbered_and_do_not_hide_others() {
     let reader = reader_of(&databases);
     let sql = "INSERT INTO audit_outbox (tenant_id, entry_id, entry) VALUES ($1, $1, '\\xff')";
     client.execute(sql, &[&Uuid::from_u128(1)]).await.unwrap();
+    // Nor does one with words that no index takes.
+    let sql = "INSERT INTO audit_outbox (tenant_id, entry_id, entry) VALUES ($1, $1, $2)";
+    let long: String = (0..9_000_u32).map(|at| char::from(b'a' + (at.wrapping_mul(at) % 23) as u8)).collect();
+    for (id, act) in [(2_u128, "\\u0000"), (3, long.as_str())] {
+        let entry = format!("{{\"act\":\"{act}\"}}").into_bytes();
+        client.execute(sql, &[&Uuid::from_u128(id), &entry]).await.unwrap();
+    }
     insert(&client, 0..12).await;
     let filter = Filter { act: Some(Act::RecordRead), ..Filter::default() };
     let query = AuditQuery { filter, ..AuditQuery::new(Scope::Everything) };
