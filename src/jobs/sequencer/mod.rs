@@ -241,13 +241,18 @@ impl Sequencer {
             // First: where the stored log is not what was signed, nothing more is signed.
             self.export(signed).await?;
         }
-        self.publish(published.map_or(0, |signed| signed.checkpoint().size())).await?;
-        self.review().await
+        let published = self.publish(published.map_or(0, |signed| signed.checkpoint().size())).await;
+        // What is stored is read again, whether it can be signed or not.
+        if published.as_ref().err().is_none_or(Fault::is_elsewhere) {
+            self.review().await?;
+        }
+        published
     }
 
     /// That what is stored cannot be read again holds nothing up but this.
     async fn review(&mut self) -> Result<(), Fault> {
         let Some(lead) = &self.lead else { return Ok(()) };
+        self.watch.know(self.signer.keys());
         match self.review.go_on(&self.store, &lead.head().edge, &mut self.watch, &self.service).await {
             Err(Fault::Storage(error)) => {
                 tracing::warn!(error = %error, "log.not_reviewed");
