@@ -80,6 +80,7 @@ pub fn run() -> ExitCode {
         matches!(cli.command, Command::Serve(_) | Command::Witness(witness::WitnessCommand::Serve(_)));
     let format = if is_server { LogFormat::Json } else { LogFormat::Text };
     telemetry::init(format);
+    telemetry::hush_panics();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return output::fail(&anyhow::Error::new(error).context("cannot start the runtime")),

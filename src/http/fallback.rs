@@ -21,7 +21,8 @@ pub async fn no_method(State(app): State<Arc<App>>, path: Option<MatchedPath>, c
     deny(&app, caller, route, ProblemKind::MethodNotAllowed).await
 }
 
-/// What a panic becomes. Its message stays out of the log and the answer: it may quote a value.
+/// What a panic becomes. Its message stays out of the answer, as out of the log ([`crate::telemetry::hush_panics`]): it may quote
+/// a value.
 pub fn panicked(_: Box<dyn Any + Send>) -> Response {
     Problem::from(crate::service::Error::Internal("a handler panicked")).into_response()
 }

@@ -46,6 +46,14 @@ pub fn init(format: LogFormat) {
     let _ = subscriber(format, &chosen, ansi, std::io::stderr).try_init();
 }
 
+/// From here on a panic of this process is a line of the log that says where it was, and not what: its message may quote a value.
+pub fn hush_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let (file, line) = panic.location().map_or(("?", 0), |at| (at.file(), at.line()));
+        tracing::error!(file, line, "panicked");
+    }));
+}
+
 fn subscriber<W>(format: LogFormat, chosen: &str, ansi: bool, writer: W) -> Dispatch
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,

@@ -76,6 +76,7 @@ mod metrics;
 mod migrations;
 mod openapi;
 mod openapi_fields;
+mod panics;
 mod parts;
 mod people;
 mod people_keys;
