@@ -126,11 +126,17 @@ fn accepted(sent: &HeaderMap) -> Result<Option<Format>, Unreadable> {
     best.map(|(_, form)| form).ok_or(Unreadable)
 }
 
+/// A client's name, or an administrator's.
+fn actor(name: &str) -> Option<Arc<str>> {
+    let is_one = (1..=64).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic());
+    is_one.then(|| Arc::from(name))
+}
+
 fn parse(query: EventsQuery) -> Result<EventsRequest, Unreadable> {
     let filter = Filter {
         act: optional(query.act, Act::parse)?,
         status: optional(query.status, Status::parse)?,
-        actor: optional(query.actor, |name| (name.len() <= 64).then(|| Arc::from(name)))?,
+        actor: optional(query.actor, actor)?,
         person: optional(query.person, |id| (1..=255).contains(&id.len()).then(|| Arc::from(id)))?,
         subject: optional(query.subject, SubjectId::parse)?,
         collection: optional(query.collection, CollectionName::parse)?,

@@ -154,6 +154,9 @@ async fn reading_the_log_is_for_auditors_and_is_itself_in_the_log() {
         "record=A",
         "purpose=treat",
         "actor=a&actor=b",
+        "actor=a%00",
+        "actor=a%20b",
+        "actor=",
         "tenant=x",
         "collection=A-b",
     ] {

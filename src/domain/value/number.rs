@@ -10,7 +10,7 @@ use super::wipe::{append_wiping, buffer};
 type Canonical = Result<Zeroizing<Vec<u8>>, ValueError>;
 
 /// The largest whole number that every JSON reader keeps exactly (RFC 8259 section 6).
-const MAX_INTEGER: i64 = (1 << 53) - 1;
+const MAX_INTEGER: u64 = (1 << 53) - 1;
 const MAX_DECIMAL_DIGITS: usize = 38;
 
 pub(super) fn boolean(cursor: &mut Cursor<'_>) -> Canonical {
@@ -31,7 +31,7 @@ pub(super) fn integer(cursor: &mut Cursor<'_>) -> Canonical {
         return Err(ValueError::Malformed);
     }
     let number: i64 = token.parse().map_err(|_| ValueError::OutOfRange)?;
-    if number.abs() > MAX_INTEGER {
+    if number.unsigned_abs() > MAX_INTEGER {
         return Err(ValueError::OutOfRange);
     }
     Ok(written(if number == 0 { b"0" } else { token.as_bytes() }))
@@ -111,7 +111,7 @@ impl<'a> Parts<'a> {
     fn exponent(&self) -> Result<i32, ValueError> {
         let Some(text) = self.exponent else { return Ok(0) };
         let exponent: i32 = text.parse().map_err(|_| ValueError::OutOfRange)?;
-        if exponent.abs() > 9_999 { Err(ValueError::OutOfRange) } else { Ok(exponent) }
+        if exponent.unsigned_abs() > 9_999 { Err(ValueError::OutOfRange) } else { Ok(exponent) }
     }
 
     /// All digits, and how many of them stand before the decimal point once the exponent is written out.
@@ -132,7 +132,8 @@ impl<'a> Parts<'a> {
             return Ok(Scientific { negative: false, digits: buffer(0), point: 0 });
         }
         let leading = i32::try_from(leading).map_err(|_| ValueError::OutOfRange)?;
-        Ok(Scientific { negative: self.negative, digits: written(significant), point: point - leading })
+        let point = point.checked_sub(leading).ok_or(ValueError::OutOfRange)?;
+        Ok(Scientific { negative: self.negative, digits: written(significant), point })
     }
 }
 

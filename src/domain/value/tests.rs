@@ -284,6 +284,7 @@ fn numbers() {
         &[
             ("9007199254740992", E::OutOfRange),
             ("-9007199254740992", E::OutOfRange),
+            ("-9223372036854775808", E::OutOfRange),
             ("99999999999999999999", E::OutOfRange),
             ("1.0", E::Malformed),
             ("1e2", E::Malformed),
@@ -316,6 +317,8 @@ fn numbers() {
             ("1e38", E::OutOfRange),
             ("1e-38", E::OutOfRange),
             ("1e99999999999", E::OutOfRange),
+            ("1e-2147483648", E::OutOfRange),
+            ("0.01e-2147483648", E::OutOfRange),
             ("123456789012345678901234567890123456789", E::OutOfRange),
             ("\".5\"", E::Malformed),
             ("\"5.\"", E::Malformed),
