@@ -110,8 +110,14 @@ impl Database {
             .password(password.as_slice())
             .application_name("strongroom")
             .connect_timeout(timeout)
-            // The server gives up on a statement before this side gives up on the server.
-            .options(format!("-c statement_timeout={}", config.timeout_ms));
+            // The server gives up on a statement before this side gives up on the server, and on a process that stands still or
+            // cannot be reached in the middle of a transaction: what that has locked others wait for.
+            .options(format!(
+                "-c statement_timeout={} -c idle_in_transaction_session_timeout={} -c tcp_keepalives_idle=5 \
+                 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3",
+                config.timeout_ms,
+                config.timeout_ms.saturating_mul(2)
+            ));
         let recycle = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = match &config.roots_file {
             Some(path) => {

@@ -7,7 +7,7 @@ use strongroom::domain::id::uuid_v7;
 use strongroom::domain::random::SystemRandom;
 
 use crate::support::samples::{message, small_patient};
-use crate::support::{Client, Strongroom, problem, request_id};
+use crate::support::{Client, Databases, ServiceOptions, Strongroom, eventually, problem, request_id};
 
 const KEY: &str = "\"8e03978e-40d5-43e8-bc93-6894a57f9324\"";
 
@@ -214,4 +214,44 @@ async fn expired_keys_are_removed() {
         rows(&strongroom, "idempotency_key").await == 1
     })
     .await;
+}
+
+/// What an instance has locked that stands still in the middle of a transaction, others get when it has said nothing for a while.
+#[tokio::test]
+async fn an_instance_that_stands_still_holds_up_the_same_request_for_a_while_only() {
+    let first = Strongroom::start().await;
+    let databases = Databases { data: first.databases.data.clone(), keys: first.databases.keys.clone() };
+    let options = ServiceOptions { databases: Some(databases), ..Default::default() };
+    let second = Strongroom::start_with(options).await;
+    let portal = first.client("portal").await.with_purpose("TREAT");
+    let other = second.client("portal").await.with_purpose("TREAT");
+    let patient = portal.create_patient(small_patient()).await;
+    let (watcher, superuser) = (first.data().await, first.data().await);
+    // The key is taken, and the person waited for.
+    superuser.batch_execute("BEGIN; SELECT FROM subject FOR UPDATE").await.unwrap();
+    let body = message(&patient);
+    let sent = tokio::spawn({
+        let (portal, body) = (portal.clone(), body.clone());
+        async move {
+            portal
+                .request(Method::POST, "/api/v1/messages")
+                .header("idempotency-key", KEY)
+                .json(&body)
+                .send()
+                .await
+        }
+    });
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    eventually("it waits", async || watcher.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 1)
+        .await;
+    first.freeze();
+    superuser.batch_execute("COMMIT").await.unwrap();
+    eventually("the other one does it", async || {
+        send(&other, "/api/v1/messages", KEY, &body).await.status() == 201
+    })
+    .await;
+    first.thaw();
+    // Done once, whatever it is told.
+    let _ = sent.await.unwrap();
+    assert_eq!(rows(&first, "record WHERE collection = 'messages'").await, 1);
 }
