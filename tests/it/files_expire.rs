@@ -1,5 +1,5 @@
-//! Uploads whose time is over: what was acknowledged stays whole, whatever meets in that moment, and what is removed is on record
-//! once, however many instances there are.
+//! Uploads whose time is over, and documents whose record ends: what was acknowledged stays whole, whatever meets in that moment,
+//! and what is removed is on record once, however many instances there are.
 
 use reqwest::{Response, StatusCode};
 use tokio_postgres::Client as Superuser;
@@ -145,4 +145,24 @@ async fn of_two_instances_one_removes_an_upload() {
     }
     exported.has_everything(&scene.strongroom).await;
     exported.verify();
+}
+
+/// Whoever is reading it when the record is deleted gets no further, and the log does not say that somebody changed it.
+#[tokio::test]
+async fn a_deleted_records_file_is_not_read_to_its_end() {
+    let scene = Scene::set().await;
+    let sent = vec![7; 16 << 20];
+    scene.portal.upload(&scene.files, &sent).await;
+    let mut reading = scene.strongroom.client("portal").await.with_purpose("TREAT").get(&scene.files).await;
+    assert_eq!(reading.status(), 200);
+    let patient = scene.portal.with_purpose("PATRQT");
+    assert_eq!(patient.delete(&scene.record).await.status(), 204);
+    let mut taken = 0;
+    while let Ok(Some(chunk)) = reading.chunk().await {
+        taken += chunk.len();
+    }
+    assert!(taken < sent.len(), "all of it was read");
+    scene.strongroom.logs("that it was cut", |line| line.contains("document.cut")).await;
+    let entries = scene.strongroom.entries_of("document.read").await;
+    assert_eq!(entries.len(), 1, "nobody changed it: {entries:#?}");
 }

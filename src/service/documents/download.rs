@@ -83,10 +83,9 @@ impl DocumentStream {
 
     async fn open_next(&mut self) -> Result<SecretBytes, Error> {
         if self.fetched.is_empty() {
-            let FilePlace { tenant, subject, file, .. } = self.place;
-            self.fetched = self.records.parts(tenant, subject, file, (self.next, AT_ONCE)).await?.into();
+            self.fetched = self.records.parts(&self.place, (self.next, AT_ONCE)).await?.into();
         }
-        let stored = self.fetched.pop_front().ok_or(Error::Tampered)?;
+        let Some(stored) = self.fetched.pop_front() else { return Err(self.why_none().await?) };
         let vouched = usize::try_from(self.next).ok().and_then(|at| self.headers.get(at));
         if vouched != Some(&stored.header) {
             return Err(Error::Tampered);
@@ -96,6 +95,13 @@ impl DocumentStream {
         let opened = open_part(&self.place, part, stored, key.ok_or(Error::Tampered)?);
         self.next = self.next.saturating_add(1);
         opened.map_err(|_| Error::Tampered)
+    }
+
+    /// A record that was deleted, or whose person is being erased, is gone; one that is there lacks a part.
+    async fn why_none(&self) -> Result<Error, Error> {
+        let FilePlace { tenant, collection, record, .. } = &self.place;
+        let found = self.records.find(*tenant, collection, record).await?;
+        Ok(if found.is_some() { Error::Tampered } else { Error::NotFound })
     }
 }
 

@@ -339,8 +339,10 @@ impl Append<'_> {
     /// upload replaces one field.
     async fn complete(&mut self) -> Result<RecordVersion, Error> {
         let (service, context) = (self.service, self.context);
-        let permit = &self.permitted.permit;
         let headers_sha256 = self.headers_sha256().await?;
+        // Bringing it may have taken minutes.
+        self.permitted = self.permitted_now().await?;
+        let permit = &self.permitted.permit;
         for _ in 0..ATTEMPTS {
             let found = service.current(context, permit, &self.permitted.record, None).await?;
             let fields = vec![self.field(headers_sha256)?];
@@ -365,6 +367,17 @@ impl Append<'_> {
             }
         }
         Err(service.note_stale(context, permit, &self.permitted.record).await)
+    }
+
+    /// What policy says at the end.
+    async fn permitted_now(&self) -> Result<Permitted, Error> {
+        let Permitted { permit, record, field } = &self.permitted;
+        let named = DocumentField {
+            collection: permit.collection(),
+            record: record.clone(),
+            field: field.name.as_str(),
+        };
+        self.service.permit_document(self.context, named, Action::Update).await
     }
 
     /// Whether the upload still stands where this request found it, so that it was the record that changed. An error when its

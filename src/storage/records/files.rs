@@ -68,7 +68,7 @@ macro_rules! append {
         UPDATE upload SET parts = parts + cardinality($4::int[]) FROM record r \
         WHERE upload.tenant_id = $1 AND file_id = $2 AND parts = $3 AND completed_version IS NULL \
           AND upload.expires_at > clock_timestamp() AND r.tenant_id = $1 AND r.collection = upload.collection \
-          AND r.record_id = upload.record_id AND (r.subject_id IS NULL OR EXISTS (SELECT FROM active_subject)) \
+          AND r.record_id = upload.record_id AND NOT r.deleted AND (r.subject_id IS NULL OR EXISTS (SELECT FROM active_subject)) \
         RETURNING file_id), \
     stored AS ( \
         INSERT INTO file_part (tenant_id, file_id, part, header, sealed) \
@@ -282,29 +282,31 @@ impl RecordStore {
         Ok(headers)
     }
 
-    /// Up to `count` parts of a file in order, from number `first`; none once its subject is being erased.
+    /// Up to `count` parts of a file in order, from number `first`; none once its record is deleted or its subject is being erased.
     pub async fn parts(
         &self,
-        tenant: TenantId,
-        subject: Option<SubjectId>,
-        file: FileId,
+        place: &FilePlace,
         (first, count): (u32, u32),
     ) -> Result<Vec<StoredPart>, StorageError> {
         const SQL: &str = "/* storage::records::parts */ \
             SELECT header, sealed FROM file_part \
             WHERE tenant_id = $1 AND file_id = $2 AND part >= $3 AND part < $4 \
+              AND EXISTS (SELECT FROM record \
+                          WHERE tenant_id = $1 AND collection = $6 AND record_id = $7 AND NOT deleted) \
               AND ($5::uuid IS NULL \
                    OR EXISTS (SELECT FROM subject WHERE tenant_id = $1 AND subject_id = $5 AND state = 'active')) \
             ORDER BY part";
-        let subject: Option<Uuid> = subject.map(|id| *id.as_uuid());
+        let subject: Option<Uuid> = place.subject.map(|id| *id.as_uuid());
+        let (collection, record) = (place.collection.as_str(), place.record.as_str());
         let number = |number: u32| i32::try_from(number).map_err(|_| too_many());
         let (first, end) = (number(first)?, number(first.saturating_add(count))?);
         let rows = self
             .database
             .run("records::parts", async |client| {
                 let statement = client.prepare_cached(SQL).await?;
-                let parameters: [&(dyn ToSql + Sync); 5] =
-                    [tenant.as_uuid(), file.as_uuid(), &first, &end, &subject];
+                let (tenant, file) = (place.tenant.as_uuid(), place.file.as_uuid());
+                let parameters: [&(dyn ToSql + Sync); 7] =
+                    [tenant, file, &first, &end, &subject, &collection, &record];
                 Ok(client.query(&statement, &parameters).await?)
             })
             .await?;
