@@ -136,9 +136,10 @@ impl Service {
         let refused = || asked.draft(Outcome::refused("volume_limited"));
         let charge = self.charge_amount(context, permitted.len(), refused).await?;
         let sent = async {
-            let ready = self.open_all(asked, permitted, &charge).await?;
-            // Before it is on record: what could not be sent is not on record as sent.
+            // Before it is on record, since what could not be sent is not on record as sent; and before anything is opened, since it
+            // may take a while, in which a person may be erased.
             let headers = self.headers(destination, request.headers).await?;
+            let ready = self.open_all(asked, permitted, &charge).await?;
             let filled = Withheld::new(fill(destination, template, &ready)?);
             self.send(asked, (client, headers), ready, filled).await
         };

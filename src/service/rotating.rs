@@ -140,6 +140,9 @@ impl Service {
                 done =
                     turn.rewrap(keys, &batch.rewrapped).await.map_err(|_| Error::Unavailable(Part::Keys))?;
                 metrics::keys_rewrapped(done);
+            } else {
+                // What was done before may be long.
+                turn.keep().await.map_err(|_| Error::Unavailable(Part::Keys))?;
             }
             passed.add(batch.before + done, many + batch.unopened - done, done);
             if passed.done > 0 && noted.elapsed() >= NOTED_EVERY {

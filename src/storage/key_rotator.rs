@@ -90,6 +90,15 @@ impl Turn {
             .await
     }
 
+    /// Says something, so that the turn does not end for silence; an error when it has.
+    pub async fn keep(&self) -> Result<(), StorageError> {
+        self.session
+            .run("key_rotator::keep", async |client| {
+                Ok(client.batch_execute("/* storage::key_rotator::keep */ SELECT").await?)
+            })
+            .await
+    }
+
     /// Puts other wrappings in the place of those that are still there; durable on return. How many: a key that was destroyed
     /// meanwhile, or that somebody holds, is passed over.
     pub async fn rewrap(&self, keys: &Succession, rewrapped: &[Rewrapped]) -> Result<u64, StorageError> {

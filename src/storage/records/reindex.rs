@@ -15,7 +15,7 @@ use crate::domain::id::{CollectionName, RecordId, RecordVersion, TenantId};
 const REINDEX: &str = concat!(
     "/* storage::records::reindex */ \
     WITH current AS MATERIALIZED ( \
-        SELECT r.record_id, r.subject_id, r.terms, n.spelled::bytea[] AS new_terms \
+        SELECT r.record_id, r.subject_id, r.indexed_as, r.terms, n.spelled::bytea[] AS new_terms \
         FROM (SELECT * FROM unnest($4::text[], $5::bigint[], $6::text[]) AS n (record_id, version, spelled) \
               ORDER BY record_id) AS n \
         CROSS JOIN LATERAL ( \
@@ -30,7 +30,10 @@ const REINDEX: &str = concat!(
             FOR KEY SHARE) AS s), \
     held AS MATERIALIZED ( \
         SELECT record_id, terms, new_terms FROM current \
-        WHERE subject_id IS NULL OR subject_id IN (SELECT subject_id FROM active_subject)), \
+        WHERE (subject_id IS NULL OR subject_id IN (SELECT subject_id FROM active_subject)) \
+          AND indexed_as IS NOT DISTINCT FROM ( \
+              SELECT seen.indexed_as FROM record seen \
+              WHERE seen.tenant_id = $1 AND seen.collection = $2 AND seen.record_id = current.record_id)), \
     indexed AS ( \
         UPDATE record SET indexed_as = $3, terms = held.new_terms FROM held \
         WHERE record.tenant_id = $1 AND record.collection = $2 AND record.record_id = held.record_id), ",
@@ -104,7 +107,8 @@ impl RecordStore {
     }
 
     /// Puts these terms in the place of what the records had, with the entry that says so: all or nothing. A record that has
-    /// another version by now is left as it is: whoever stored that has seen to its terms; so is one whose subject is being erased.
+    /// another version by now is left as it is: whoever stored that has seen to its terms; so is one whose subject is being erased,
+    /// and one whose terms somebody else has made since: of those this statement sees none, and would leave them.
     /// [`StorageError::Stale`] when that is so of all of them: there is no entry then.
     pub async fn reindex(
         &self,
