@@ -163,6 +163,17 @@ pub fn replace_file(path: &Path, text: &str) {
     std::fs::remove_dir(aside).unwrap();
 }
 
+impl Strongroom {
+    /// Makes a change to the policy's files and waits until it is in force: that is on record before, and in the service's log
+    /// after.
+    pub async fn adopts(&self, change: impl FnOnce()) {
+        let adopted = || self.log().iter().filter(|line| line.contains("policy.reloaded")).count();
+        let before = adopted();
+        change();
+        eventually("the policy is in force", async || adopted() > before).await;
+    }
+}
+
 /// Lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;

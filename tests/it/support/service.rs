@@ -228,15 +228,6 @@ impl Strongroom {
         eventually(what, async || self.log().iter().any(|line| is_it(line))).await;
     }
 
-    /// Makes a change to the policy's files and waits until it is in force: that is on record before, and in the service's log
-    /// after.
-    pub async fn adopts(&self, change: impl FnOnce()) {
-        let adopted = || self.log().iter().filter(|line| line.contains("policy.reloaded")).count();
-        let before = adopted();
-        change();
-        eventually("the policy is in force", async || adopted() > before).await;
-    }
-
     /// What the service has logged so far, a JSON text a line. Not all that it will have: see [`Self::logs`].
     pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
