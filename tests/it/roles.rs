@@ -53,7 +53,11 @@ impl Matrix {
             let (title, body) = section.split_once('\n').unwrap();
             let (title, when) = title.split_once(" when ").unwrap_or((title, circumstances));
             let mut words = title.split(' ');
-            let is_so = |wanted: &str| when.split("; ").any(|one| one == wanted);
+            // A person in these circumstances brings the role, which some rules ask for.
+            let brought = format!(" person_role {role}");
+            let is_so = |wanted: &str| {
+                when.split("; ").any(|one| one.strip_suffix(&brought).unwrap_or(one) == wanted)
+            };
             if words.next() != Some(role) || !(is_so(circumstances) || is_so(&broken)) {
                 continue;
             }
