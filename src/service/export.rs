@@ -208,7 +208,6 @@ impl Service {
         views: &HashMap<&str, View<'_>>,
         found: &[SubjectRecord],
     ) -> Result<(), Error> {
-        self.gate.pass_to_keys()?;
         let mut wanted: Vec<(KeyOwner, DataClass, KeyId)> = Vec::new();
         for SubjectRecord { collection, record, found } in found {
             let (Some(view), Ok(found)) = (views.get(collection.as_str()), found) else { continue };

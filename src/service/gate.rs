@@ -1,13 +1,12 @@
-//! What must have happened before anything is served: the start is on record, and the databases and Vault's keys were found
-//! as they must be. All are asked for on every operation and cost a load each. Of
+//! What must have happened before anything is served: the start is on record, the databases and Vault's keys were found
+//! as they must be, and the log's key vouches for this process. All are asked for on every operation and cost a load each. Of
 //! these none is ever taken back; a log that is not published in time shuts the gate until it is.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Error, Part};
 
-/// Shut until the service's start is durable in the log and the databases were checked, and, for what needs keys, until
-/// Vault's keys were checked.
+/// Shut until the service's start is durable in the log, and the databases and Vault's keys were checked.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     is_on_record: AtomicBool,
@@ -34,9 +33,17 @@ impl Gate {
         self.is_log_late.store(is_log_late, Ordering::Release);
     }
 
-    /// An error until the start is on record and the databases were checked: one that loses what it acknowledged must
-    /// not be written to.
+    /// An error until all was checked. A key that Vault would export, or whose `context` it ignores, must neither seal nor open
+    /// anything; and what is done for a client before the log's key vouches for this process looks to whoever verifies the log as
+    /// if somebody else had written it.
     pub fn pass(&self) -> Result<(), Error> {
+        self.pass_without_keys()?;
+        if self.is_open_for_keys() { Ok(()) } else { Err(Error::Unavailable(Part::Keys)) }
+    }
+
+    /// The same for what is done without Vault and leaves nothing but refusals on record. A database that loses what it
+    /// acknowledged must not be written to.
+    pub fn pass_without_keys(&self) -> Result<(), Error> {
         if !self.is_on_record.load(Ordering::Acquire) || self.is_log_late.load(Ordering::Acquire) {
             Err(Error::Unavailable(Part::Audit))
         } else if self.are_databases_checked.load(Ordering::Acquire) {
@@ -46,14 +53,8 @@ impl Gate {
         }
     }
 
-    /// An error until Vault's keys were checked: a key that Vault would export, or whose `context` it ignores, must
-    /// neither seal nor open anything.
-    pub fn pass_to_keys(&self) -> Result<(), Error> {
-        if self.are_keys_checked.load(Ordering::Acquire) {
-            Ok(())
-        } else {
-            Err(Error::Unavailable(Part::Keys))
-        }
+    pub fn is_open_for_keys(&self) -> bool {
+        self.are_keys_checked.load(Ordering::Acquire)
     }
 }
 
@@ -62,19 +63,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_half_opens_on_its_own() {
+    fn it_opens_when_all_was_seen() {
         let gate = Gate::default();
-        assert!(matches!(gate.pass(), Err(Error::Unavailable(Part::Audit))));
-        assert!(matches!(gate.pass_to_keys(), Err(Error::Unavailable(Part::Keys))));
+        let missing = |passed: Result<(), Error>| match passed {
+            Ok(()) => None,
+            Err(Error::Unavailable(part)) => Some(part),
+            Err(other) => panic!("{other:?}"),
+        };
+        assert_eq!(missing(gate.pass()), Some(Part::Audit));
         gate.open_for_records();
-        assert!(matches!(gate.pass(), Err(Error::Unavailable(Part::Data))));
+        assert_eq!(missing(gate.pass()), Some(Part::Data));
         gate.open_for_databases();
-        assert!(gate.pass().is_ok() && gate.pass_to_keys().is_err());
+        assert_eq!((missing(gate.pass()), missing(gate.pass_without_keys())), (Some(Part::Keys), None));
         gate.open_for_keys();
-        assert!(gate.pass_to_keys().is_ok());
+        assert_eq!(missing(gate.pass()), None);
         gate.hold(true);
-        assert!(matches!(gate.pass(), Err(Error::Unavailable(Part::Audit))));
+        assert_eq!(missing(gate.pass()), Some(Part::Audit));
         gate.hold(false);
-        assert!(gate.pass().is_ok());
+        assert_eq!(missing(gate.pass()), None);
     }
 }

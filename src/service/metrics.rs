@@ -10,7 +10,7 @@ use crate::telemetry::metrics;
 impl Service {
     /// Brings the gauges up to date for a caller who may read them.
     pub async fn measure(&self, context: &OperationContext) -> Result<(), Error> {
-        self.gate.pass()?;
+        self.gate.pass_without_keys()?;
         let decision = self.policy.load().permit_metrics(context);
         if let Err(denial) = decision {
             let outcome = Outcome::refused(denial.code.as_str());

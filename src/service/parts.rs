@@ -63,8 +63,8 @@ impl Service {
         );
         let data = !matches!(data, Ok(Ok(())));
         let keys = !matches!(keys, Ok(Ok(())));
-        let vault = !matches!(vault, Ok(Health::Ready)) || self.gate.pass_to_keys().is_err();
-        let audit = self.gate.pass().is_err() || self.audit.status().failing_since.is_some();
+        let vault = !matches!(vault, Ok(Health::Ready)) || !self.gate.is_open_for_keys();
+        let audit = self.gate.pass_without_keys().is_err() || self.audit.status().failing_since.is_some();
         self.parts_seen.update([data, keys, vault, audit], self.clock.now())
     }
 }

@@ -164,7 +164,6 @@ impl Service {
         judged: &Judged,
         found: &HashMap<RecordId, Result<FoundRecord, StorageError>>,
     ) -> Result<(), Error> {
-        self.gate.pass_to_keys()?;
         let Some(first) = views.first() else { return Ok(()) };
         let mut wanted: Vec<(KeyOwner, DataClass, KeyId)> = Vec::new();
         for found in found.values().flatten() {

@@ -40,7 +40,6 @@ impl Service {
     /// Makes the terms of all records anew that need it, of all tenants.
     pub async fn reindex(&self) -> Result<IndexRound, Error> {
         self.gate.pass()?;
-        self.gate.pass_to_keys()?;
         let (mut tenant, mut round) = (None, IndexRound::default());
         while let Some(next) = self.records.tenant_after(tenant).await? {
             let policy = self.policy.load_full();

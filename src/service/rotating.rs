@@ -79,7 +79,6 @@ impl Service {
             return Ok(Rotating::Idle);
         }
         self.gate.pass()?;
-        self.gate.pass_to_keys()?;
         let Some(turn) = self.rotator.turn().await.map_err(|_| Error::Unavailable(Part::Keys))? else {
             return Ok(Rotating::Waiting);
         };

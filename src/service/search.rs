@@ -121,7 +121,6 @@ impl Service {
         let most = usize::from(request.limit).min(self.most_records());
         let charge = self.charge_records(context, (collection, Action::Search), None, most).await?;
         let answered = async {
-            self.gate.pass_to_keys()?;
             // Asked first: what is indexed meanwhile may have been passed over.
             let is_complete = self.is_complete(context, collection).await?;
             let page = self.look(context, collection, &reach, &request).await?;

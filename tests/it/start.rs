@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::door_frames::{DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Peer, frame, get, post_block};
+use crate::support::export::Exported;
 use crate::support::{
     Client, RawAnswer, Rig, ServiceOptions, Strongroom, administrator, eventually, problem,
 };
@@ -47,7 +48,12 @@ async fn a_service_starts_without_its_parts_and_never_on_unsafe_keys() {
         Strongroom::start_with(ServiceOptions { rig: Some(Arc::clone(&rig)), ..Default::default() }).await;
     let portal = strongroom.client("portal").await.with_purpose("TREAT");
     let operator = strongroom.client("operator").await;
+    let dashboard = strongroom.client("dashboard").await.with_purpose("HOPERAT");
+    let auditor = strongroom.client("audit").await;
+    let exported = Exported::of(&strongroom).await;
     let path = new_patient(&portal).await;
+    // For whoever verifies what follows: from here on every process has a key.
+    exported.has_everything(&strongroom).await;
 
     // Sealed, with the lists of the earlier run still good.
     strongroom.kill();
@@ -58,9 +64,22 @@ async fn a_service_starts_without_its_parts_and_never_on_unsafe_keys() {
     assert_eq!(problem(portal.get(&path).await).await, (503, "keys_unavailable".into()));
     let created = portal.post("/api/v1/patients", &patient()).await;
     assert_eq!(problem(created).await, (503, "keys_unavailable".into()));
+    // Nor anything that needs no key: the log's key vouches for nobody yet.
+    let history = format!("{path}/history");
+    let log = "/api/v1/audit/events";
+    for (client, path) in [(&dashboard, "/api/v1/patients"), (&portal, &history), (&auditor, log)] {
+        assert_eq!(problem(client.get(path).await).await, (503, "keys_unavailable".into()), "{path}");
+    }
+    assert_eq!(operator.get("/metrics").await.status(), 200);
     vault.unseal().await.unwrap();
     strongroom.wait_until_ready().await;
-    assert_eq!(portal.get(&path).await.status(), 200);
+    for (client, path) in
+        [(&portal, path.as_str()), (&dashboard, "/api/v1/patients"), (&portal, &history), (&auditor, log)]
+    {
+        assert_eq!(client.get(path).await.status(), 200, "{path}");
+    }
+    exported.has_everything(&strongroom).await;
+    exported.verify();
 
     // The log's database is away: nothing is allowed or refused before the start is on record.
     strongroom.kill();

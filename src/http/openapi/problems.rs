@@ -86,14 +86,6 @@ const fn is_tus(operation: Operation) -> bool {
     matches!(operation, StartUpload | UploadState | AppendUpload | CancelUpload)
 }
 
-/// Values are opened or sealed.
-const fn uses_keys(operation: Operation) -> bool {
-    use Operation::{ExportSubject, Read, ReadFile, Relay};
-    is_tus(operation)
-        || takes_fields(operation)
-        || matches!(operation, Read | ReadFile | ExportSubject | Relay)
-}
-
 /// Whether a client may meet the problem at the operation.
 #[expect(clippy::too_many_lines, reason = "one exhaustive match: a new problem compiles only with its place")]
 fn applies(kind: ProblemKind, operation: Operation) -> bool {
@@ -135,12 +127,8 @@ fn applies(kind: ProblemKind, operation: Operation) -> bool {
         | ProblemKind::SourceNotAllowed => !is_open(operation),
         ProblemKind::CollectionUnknown => is_of_a_collection(operation),
         ProblemKind::RecordNotFound => names_something(operation),
-        // The digest of a request under a key is made with one.
-        ProblemKind::KeysUnavailable => {
-            uses_keys(operation)
-                || is_of_keys(operation)
-                || is_one_of(&[OpenBreakGlass, PlaceHold, RequestErasure])
-        }
+        // Whatever is put on record as done has to wait for the log's key, which is Vault's.
+        ProblemKind::KeysUnavailable => !is_open(operation) && operation != Operation::Metrics,
         ProblemKind::DeadlineExceeded => operation != AppendUpload,
         ProblemKind::BodyIncomplete
         | ProblemKind::EncodingUnsupported

@@ -191,7 +191,6 @@ impl Service {
         permitted: &Permitted,
         subject: Option<SubjectId>,
     ) -> Result<Arc<SubjectKey>, Error> {
-        self.gate.pass_to_keys()?;
         let permit = &permitted.permit;
         let owner = key_owner(permit.collection(), &permitted.record, subject)?;
         Ok(self.keys.sealing_key(permit.tenant(), &owner, permitted.field.class).await?)
