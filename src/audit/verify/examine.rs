@@ -187,10 +187,9 @@ impl Context<'_> {
                 continue;
             };
             let Some(beginning) = whole.hashes().get(..usize::from(width)) else { continue };
-            let tile = self.files.read(&id.to_string())?.and_then(|bytes| Tile::from_bytes(id, &bytes).ok());
-            if tile.is_none_or(|tile| tile.hashes() != beginning) {
-                findings.add(Finding::PartialChanged { path: id.to_string() });
-            }
+            self.judge_partial(&id.to_string(), findings, |bytes| {
+                Tile::from_bytes(id, bytes).is_ok_and(|tile| tile.hashes() == beginning)
+            })?;
         }
         Ok(())
     }
@@ -206,22 +205,32 @@ impl Context<'_> {
         let earlier = |width: &&u16| **width < bundle.width() && usize::from(**width) <= leaves.len();
         for width in self.listing.tiles.get(&(0, index)).into_iter().flatten().filter(earlier) {
             let Some(id) = TileId::new(0, index, *width) else { continue };
-            let tile = self.files.read(&id.to_string())?.and_then(|bytes| Tile::from_bytes(id, &bytes).ok());
-            if !tile.is_some_and(|tile| leaves.starts_with(tile.hashes())) {
-                findings.add(Finding::PartialChanged { path: id.to_string() });
-            }
+            self.judge_partial(&id.to_string(), findings, |bytes| {
+                Tile::from_bytes(id, bytes).is_ok_and(|tile| leaves.starts_with(tile.hashes()))
+            })?;
         }
         for width in self.listing.bundles.get(&index).into_iter().flatten().filter(earlier) {
             let Some(id) = BundleId::new(index, *width) else { continue };
-            let bytes = self.files.read(&id.to_string())?.unwrap_or_default();
-            let own: Vec<TreeHash> = match read_bundle(id, &bytes) {
-                Ok(entries) => entries.iter().map(|entry| TreeHash::of_leaf(entry)).collect(),
-                Err(_) => Vec::new(),
-            };
-            if own.is_empty() || !leaves.starts_with(&own) {
-                findings.add(Finding::PartialChanged { path: id.to_string() });
-            }
+            self.judge_partial(&id.to_string(), findings, |bytes| {
+                let hash = |entries: Vec<&[u8]>| entries.into_iter().map(TreeHash::of_leaf).collect();
+                read_bundle(id, bytes).map(hash).is_ok_and(|own: Vec<_>| leaves.starts_with(&own))
+            })?;
         }
+        Ok(())
+    }
+
+    /// A log that grows while it is read takes its partial files away when the full one is there.
+    fn judge_partial(
+        &self,
+        path: &str,
+        findings: &mut Findings,
+        is_beginning: impl FnOnce(&[u8]) -> bool,
+    ) -> Result<(), ReadFault> {
+        let is_changed = match self.files.read(path)? {
+            Some(bytes) => !is_beginning(&bytes),
+            None => self.files.is_there(path),
+        };
+        findings.extend(is_changed.then(|| Finding::PartialChanged { path: path.to_owned() }));
         Ok(())
     }
 }

@@ -90,6 +90,11 @@ impl Files {
         }))
     }
 
+    /// Whether anything is, however large.
+    pub fn is_there(&self, path: &str) -> bool {
+        self.root.join(path).symlink_metadata().is_ok()
+    }
+
     /// Whether there is a bundle, or the full one that it is the beginning of.
     pub fn has(&self, id: BundleId) -> bool {
         let full = BundleId::new(id.index(), FULL);

@@ -42,6 +42,34 @@ fn a_log_that_nobody_touched_holds() {
     assert!(empty.run(None).holds());
 }
 
+/// Partial files go when the full one is there, also while somebody reads.
+#[test]
+fn a_log_that_grows_meanwhile_holds() {
+    let entries = log_entries(1_100);
+    let log = Log::new("grows", &entries[..1_000], &[100, 800, 1_000]);
+    let (partial, shorter) = (log.path("tile/entries/003.p/232"), log.path("tile/entries/003.p/32"));
+    assert!(partial.exists() && shorter.exists());
+    let mut grow = Some(|| {
+        let mut writer = LogWriter::open(Directory::open(log.folder.path()).unwrap()).unwrap();
+        writer.append(entries[1_000..].iter().map(Vec::as_slice)).unwrap();
+        writer.publish(&log.head(writer.tail().size(), writer.tail().root())).unwrap();
+        assert!(!partial.exists() && !shorter.exists());
+    });
+    // With one thread the first bundle is done before the last one is begun.
+    let verification = Verification {
+        log: log.folder.path(),
+        trust: &log.trust,
+        witnesses: 1,
+        from: None,
+        kept_from: Timestamp::from_micros(0),
+        threads: 1,
+    };
+    let report = verification.run(&mut |_, _| drop(grow.take().map(|grow| grow()))).unwrap();
+    assert!(grow.is_none());
+    assert_eq!((report.findings, report.entries), (vec![], 1_000));
+    assert_eq!(log.run(None).entries, 1_100);
+}
+
 #[test]
 fn an_entry_that_was_edited_is_named() {
     let log = Log::usual("edit");
