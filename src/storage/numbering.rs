@@ -3,6 +3,8 @@
 //!
 //! Not here: who has the lead (`sequence`), and asking for what is found so (`search`).
 
+mod look;
+
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
@@ -13,6 +15,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Row, Statement, Transaction};
 use uuid::Uuid;
 
+use self::look::{Look, Round, STRETCH_END, Seen, transaction_id};
 use super::pool::{Session, StorageError};
 use super::sequence::{HEAD, NumberedEntry, StoredHead, Taken, into_head, number, one};
 use crate::audit::tiles::{Edge, Tile, TileId};
@@ -24,10 +27,13 @@ pub(super) struct Numbering {
     // Planned once: with a partition for each month a plan costs as much as some hundred entries.
     new: Statement,
     unnumbered: Statement,
+    stretch_end: Statement,
     copy: Statement,
     kinds: Arc<Kinds<'static>>,
     /// The last step took all that it saw, so that what the head has not seen has no number.
     is_exact: bool,
+    /// How far all entries were looked at once more, while that lasts.
+    round: Option<Round>,
 }
 
 /// Numbers of the combinations that are known, by tenant.
@@ -39,14 +45,8 @@ pub(super) struct Step {
     pub taken: Taken,
     kinds: Vec<((Uuid, Kind<'static>), i32)>,
     is_exact: bool,
+    round: Option<Round>,
 }
-
-/// What this snapshot sees, and the lowest transaction id that it may not see; whether ids were counted anew since `seen`,
-/// and in which cluster they are counted. In a database that was loaded from a dump every entry has to be looked at once more.
-const SNAPSHOT: &str = "/* storage::sequence::take */
-    SELECT s::text, pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s) < pg_snapshot_xmax($1::text::pg_snapshot),
-        (SELECT system_identifier::text FROM pg_control_system())
-    FROM pg_current_snapshot() AS s";
 
 /// What was visible in `seen` has a number: what was not are transactions that were open then ($1) and all from its end on
 /// ($2). Said so and not by `pg_visible_in_snapshot`, each is a range of an index, and no entry is looked at twice however much
@@ -107,11 +107,6 @@ const ADVANCE: &str = "/* storage::sequence::take */
     UPDATE audit_head SET size = $1, edge = $2, scan_from = $3::text::xid8, seen = $4::text::pg_snapshot, cluster = $7
     WHERE epoch = $5 AND size = $6";
 
-/// The start of time: nothing is below it, and nothing visible in it.
-const NOTHING_SEEN: &str = "3:3:";
-/// No transaction has it.
-const NO_LIMIT: &str = "18446744073709551615";
-
 impl Numbering {
     /// For a session that has just got the lead: nobody else adds kinds any more.
     pub async fn of(session: &Session) -> Result<Self, StorageError> {
@@ -123,8 +118,17 @@ impl Numbering {
                 }
                 let (new, unnumbered) =
                     (client.prepare_cached(NEW).await?, client.prepare_cached(UNNUMBERED).await?);
+                let stretch_end = client.prepare_cached(STRETCH_END).await?;
                 let copy = client.prepare_cached(COPY).await?;
-                Ok(Self { new, unnumbered, copy, kinds: Arc::new(kinds), is_exact: false })
+                Ok(Self {
+                    new,
+                    unnumbered,
+                    stretch_end,
+                    copy,
+                    kinds: Arc::new(kinds),
+                    is_exact: false,
+                    round: None,
+                })
             })
             .await
     }
@@ -137,6 +141,7 @@ impl Numbering {
     /// Remembers what a committed step added.
     pub fn learn(&mut self, step: &mut Step) {
         self.is_exact = step.is_exact;
+        self.round = step.round.take();
         if !step.kinds.is_empty() {
             Arc::make_mut(&mut self.kinds).extend(step.kinds.drain(..));
         }
@@ -155,53 +160,33 @@ impl Numbering {
         if (head.epoch, &head.edge) != (known.epoch, &known.edge) {
             return Err(StorageError::Stale);
         }
-        let (mut scan_from, mut seen): (String, String) = (row.try_get(5)?, row.try_get(6)?);
-        let known_cluster: String = row.try_get(7)?;
-        // Before the entries are looked for, so that whatever it sees they see.
-        let row = transaction.query_one(SNAPSHOT, &[&seen]).await?;
-        let (snapshot, lowest): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-        let cluster: String = row.try_get(3)?;
-        if row.try_get(2)? || cluster != known_cluster {
-            (scan_from, seen) = ("0".to_owned(), NOTHING_SEEN.to_owned());
-        }
-        let scan_from = id(&scan_from)?;
-        let (open, end) = parts(&seen)?;
-        // Until a whole round has ended.
-        let is_all_new = seen == NOTHING_SEEN;
-        let end = if is_all_new { scan_from } else { end };
-        let (running, begun) = parts(&snapshot)?;
-        let below = if is_all_new { NO_LIMIT.to_owned() } else { begun.to_string() };
-        let open: Vec<String> = open.iter().map(u64::to_string).collect();
-        let limit = i64::try_from(most).unwrap_or(i64::MAX);
-        let statement = if self.is_exact && !is_all_new { &self.new } else { &self.unnumbered };
-        let found = transaction.query(statement, &[&open, &end.to_string(), &limit, &below]).await?;
+        let look = Look::by(transaction, &row, &self).await?;
+        let statement = if look.is_exact { &self.new } else { &self.unnumbered };
+        let found = look.find(transaction, statement, most).await?;
         let mut rows = in_order(&found, most)?;
-        let (is_all, last) = (rows.len() < most, rows.last().map(|(place, _)| place.transaction));
-        let is_whole = is_all_new || keep_whole(&mut rows, &running, last.filter(|_| !is_all));
+        let is_all = rows.len() < most;
+        let last = rows.last().map(|(place, _)| place.transaction).filter(|_| !is_all);
+        let is_whole = look.is_round() || keep_whole(&mut rows, &look.running, last);
         let batch = Batch::of(&rows, &self.kinds)?;
         let twice = rows.len() - batch.rows.len();
+        let is_all = is_all && look.is_last();
         let mut taken = Taken { first: head.edge.size(), entries: Vec::new(), is_all, twice };
-        if rows.is_empty() && !is_all_new {
-            return Ok(Step { head, taken, kinds: Vec::new(), is_exact: self.is_exact });
+        let Seen { scan_from, seen, round, is_exact } = look.seen_after(last, is_whole)?;
+        // A stretch of a round is no news to the head, nor is nothing.
+        if rows.is_empty() && look.is_round() != look.is_last() {
+            let is_exact = self.is_exact && !look.is_round();
+            return Ok(Step { head, taken, kinds: Vec::new(), is_exact, round });
         }
-        let lowest = id(&lowest)?;
-        let (seen, scan_from, is_exact) = match last.filter(|_| !is_all) {
-            None => (snapshot, lowest, true),
-            Some(last) if is_all_new => (seen, last.min(lowest), false),
-            // Only of what was committed late: all that was looked at before stays so.
-            Some(last) if last < end => (seen, scan_from, false),
-            Some(last) => (cut(&snapshot, last)?, last.min(lowest), is_whole),
-        };
         let mut edge = head.edge.clone();
         let first = number(edge.size())?;
         let tiles = batch.append_to(&mut edge);
         self.insert(transaction, first, &batch, tiles).await?;
         let (size, bytes) = (number(edge.size())?, edge.to_bytes());
         let parameters: [&(dyn ToSql + Sync); 7] =
-            [&size, &bytes, &scan_from.to_string(), &seen, &head.epoch, &first, &cluster];
+            [&size, &bytes, &scan_from.to_string(), &seen, &head.epoch, &first, &look.cluster];
         one(transaction.execute(ADVANCE, &parameters).await?)?;
         taken.entries = batch.rows.into_iter().map(|row| row.entry).collect();
-        Ok(Step { head: StoredHead { edge, ..head }, taken, kinds: batch.new_kinds, is_exact })
+        Ok(Step { head: StoredHead { edge, ..head }, taken, kinds: batch.new_kinds, is_exact, round })
     }
 
     async fn insert(
@@ -245,7 +230,11 @@ struct Place {
 /// The first `most` of what was found, in the log's order.
 fn in_order(found: &[Row], most: usize) -> Result<Vec<(Place, &Row)>, StorageError> {
     let placed = found.iter().map(|row| {
-        let place = Place { transaction: id(row.try_get(3)?)?, number: row.try_get(5)?, id: row.try_get(0)? };
+        let place = Place {
+            transaction: transaction_id(row.try_get(3)?)?,
+            number: row.try_get(5)?,
+            id: row.try_get(0)?,
+        };
         Ok((place, row))
     });
     let mut placed = placed.collect::<Result<Vec<_>, StorageError>>()?;
@@ -328,47 +317,4 @@ impl Batch {
 fn kind_of(row: &Row) -> Result<Kind<'static>, StorageError> {
     let text = |column: usize| row.try_get::<_, String>(column).map(Cow::Owned);
     Ok(Kind { act: text(1)?, status: text(2)?, actor: text(3)?, collection: text(4)?, purpose: text(5)? })
-}
-
-/// The transactions that were open in a snapshot, and the first that had not begun: `xmin:xmax:xip,xip…`.
-fn parts(snapshot: &str) -> Result<(Vec<u64>, u64), StorageError> {
-    let malformed = || StorageError::Malformed("a snapshot");
-    let mut parts = snapshot.splitn(3, ':').skip(1);
-    let end = id(parts.next().ok_or_else(malformed)?)?;
-    let open = parts.next().ok_or_else(malformed)?;
-    let open = open.split(',').filter(|open| !open.is_empty()).map(id).collect::<Result<_, _>>()?;
-    Ok((open, end))
-}
-
-/// The snapshot, as if transaction `end` and all after it had not begun: what is below has been taken.
-fn cut(snapshot: &str, end: u64) -> Result<String, StorageError> {
-    let (open, xmax) = parts(snapshot)?;
-    let xmax = end.min(xmax);
-    let open: Vec<u64> = open.into_iter().filter(|open| *open < xmax).collect();
-    let xmin = open.first().copied().unwrap_or(xmax);
-    let open: Vec<String> = open.iter().map(u64::to_string).collect();
-    Ok(format!("{xmin}:{xmax}:{}", open.join(",")))
-}
-
-fn id(text: &str) -> Result<u64, StorageError> {
-    text.parse().map_err(|_| StorageError::Malformed("a transaction id"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_snapshot_is_cut_where_a_step_ended() {
-        assert_eq!(parts("10:20:10,14").unwrap(), (vec![10, 14], 20));
-        assert_eq!(parts("3:3:").unwrap(), (vec![], 3));
-        for (end, cut_at) in
-            [(12, "10:12:10"), (14, "10:14:10"), (15, "10:15:10,14"), (30, "10:20:10,14"), (8, "8:8:")]
-        {
-            assert_eq!(cut("10:20:10,14", end).unwrap(), cut_at);
-        }
-        for bad in ["", "3", "3:3", "3:x:", "3:4:x"] {
-            assert!(parts(bad).is_err(), "{bad}");
-        }
-    }
 }

@@ -8,6 +8,7 @@ use strongroom::storage::{Database, Lead, SequenceStore, StorageError};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
+use crate::support::large_log::make_log;
 use crate::support::{Databases, administrator, eventually, fresh_databases};
 
 fn store_of(databases: &Databases) -> SequenceStore {
@@ -189,6 +190,53 @@ async fn entries_are_found_in_another_cluster_that_has_counted_on() {
     assert!(client.query_one(cluster, &[]).await.unwrap().get::<_, bool>(0));
     client.execute(early, &[&Uuid::from_u128(3)]).await.unwrap();
     assert_eq!(take_all(&mut lead, 10).await, 0, "it is looked at once");
+}
+
+/// However long the log is, a step looks at a stretch of it: all of a long one does not fit a statement's time.
+#[tokio::test]
+async fn in_another_cluster_a_long_log_is_looked_at_in_stretches() {
+    const ENTRIES: i64 = 20_000;
+    let databases = fresh_databases().await;
+    let (store, client, late) =
+        (store_of(&databases), superuser(&databases).await, superuser(&databases).await);
+    let mut lead = store.lead().await.unwrap().unwrap();
+    make_log(&client, ENTRIES, |_| {}).await;
+    assert_eq!(take_all(&mut lead, 1_024).await, 20_000);
+    assert_eq!(take_all(&mut lead, 1_024).await, 0);
+
+    // What was never numbered, below all that was; what is committed during the round, below and above of where it is.
+    let early = "INSERT INTO audit_outbox (tenant_id, entry_id, entry, xid)
+        SELECT u, u, convert_to(u::text, 'UTF8'), '3' FROM (VALUES ($1::uuid)) AS v (u)";
+    client.execute(early, &[&Uuid::from_u128(1)]).await.unwrap();
+    client.batch_execute("UPDATE audit_head SET cluster = '7'").await.unwrap();
+    late.batch_execute("BEGIN").await.unwrap();
+    insert_write(&late, 2).await;
+    insert_write(&client, 3).await;
+    let mut steps = Vec::new();
+    loop {
+        let taken = lead.take(1_024).await.unwrap();
+        steps.push(taken.entries.len());
+        if taken.is_all {
+            break;
+        }
+        if steps.len() == 2 {
+            insert_write(&client, 4).await;
+        }
+    }
+    assert_eq!(steps, [1, 0, 2], "of 8,192 entries each");
+    late.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(take_all(&mut lead, 1_024).await, 1);
+    let rows = client.query("SELECT entry_id FROM audit_index WHERE idx >= 20000 ORDER BY idx", &[]).await;
+    let ids: Vec<u128> = rows.unwrap().iter().map(|row| row.get::<_, Uuid>(0).as_u128()).collect();
+    assert_eq!(ids, [1, 3, 4, 2]);
+    // A lead that goes in the middle of a round leaves no more than a new round behind.
+    client.batch_execute("UPDATE audit_head SET cluster = '7'").await.unwrap();
+    assert!(!lead.take(1_024).await.unwrap().is_all);
+    insert_write(&client, 5).await;
+    drop(lead);
+    let mut lead = next_lead(&store).await;
+    assert_eq!(take_all(&mut lead, 1_024).await, 1);
+    assert_eq!(lead.head().edge.size(), 20_005);
 }
 
 /// Where an id stands in both tables one of them has the number, numbering goes on, and the other is found.
