@@ -183,6 +183,8 @@ impl Service {
             let view = views.get(collection.as_str()).ok_or(lost)?;
             let each = match self.disclose_one(view, found).await {
                 Ok(disclosure) => Each::Shown(disclosure),
+                // Deleted since it was found, or the subject is being erased.
+                Err(Error::NotFound) => continue,
                 Err(Error::Tampered) => Each::Unreadable,
                 Err(error) => return Err(error),
             };

@@ -54,6 +54,15 @@ impl Service {
         Ok(opened)
     }
 
+    /// Why a key is not there: the record was deleted or its person erased since it was found, or somebody took the key away.
+    pub(super) async fn without_key(&self, permit: &Permit, record: &RecordId) -> Error {
+        match self.find_stored(permit, record, None).await {
+            Ok(None) => Error::NotFound,
+            Ok(Some(_)) => Error::Tampered,
+            Err(error) => error,
+        }
+    }
+
     /// The keys of the classes that are wanted and present, usually in memory.
     async fn opening_keys(
         &self,
@@ -77,7 +86,14 @@ impl Service {
         }
         match self.keys.subject_keys(permit.tenant(), &owner, &named).await {
             Ok(keys) => Ok(named.into_iter().map(|(class, _)| class).zip(keys).collect()),
-            Err(KeyError::Missing | KeyError::TooOld) => Err(tampered(permit, found, OpenError::MissingKey)),
+            // Boxed: it hardly ever comes to this, and each read makes room for it.
+            Err(KeyError::Missing) => {
+                Err(match Box::pin(self.without_key(permit, &stored.place.record)).await {
+                    Error::Tampered => tampered(permit, found, OpenError::MissingKey),
+                    error => error,
+                })
+            }
+            Err(KeyError::TooOld) => Err(tampered(permit, found, OpenError::MissingKey)),
             Err(KeyError::Unusable) => Err(tampered(permit, found, OpenError::WrongKey)),
             Err(error) => Err(Error::from(error)),
         }

@@ -79,8 +79,8 @@ impl Service {
     ) -> Result<RecordAnswer, Error> {
         let found = self.find_or_note(context, permit, &record, request.version).await?;
         let disclosure = match self.disclose(permit, &found, selection, charge).await {
-            Err(Error::Tampered) => return Err(self.note_tampered(context, permit, &record).await),
-            other => other?,
+            Ok(disclosure) => disclosure,
+            Err(error) => return Err(self.note_unopened(context, permit, &record, error).await),
         };
         let place = &found.stored.place;
         let mut draft = EntryDraft::of_request(context, Act::RecordRead, Outcome::SUCCESS)
@@ -120,22 +120,25 @@ impl Service {
     ) -> Result<FoundRecord, Error> {
         match self.find_stored(permit, record, version).await {
             Ok(Some(found)) => Ok(found),
-            Ok(None) => {
-                let code = "record_not_found";
-                Err(self.note_failure(context, permit, Some(record), code, Error::NotFound).await)
-            }
-            Err(Error::Tampered) => Err(self.note_tampered(context, permit, record).await),
-            Err(error) => Err(error),
+            Ok(None) => Err(self.note_unopened(context, permit, record, Error::NotFound).await),
+            Err(error) => Err(self.note_unopened(context, permit, record, error).await),
         }
     }
 
-    pub(super) async fn note_tampered(
+    /// Puts on record that a record is not there, or is not what was sealed; of the failure of a part nothing is.
+    pub(super) async fn note_unopened(
         &self,
         context: &OperationContext,
         permit: &Permit,
         record: &RecordId,
+        error: Error,
     ) -> Error {
-        self.note_failure(context, permit, Some(record), "record_unreadable", Error::Tampered).await
+        let code = match error {
+            Error::NotFound => "record_not_found",
+            Error::Tampered => "record_unreadable",
+            error => return error,
+        };
+        self.note_failure(context, permit, Some(record), code, error).await
     }
 }
 

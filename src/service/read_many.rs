@@ -197,6 +197,7 @@ impl Service {
                 let disclosure = render(&found, &view.selection, &opened)?;
                 Ok(Each::Shown(Box::new(disclosure), found))
             }
+            Err(Error::NotFound) => Ok(Each::Missing),
             Err(Error::Tampered) => Ok(Each::Unreadable),
             Err(error) => Err(error),
         }

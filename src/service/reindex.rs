@@ -111,7 +111,7 @@ impl Service {
                 let terms = record_terms(root, collection, values)?;
                 Ok(Some((found, terms)))
             }
-            Err(Error::Tampered) => Ok(None),
+            Err(Error::NotFound | Error::Tampered) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -268,8 +268,11 @@ impl Service {
         let Permitted { named, permit, .. } = permitted;
         let Some(found) = self.find_stored(permit, &named.record, None).await? else { return Ok(None) };
         let fields: Vec<WantedField> = named.fields.iter().map(|field| wanted(field)).collect();
-        let opened = self.open_stored(permit, &found, &fields).await?;
-        Ok(Some((found, opened)))
+        match self.open_stored(permit, &found, &fields).await {
+            Ok(opened) => Ok(Some((found, opened))),
+            Err(Error::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Puts on record what is about to be sent, and sends it.

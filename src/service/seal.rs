@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::open::key_owner;
 use super::{Error, Part, Service};
 use crate::audit::{EntryDraft, OutboxEntry, Outcome, RecordObject};
 use crate::crypto::{PlainField, SealError, SealPlace, SealedRecord, SubjectKey, seal_record};
@@ -31,6 +32,20 @@ impl Service {
         let classes = classes_of(fields);
         let keys = self.keys.sealing_keys(permit.tenant(), owner, &classes, is_new).await?;
         Ok(classes.into_iter().zip(keys).collect())
+    }
+
+    /// The same for the next version of a record that was found.
+    pub(super) async fn resealing_keys(
+        &self,
+        permit: &Permit,
+        place: &SealPlace,
+        fields: &[PlainField],
+    ) -> Result<SealingKeys, Error> {
+        let owner = key_owner(permit.collection(), &place.record, place.subject)?;
+        match self.sealing_keys(permit, &owner, false, fields).await {
+            Err(Error::SubjectUnknown) => Err(self.without_key(permit, &place.record).await),
+            keys => keys,
+        }
     }
 
     pub(super) fn seal(

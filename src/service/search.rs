@@ -280,7 +280,7 @@ impl Service {
                 page.sealed_bytes += found.stored.sealed_bytes();
                 page.matched.push(Matched { found, opened, view });
             }
-            Ok(_) => {}
+            Ok(_) | Err(Error::NotFound) => {}
             Err(Error::Tampered) => page.unreadable.push((record, view.permit)),
             Err(error) => return Err(error),
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use super::create::{names, plain_fields};
-use super::open::{key_owner, wanted};
+use super::open::wanted;
 use super::{Error, Service, Written};
 use crate::crypto::{PlainField, SealPlace, WantedField};
 use crate::domain::action::Action;
@@ -44,8 +44,9 @@ impl Service {
         let fields = plain_fields(parsed.set);
         let fields = self.with_kept(context, permit, &found, fields, &removed).await?;
         match self.replace(context, permit, found, fields, written).await {
+            Ok(written) => Ok(written),
             Err(Error::Stale) => Err(self.note_stale(context, permit, &record).await),
-            other => other,
+            Err(error) => Err(self.note_unopened(context, permit, &record, error).await),
         }
     }
 
@@ -60,10 +61,7 @@ impl Service {
     ) -> Result<Vec<PlainField>, Error> {
         let kept = kept_fields(permit.collection(), found, &fields, removed)?;
         match self.open_stored(permit, found, &kept).await {
-            Err(Error::Tampered) => {
-                Err(self.note_tampered(context, permit, &found.stored.place.record).await)
-            }
-            Err(error) => Err(error),
+            Err(error) => Err(self.note_unopened(context, permit, &found.stored.place.record, error).await),
             Ok(opened) => {
                 fields.extend(opened.into_iter().filter_map(|opened| {
                     let field = kept.iter().find(|field| field.id == opened.id)?;
@@ -84,8 +82,7 @@ impl Service {
         written: Vec<FieldName>,
     ) -> Result<Written, Error> {
         let place = next_place(found.stored.place)?;
-        let owner = key_owner(permit.collection(), &place.record, place.subject)?;
-        let keys = self.sealing_keys(permit, &owner, false, &fields).await?;
+        let keys = self.resealing_keys(permit, &place, &fields).await?;
         let sealed = self.indexed(permit, self.seal(place, &fields, &keys)?, &fields).await?;
         drop(fields);
         let at = self.clock.now();
@@ -106,16 +103,12 @@ impl Service {
     ) -> Result<FoundRecord, Error> {
         let found = self.find_stored(permit, record, None).await;
         match found {
-            Ok(None) => {
-                let code = "record_not_found";
-                Err(self.note_failure(context, permit, Some(record), code, Error::NotFound).await)
-            }
+            Ok(None) => Err(self.note_unopened(context, permit, record, Error::NotFound).await),
             Ok(Some(found)) if expected.is_some_and(|version| version != found.stored.place.version) => {
                 Err(self.note_stale(context, permit, record).await)
             }
             Ok(Some(found)) => Ok(found),
-            Err(Error::Tampered) => Err(self.note_tampered(context, permit, record).await),
-            Err(error) => Err(error),
+            Err(error) => Err(self.note_unopened(context, permit, record, error).await),
         }
     }
 

@@ -54,6 +54,7 @@ mod files_expire;
 mod fitness;
 mod frontends;
 mod fuzz;
+mod gone_meanwhile;
 mod guards;
 mod idempotency;
 mod index_vectors;

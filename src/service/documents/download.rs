@@ -152,7 +152,7 @@ impl Service {
                     self.commit(unreadable).await?;
                     return Err(Error::Tampered);
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(self.note_unopened(context, permit, record, error).await),
             };
         let receipt = self.commit(draft(Outcome::SUCCESS)).await?;
         Ok(DocumentAnswer {
@@ -182,7 +182,10 @@ impl Service {
         let headers = self.records.part_headers(permit.tenant(), reference.file).await?;
         let last = last_part(reference.label.bytes()).ok_or(Error::Tampered)?;
         let is_whole = u32::try_from(headers.len()) == Ok(last.saturating_add(1));
-        if !is_whole || headers_sha256(&headers) != reference.headers_sha256 {
+        if !is_whole {
+            return Err(self.without_key(permit, &permitted.record).await);
+        }
+        if headers_sha256(&headers) != reference.headers_sha256 {
             return Err(Error::Tampered);
         }
         let subject = found.stored.place.subject;
@@ -222,7 +225,8 @@ impl Service {
         let owner = key_owner(permit.collection(), &permitted.record, subject)?;
         match self.keys.subject_key(permit.tenant(), &owner, permitted.field.class, id).await {
             Ok(key) => Ok(key),
-            Err(KeyError::Missing | KeyError::TooOld | KeyError::Unusable) => Err(Error::Tampered),
+            Err(KeyError::Missing) => Err(self.without_key(permit, &permitted.record).await),
+            Err(KeyError::TooOld | KeyError::Unusable) => Err(Error::Tampered),
             Err(error) => Err(error.into()),
         }
     }

@@ -22,6 +22,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::context::OperationContext;
 use crate::domain::id::{FileId, RecordVersion, SubjectId, uuid_v7};
 use crate::domain::value::{DocumentLabel, DocumentReference};
+use crate::keys::KeyError;
 use crate::storage::{FoundUpload, StorageError};
 
 /// How long an upload may take.
@@ -56,7 +57,7 @@ impl Service {
         }
         let found = self.current(context, &permitted.permit, &permitted.record, None).await?;
         let subject = found.stored.place.subject;
-        let key = self.document_key(&permitted, subject).await?;
+        let key = self.document_key(context, &permitted, subject).await?;
         let file = FileId::from_uuid(uuid_v7(self.clock(), self.random())?);
         let place = permitted.place(subject, file);
         let mut text = part_buffer();
@@ -74,8 +75,7 @@ impl Service {
             // The record went between the look and the write.
             Err(StorageError::Stale) => {
                 let (permit, record) = (&permitted.permit, &permitted.record);
-                let code = "record_not_found";
-                Err(self.note_failure(context, permit, Some(record), code, Error::NotFound).await)
+                Err(self.note_unopened(context, permit, record, Error::NotFound).await)
             }
             Err(error) => Err(error.into()),
         }
@@ -131,7 +131,7 @@ impl Service {
         if found.completed.is_some() || state(&found, &label).received != offset {
             return Err(self.note_offset(context, &permitted).await);
         }
-        let key = self.document_key(&permitted, found.subject).await?;
+        let key = self.document_key(context, &permitted, found.subject).await?;
         let last = last_part(label.bytes()).ok_or(Error::Tampered)?;
         let place = permitted.place(found.subject, file);
         Ok(Append {
@@ -166,8 +166,7 @@ impl Service {
         };
         let place = permitted.place(found.subject, file);
         match self.open_label(permitted, &place, stored).await {
-            Err(Error::Tampered) => Err(self.note_tampered(context, permit, &permitted.record).await),
-            Err(error) => Err(error),
+            Err(error) => Err(self.note_unopened(context, permit, &permitted.record, error).await),
             Ok(label) => Ok((found, label)),
         }
     }
@@ -188,12 +187,20 @@ impl Service {
 
     async fn document_key(
         &self,
+        context: &OperationContext,
         permitted: &Permitted,
         subject: Option<SubjectId>,
     ) -> Result<Arc<SubjectKey>, Error> {
         let permit = &permitted.permit;
         let owner = key_owner(permit.collection(), &permitted.record, subject)?;
-        Ok(self.keys.sealing_key(permit.tenant(), &owner, permitted.field.class).await?)
+        match self.keys.sealing_key(permit.tenant(), &owner, permitted.field.class).await {
+            Ok(key) => Ok(key),
+            Err(KeyError::Erased) => {
+                let error = self.without_key(permit, &permitted.record).await;
+                Err(self.note_unopened(context, permit, &permitted.record, error).await)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn seal_part(
@@ -347,8 +354,10 @@ impl Append<'_> {
             let fields = vec![self.field(headers_sha256)?];
             let place = next_place(found.stored.place.clone())?;
             let fields = service.with_kept(context, permit, &found, fields, &[]).await?;
-            let owner = key_owner(permit.collection(), &place.record, place.subject)?;
-            let keys = service.sealing_keys(permit, &owner, false, &fields).await?;
+            let keys = match service.resealing_keys(permit, &place, &fields).await {
+                Ok(keys) => keys,
+                Err(error) => return Err(service.note_unopened(context, permit, &place.record, error).await),
+            };
             let sealed = service.seal(place, &fields, &keys)?;
             drop(fields);
             let written = names(permit.collection(), [self.permitted.field_id()].into_iter());
