@@ -21,9 +21,8 @@ pub async fn live(_: Caller) -> Json<serde_json::Value> {
 
 /// `GET /readyz`: 200 when every part answers, else 503 with the parts that do not, each with the time (RFC 3339) at
 /// which it was first seen so. 503 as well while the service drains: connections that are open still get their answers, and
-/// nobody should be sent here any more. `alarms` are what is wrong although nothing is refused for it. `overdue_reviews` is
-/// there where broken glass waits for its review too long, `overdue_erasures` where some that were approved do not come to their
-/// end; that is for people to see to, and no reason to send nobody here.
+/// nobody should be sent here any more. `alarms` are what is wrong although nothing is refused for it. How much waits for people is
+/// in the metrics: it is of all tenants, and every client may ask here.
 pub async fn ready(State(app): State<Arc<App>>, _: Caller) -> Response {
     let down = app.service.parts_down().await;
     let each = |part: &PartDown| json!({ "part": part.name, "since": part.since.to_rfc3339() });
@@ -35,15 +34,7 @@ pub async fn ready(State(app): State<Arc<App>>, _: Caller) -> Response {
         (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
         (false, true) => (StatusCode::OK, "ready"),
     };
-    let mut body = json!({ "status": word, "down": parts, "alarms": alarms });
-    let counts = [
-        ("overdue_reviews", app.service.overdue_reviews()),
-        ("overdue_erasures", app.service.overdue_erasures()),
-    ];
-    for (name, overdue) in counts.into_iter().filter(|(_, overdue)| *overdue > 0) {
-        body.as_object_mut().map(|members| members.insert(name.to_owned(), json!(overdue)));
-    }
-    (status, Json(body)).into_response()
+    (status, Json(json!({ "status": word, "down": parts, "alarms": alarms }))).into_response()
 }
 
 /// `GET /metrics`: the Prometheus text format, for operators.

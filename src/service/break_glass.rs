@@ -205,14 +205,8 @@ impl Service {
     pub async fn count_overdue_reviews(&self) -> Result<u64, Error> {
         let hours = self.policy.load().policy_set().limits().break_glass().review_within_hours;
         let overdue = self.records.overdue_break_glass(hours).await?;
-        self.overdue_reviews.store(overdue, std::sync::atomic::Ordering::Relaxed);
         metrics::break_glass_overdue(overdue);
         Ok(overdue)
-    }
-
-    /// As last counted.
-    pub fn overdue_reviews(&self) -> u64 {
-        self.overdue_reviews.load(std::sync::atomic::Ordering::Relaxed)
     }
 }
 

@@ -6,8 +6,6 @@
 //! can still be running. Only then is the subject erased, with a certificate that the log's key signed, and an entry. Each
 //! step may be taken again: a restart, or another instance, goes on from what the rows say.
 
-use std::sync::atomic::Ordering;
-
 use tokio::sync::Notify;
 
 use super::erase::no_digest;
@@ -132,14 +130,8 @@ impl Service {
     /// Counts, for all tenants, what was approved and has not come to its end for too long.
     pub async fn count_overdue_erasures(&self) -> Result<u64, Error> {
         let overdue = self.records.overdue_erasures(self.erasures.overdue_seconds).await?;
-        self.overdue_erasures.store(overdue, Ordering::Relaxed);
         metrics::erasures_overdue(overdue);
         Ok(overdue)
-    }
-
-    /// As last counted.
-    pub fn overdue_erasures(&self) -> u64 {
-        self.overdue_erasures.load(Ordering::Relaxed)
     }
 
     /// Signed by the log's key in Vault, and believed only once the signature was checked here.

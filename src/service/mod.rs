@@ -44,7 +44,7 @@ mod system;
 mod update;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
 
@@ -110,14 +110,13 @@ pub struct Service {
     uses: limits::Uses,
     is_draining: AtomicBool,
     parts_seen: parts::Seen,
+    look: parts::SharedLook,
     key_destruction: key_destruction::Wanted,
     erasing: erasing::Approved,
     rotating: rotating::Wanted,
     uploads_ended: documents::Ended,
     sequence: SequenceStore,
     alarms: alarms::Alarms,
-    overdue_reviews: AtomicU64,
-    overdue_erasures: AtomicU64,
     /// The log's name.
     origin: KeyName,
 }
@@ -163,14 +162,13 @@ impl Service {
             uses: limits::Uses::default(),
             is_draining: AtomicBool::new(false),
             parts_seen: parts::Seen::default(),
+            look: parts::SharedLook::default(),
             key_destruction: key_destruction::Wanted::default(),
             erasing: erasing::Approved::default(),
             rotating: rotating::Wanted::default(),
             uploads_ended: documents::Ended::default(),
             sequence: parts.sequence,
             alarms: alarms::Alarms::default(),
-            overdue_reviews: AtomicU64::new(0),
-            overdue_erasures: AtomicU64::new(0),
             origin: parts.origin,
         }
     }

@@ -1,7 +1,7 @@
 //! Which of the parts that an answer depends on are down, and since when.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Service;
 use crate::domain::clock::Timestamp;
@@ -20,6 +20,23 @@ pub struct PartDown {
     pub name: &'static str,
     /// When it was first seen down; the watch looks every few seconds.
     pub since: Timestamp,
+}
+
+/// One look at a time. Whoever asks is answered by one that began after it asked, its own or somebody else's.
+#[derive(Debug, Default)]
+pub(super) struct SharedLook(tokio::sync::Mutex<Option<(Instant, Vec<PartDown>)>>);
+
+impl SharedLook {
+    async fn since(&self, asked: Instant, look: impl Future<Output = Vec<PartDown>>) -> Vec<PartDown> {
+        let mut last = self.0.lock().await;
+        if let Some((_, down)) = last.as_ref().filter(|(began, _)| *began >= asked) {
+            return down.clone();
+        }
+        let began = Instant::now();
+        let down = look.await;
+        *last = Some((began, down.clone()));
+        down
+    }
 }
 
 /// Since when each part, in the order of [`NAMES`], has been seen down.
@@ -54,8 +71,12 @@ impl Seen {
 }
 
 impl Service {
-    /// Looks at every part now; answers those that are down within little more than a second.
+    /// Those that are down now, within little more than two seconds. However many ask at once, every part is asked twice at most.
     pub async fn parts_down(&self) -> Vec<PartDown> {
+        self.look.since(Instant::now(), self.look_at_parts()).await
+    }
+
+    async fn look_at_parts(&self) -> Vec<PartDown> {
         let (data, keys, vault) = tokio::join!(
             tokio::time::timeout(PATIENCE, self.records.ping()),
             tokio::time::timeout(PATIENCE, self.keys.ping()),
@@ -71,7 +92,35 @@ impl Service {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::Notify;
+
     use super::*;
+
+    #[tokio::test]
+    async fn who_asks_while_somebody_looks_waits_for_one_more_look() {
+        let (shared, looks) = (SharedLook::default(), AtomicUsize::new(0));
+        let (free, gate) = (Notify::new(), Notify::new());
+        let ask = || {
+            shared.since(Instant::now(), async {
+                if looks.fetch_add(1, Ordering::Relaxed) == 0 {
+                    free.notify_one();
+                    gate.notified().await;
+                }
+                Vec::new()
+            })
+        };
+        let others = async {
+            free.notified().await;
+            let all = tokio::join!(ask(), ask(), ask(), async { gate.notify_one() });
+            drop(all);
+        };
+        tokio::join!(ask(), others);
+        assert_eq!(looks.load(Ordering::Relaxed), 2);
+        ask().await;
+        assert_eq!(looks.load(Ordering::Relaxed), 3, "what was seen before is no answer");
+    }
 
     #[test]
     fn a_part_is_down_since_it_was_first_seen_so() {

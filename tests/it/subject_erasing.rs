@@ -225,34 +225,29 @@ async fn a_row_that_no_two_people_stand_behind_erases_nobody() {
 async fn an_erasure_that_does_not_come_to_its_end_shows() {
     let office = Office::open().await;
     let (strongroom, keys) = (&office.clinic.strongroom, office.clinic.strongroom.keys().await);
-    let ready = async || office.desk.get("/readyz").await.json::<Value>().await.unwrap();
     let operator = strongroom.client("operator").await;
-    let metric = async || {
-        let metrics = operator.get("/metrics").await.text().await.unwrap();
-        let line = metrics.lines().find_map(|line| line.strip_prefix("strongroom_erasures_overdue "));
-        line.map(str::to_owned)
-    };
+    let overdue = async || operator.gauge("strongroom_erasures_overdue").await;
     keys.batch_execute("REVOKE EXECUTE ON FUNCTION destroy_subject_keys FROM strongroom_key_eraser")
         .await
         .unwrap();
     office.begin().await;
     strongroom.logs("that it does not go on", |line| line.contains("erasure.not_continued")).await;
-    assert_eq!(ready().await.get("overdue_erasures"), None, "it may take a while");
+    eventually("it is counted", async || overdue().await.is_some()).await;
+    assert_eq!(overdue().await, Some(0), "it may take a while");
     // Ten minutes later.
     let age = "ALTER TABLE erasure DISABLE TRIGGER erasure_goes_on; \
                UPDATE erasure SET approved_at = approved_at - interval '10 minutes'; \
                ALTER TABLE erasure ENABLE ALWAYS TRIGGER erasure_goes_on";
     strongroom.data().await.batch_execute(age).await.unwrap();
-    eventually("it is overdue", async || ready().await["overdue_erasures"] == 1).await;
-    assert_eq!(ready().await["status"], "ready", "that is for people to see to");
-    assert_eq!(metric().await.as_deref(), Some("1"));
+    eventually("it is overdue", async || overdue().await == Some(1)).await;
+    let ready = office.desk.get("/readyz").await.json::<Value>().await.unwrap();
+    assert_eq!(ready["status"], "ready", "that is for people to see to");
     strongroom.logs("that it is overdue", |line| line.contains("erasures.overdue")).await;
     keys.batch_execute("GRANT EXECUTE ON FUNCTION destroy_subject_keys TO strongroom_key_eraser")
         .await
         .unwrap();
     office.is("erased").await;
-    eventually("it is not overdue any more", async || ready().await.get("overdue_erasures").is_none()).await;
-    assert_eq!(metric().await.as_deref(), Some("0"));
+    eventually("it is not overdue any more", async || overdue().await == Some(0)).await;
 }
 
 /// Neither who asks about one person nor who looks for what is unfinished reads through all that was ever erased.

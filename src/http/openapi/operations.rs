@@ -396,14 +396,7 @@ pub(super) fn schemas() -> Map<String, Value> {
     let alarm = members([("alarm", json!({ "enum": Alarm::ALL.map(Alarm::as_str) })), ("since", at())]);
     let alarms = list(object(alarm, &["alarm", "since"]));
     let status = json!({ "enum": ["ready", "not ready", "draining"] });
-    let overdue = || json!({ "type": "integer", "minimum": 1 });
-    let readiness = members([
-        ("status", status),
-        ("down", list(down)),
-        ("alarms", alarms),
-        ("overdue_reviews", overdue()),
-        ("overdue_erasures", overdue()),
-    ]);
+    let readiness = members([("status", status), ("down", list(down)), ("alarms", alarms)]);
     let team = json!({ "type": "string", "minLength": 1, "maxLength": 128 });
     let teams = json!({ "type": "array", "maxItems": MOST_CARE_TEAMS, "uniqueItems": true, "items": team });
     members([

@@ -119,6 +119,13 @@ impl Client {
             .unwrap()
     }
 
+    /// What the metrics say of a gauge without labels.
+    pub async fn gauge(&self, name: &str) -> Option<u64> {
+        let text = self.get("/metrics").await.text().await.unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map(|number| number.parse().unwrap())
+    }
+
     pub async fn delete(&self, path: &str) -> Response {
         self.request(Method::DELETE, path).send().await.unwrap()
     }
