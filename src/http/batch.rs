@@ -14,7 +14,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::App;
-use super::body::{self, CreateBody};
+use super::body::{self, Bounded, CreateBody};
 use super::caller::Caller;
 use super::idempotency::idempotency_key;
 use super::operation::Operation;
@@ -30,15 +30,15 @@ use crate::service::{NewItem, ReadRequest, Written};
 #[serde(deny_unknown_fields)]
 struct CreateManyBody<'a> {
     #[serde(borrow)]
-    records: Vec<&'a RawValue>,
+    records: Bounded<&'a RawValue>,
 }
 
 /// `{"ids":[…],"fields":[…],"view":"plain"}`; the last two are optional and mean what they mean in a single read.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ReadManyBody {
-    ids: Vec<String>,
-    fields: Option<Vec<String>>,
+    ids: Bounded<String>,
+    fields: Option<Bounded<String>>,
     view: Option<String>,
 }
 
@@ -56,8 +56,9 @@ pub async fn create(
     let key = idempotency_key(&headers)?;
     let bytes = body::read_json(&headers, body, app.batch_body_bytes, &["application/json"]).await?;
     let parsed: CreateManyBody<'_> = body::parse(&bytes)?;
-    let mut items = Vec::with_capacity(parsed.records.len());
-    for record in parsed.records {
+    let records = parsed.records.whole().ok_or_else(|| Problem::of(ProblemKind::BatchSize))?;
+    let mut items = Vec::with_capacity(records.len());
+    for record in records {
         let CreateBody { subject, fields } = body::parse(record.get().as_bytes())?;
         items.push(NewItem { subject: subject.as_deref().map(parse_subject).transpose()?, fields });
     }
@@ -85,14 +86,16 @@ pub async fn read(
     let parsed: ReadManyBody = body::parse(&bytes)?;
     let refused = || Problem::of(ProblemKind::BodyShape);
     let view = requested_view(parsed.view.as_deref()).ok_or_else(refused)?;
-    let names = parsed.fields.as_ref().map(|names| names.iter().map(String::as_str));
+    let names = parsed.fields.map(|names| names.whole().ok_or_else(refused)).transpose()?;
+    let names = names.as_ref().map(|names| names.iter().map(String::as_str));
     let fields = names.map(|names| named_fields(&place.collection, names).ok_or_else(refused)).transpose()?;
     // An id twice would be two entries for one look.
-    let distinct: HashSet<&str> = parsed.ids.iter().map(String::as_str).collect();
-    if distinct.len() != parsed.ids.len() {
+    let ids = parsed.ids.whole().ok_or_else(|| Problem::of(ProblemKind::BatchSize))?;
+    let distinct: HashSet<&str> = ids.iter().map(String::as_str).collect();
+    if distinct.len() != ids.len() {
         return Err(Problem::of(ProblemKind::BatchSize));
     }
-    let records = parsed.ids.iter().map(|id| RecordId::parse(id).filter(RecordId::is_ours)).collect();
+    let records = ids.iter().map(|id| RecordId::parse(id).filter(RecordId::is_ours)).collect();
     let request = ReadRequest { fields, view, version: None };
     let answer =
         app.service.read_many(&place.context, (&place.collection, prospect), records, request).await?;

@@ -1,14 +1,19 @@
 //! Request bodies: bounded, wiped, strictly JSON. No field value is interpreted here.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde::Deserialize;
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use super::problem::Problem;
 use super::problem_kind::ProblemKind;
+use crate::service::MOST_RECORDS;
 
 /// The body of a create.
 #[derive(Deserialize)]
@@ -26,6 +31,52 @@ pub struct CreateBody<'a> {
 pub struct PatchBody<'a> {
     #[serde(borrow)]
     pub fields: &'a RawValue,
+}
+
+/// The items of a list, of which there may be as many as a request names records. What comes after is read over: a body of
+/// megabytes may hold a million items, and each would take more room than it has there.
+#[derive(Debug)]
+pub struct Bounded<T> {
+    items: Vec<T>,
+    is_whole: bool,
+}
+
+impl<T> Bounded<T> {
+    /// `None` where there were more.
+    pub fn whole(self) -> Option<Vec<T>> {
+        self.is_whole.then_some(self.items)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Bounded<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(BoundedVisitor(PhantomData))
+    }
+}
+
+struct BoundedVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for BoundedVisitor<T> {
+    type Value = Bounded<T>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        while items.len() < MOST_RECORDS {
+            match list.next_element()? {
+                Some(item) => items.push(item),
+                None => return Ok(Bounded { items, is_whole: true }),
+            }
+        }
+        let mut is_whole = true;
+        while list.next_element::<IgnoredAny>()?.is_some() {
+            is_whole = false;
+        }
+        Ok(Bounded { items, is_whole })
+    }
 }
 
 /// Reads a whole body of at most `limit` bytes into memory that is wiped when dropped.
@@ -113,6 +164,24 @@ mod tests {
         assert_eq!(parse(r#"{"fields":{}"#), "body_not_json");
         assert_eq!(parse(r#"{"fields":{}} x"#), "body_not_json");
         assert_eq!(code(super::parse::<PatchBody<'_>>(b"{\"fields\":\"\xff\"}")), "body_not_utf8");
+    }
+
+    #[test]
+    fn of_a_long_list_no_more_is_kept_than_a_request_may_name() {
+        let list = |items: usize| format!("[{}]", vec!["\"\""; items].join(","));
+        let read = |items: usize| serde_json::from_str::<Bounded<String>>(&list(items)).unwrap();
+        for items in [0, 1, MOST_RECORDS - 1, MOST_RECORDS] {
+            assert_eq!(read(items).whole().unwrap().len(), items);
+        }
+        for items in [MOST_RECORDS + 1, 1_000_000] {
+            let read = read(items);
+            assert!(read.items.capacity() < 2 * MOST_RECORDS);
+            assert_eq!(read.whole(), None);
+        }
+        // What is read over is JSON all the same.
+        let list = list(MOST_RECORDS + 1).replace(']', ",}]");
+        assert!(serde_json::from_str::<Bounded<&str>>(&list).unwrap_err().is_syntax());
+        assert!(serde_json::from_str::<Bounded<&str>>("{}").unwrap_err().is_data());
     }
 
     #[test]

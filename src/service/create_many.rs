@@ -22,7 +22,7 @@ use crate::policy::{Collection, ParseMode, Permit, Prospect, SubjectRule};
 use crate::storage::{Claim, Claimed, StorageError, SubjectRow};
 
 /// Records of one request at most.
-const MOST_RECORDS: usize = 500;
+pub const MOST_RECORDS: usize = 500;
 /// Records of one request whose keys are looked up or made at the same time: as many as there are connections.
 const KEYS_AT_ONCE: usize = 16;
 

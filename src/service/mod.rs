@@ -58,7 +58,7 @@ pub use break_glass::BreakGlassRequest;
 pub use care_team::CareTeamAnswer;
 pub use claim::Opened;
 pub use clients::{check_clients, with_known};
-pub use create_many::NewItem;
+pub use create_many::{MOST_RECORDS, NewItem};
 pub use documents::{Append, DocumentAnswer, DocumentField, DocumentStream, UploadState};
 pub use erase::ErasureRequest;
 pub use error::{Error, Part};

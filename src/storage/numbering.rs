@@ -18,7 +18,7 @@ use uuid::Uuid;
 use self::look::{Look, Round, STRETCH_END, Seen, transaction_id};
 use super::pool::{Session, StorageError};
 use super::sequence::{HEAD, NumberedEntry, StoredHead, Taken, into_head, number, one};
-use crate::audit::tiles::{Edge, Tile, TileId};
+use crate::audit::tiles::{Edge, LARGEST_ENTRY_BYTES, Tile, TileId};
 use crate::audit::{Kind, Marks};
 
 /// What a lead keeps from one step to the next. Cheap to clone.
@@ -168,9 +168,9 @@ impl Numbering {
         let last = rows.last().map(|(place, _)| place.transaction).filter(|_| !is_all);
         let is_whole = look.is_round() || keep_whole(&mut rows, &look.running, last);
         let batch = Batch::of(&rows, &self.kinds)?;
-        let twice = rows.len() - batch.rows.len();
+        let refused = rows.len() - batch.rows.len();
         let is_all = is_all && look.is_last();
-        let mut taken = Taken { first: head.edge.size(), entries: Vec::new(), is_all, twice };
+        let mut taken = Taken { first: head.edge.size(), entries: Vec::new(), is_all, refused };
         let Seen { scan_from, seen, round, is_exact } = look.seen_after(last, is_whole)?;
         // A stretch of a round is no news to the head, nor is nothing.
         if rows.is_empty() && look.is_round() != look.is_last() {
@@ -254,8 +254,8 @@ fn keep_whole(rows: &mut Vec<(Place, &Row)>, running: &[u64], last: Option<u64>)
     has_another
 }
 
-/// What gets a number. Where an id stands in both tables, the one of a chain does; the other never gets one, and `reconcile`
-/// finds it for as long as it is there.
+/// What gets a number. Where an id stands in both tables, the one of a chain does; the other never gets one, nor does what no file
+/// of the log has room for, and `reconcile` finds it for as long as it is there.
 #[derive(Default)]
 struct Batch {
     rows: Vec<NumberedRow>,
@@ -289,6 +289,9 @@ impl Batch {
                 continue;
             }
             let entry: &'a [u8] = row.try_get(2)?;
+            if entry.len() > LARGEST_ENTRY_BYTES {
+                continue;
+            }
             let Marks { kind, subject, record, person } = Marks::of(entry);
             let key = (row.try_get(1)?, kind);
             let kind = match known.get(&key).or_else(|| new.get(&key)) {

@@ -86,8 +86,8 @@ pub struct Taken {
     pub entries: Vec<NumberedEntry>,
     /// Nothing is left that was visible when it began.
     pub is_all: bool,
-    /// Entries that got no number, since another has their id.
-    pub twice: usize,
+    /// Entries that got no number: another has their id, or they are larger than an entry can be.
+    pub refused: usize,
 }
 
 /// The lead of the sequence: while this lives nobody else has it, and when somebody does all the same nothing of this is

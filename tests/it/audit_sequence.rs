@@ -252,12 +252,29 @@ async fn an_id_that_stands_twice_holds_nothing_up() {
     insert(&client, 1, 2, 11).await;
     client.batch_execute("COMMIT").await.unwrap();
     let taken = lead.take(10).await.unwrap();
-    assert_eq!((taken.entries.len(), taken.twice, taken.is_all), (2, 1, true));
+    assert_eq!((taken.entries.len(), taken.refused, taken.is_all), (2, 1, true));
     insert_write(&client, 11).await;
     insert_write(&client, 12).await;
     assert_eq!(take_all(&mut lead, 10).await, 1);
     assert_eq!(order(&client, &store).await, [10, 11, 12]);
     assert_eq!(store.unnumbered(Uuid::nil(), 100).await.unwrap().count, 2);
+}
+
+/// What no file has room for gets no number, holds nothing up, and is found.
+#[tokio::test]
+async fn an_entry_that_is_larger_than_any_holds_nothing_up() {
+    let databases = fresh_databases().await;
+    let (store, client) = (store_of(&databases), superuser(&databases).await);
+    let mut lead = store.lead().await.unwrap().unwrap();
+    insert_write(&client, 1).await;
+    let large = "INSERT INTO audit_outbox (tenant_id, entry_id, entry)
+        SELECT u, u, convert_to(repeat('x', 65536), 'UTF8') FROM (VALUES ($1::uuid)) AS v (u)";
+    client.execute(large, &[&Uuid::from_u128(2)]).await.unwrap();
+    insert_write(&client, 3).await;
+    let taken = lead.take(10).await.unwrap();
+    assert_eq!((taken.entries.len(), taken.refused, taken.is_all), (2, 1, true));
+    assert_eq!(order(&client, &store).await, [1, 3]);
+    assert_eq!(store.unnumbered(Uuid::nil(), 100).await.unwrap().count, 1);
 }
 
 /// An id that no transaction has had yet is nobody's: it gets no number, and is found.

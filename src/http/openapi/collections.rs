@@ -7,10 +7,7 @@ use super::fields::{changed, moment, sent, shown, sought};
 use super::{object, reference};
 use crate::domain::index::MOST_DAYS;
 use crate::policy::{Collection, SubjectRule};
-use crate::service::{LARGEST_PAGE, MOST_CONDITIONS};
-
-/// The most records that one request names.
-const MOST_RECORDS: u16 = 500;
+use crate::service::{LARGEST_PAGE, MOST_CONDITIONS, MOST_RECORDS};
 
 /// Adds the collection's schemas to those of the document.
 pub(super) fn add_schemas(collection: &Collection, schemas: &mut Map<String, Value>) {

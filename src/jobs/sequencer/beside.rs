@@ -23,8 +23,8 @@ pub(super) struct Step {
 
 /// A transaction of numbering. What got a number is kept for the files, if there are any.
 pub(super) async fn step(lead: &mut Lead, service: &Service, fresh: Option<&Fresh>) -> Result<Step, Fault> {
-    let Taken { first, entries, is_all, twice } = lead.take(MOST_ENTRIES).await?;
-    if twice > 0 {
+    let Taken { first, entries, is_all, refused } = lead.take(MOST_ENTRIES).await?;
+    if refused > 0 {
         service.raise(Alarm::EntriesChanged).await;
     }
     let step = Step { entries: entries.len(), is_all };
