@@ -44,21 +44,28 @@ impl Service {
         while let Some(next) = self.records.tenant_after(tenant).await? {
             let policy = self.policy.load_full();
             for collection in policy.policy_set().collections() {
-                let Some(permit) = policy.permit_indexing(next, collection) else { continue };
-                round.add(self.reindex_collection(&permit).await?);
+                let permit = policy.permit_indexing(next, collection);
+                round.add(self.reindex_collection(next, collection, permit.as_ref()).await?);
             }
             tenant = Some(next);
         }
         Ok(round)
     }
 
-    async fn reindex_collection(&self, permit: &Permit) -> Result<IndexRound, Error> {
-        let collection = permit.collection();
+    /// Without a permit the collection has no index: what it was found by before goes.
+    async fn reindex_collection(
+        &self,
+        tenant: TenantId,
+        collection: &Arc<Collection>,
+        permit: Option<&Permit>,
+    ) -> Result<IndexRound, Error> {
         let mut round = IndexRound::default();
-        let Some(declaration) = collection.index_digest() else { return Ok(round) };
-        let root = self.keys.index_root(permit.tenant()).await?;
-        let state = index_state(&root, declaration);
-        let place = (permit.tenant(), collection.name());
+        let indexing = match permit.zip(collection.index_digest()) {
+            Some((permit, declaration)) => Some((permit, declaration, self.keys.index_root(tenant).await?)),
+            None => None,
+        };
+        let state = indexing.as_ref().map(|(_, declaration, root)| index_state(root, declaration));
+        let place = (tenant, collection.name());
         if !self.records.has_unindexed(place.0, place.1, state).await? {
             return Ok(round);
         }
@@ -70,14 +77,18 @@ impl Service {
             let mut records = Vec::with_capacity(batch.len());
             for (record, found) in batch {
                 // What does not open is in the service's log, and goes on being looked for by whoever reads it.
-                if let Some((found, terms)) = self.terms_anew(permit, &root, found).await? {
+                let made = match &indexing {
+                    Some((permit, _, root)) => self.terms_anew(permit, root, found).await?,
+                    None => found.ok().map(|found| (found, Vec::new())),
+                };
+                if let Some((found, terms)) = made {
                     records.push(Reindexed { record, version: found.stored.place.version, terms });
                 }
             }
             if records.is_empty() {
                 continue;
             }
-            let entry = self.reindexed_entry(permit.tenant(), collection, records.len())?;
+            let entry = self.reindexed_entry(tenant, collection, records.len())?;
             let stored =
                 entry.commit_with(async |bytes| self.records.reindex(place, state, &records, bytes).await);
             match stored.await {

@@ -308,7 +308,7 @@ impl Service {
         let Some(declaration) = collection.index_digest() else { return Ok(true) };
         let tenant = context.actor.identity.tenant;
         let root = self.keys.index_root(tenant).await?;
-        let state = index_state(&root, declaration);
+        let state = Some(index_state(&root, declaration));
         Ok(!self.records.has_unindexed(tenant, collection.name(), state).await?)
     }
 }

@@ -273,7 +273,9 @@ async fn an_entry_that_is_larger_than_any_holds_nothing_up() {
     insert_write(&client, 3).await;
     let taken = lead.take(10).await.unwrap();
     assert_eq!((taken.entries.len(), taken.refused, taken.is_all), (2, 1, true));
-    assert_eq!(order(&client, &store).await, [1, 3]);
+    insert_write(&client, 4).await;
+    assert_eq!(take_all(&mut lead, 10).await, 1);
+    assert_eq!(order(&client, &store).await, [1, 3, 4]);
     assert_eq!(store.unnumbered(Uuid::nil(), 100).await.unwrap().count, 1);
 }
 

@@ -69,12 +69,12 @@ impl RecordStore {
         row.map(|row| column(&row, 0, "tenant").map(TenantId::from_uuid)).transpose()
     }
 
-    /// Records after `after`, in the order of their ids, at most `limit`, whose terms were made otherwise than `state` says;
+    /// Records after `after`, in the order of their ids, at most `limit`, whose terms were made otherwise than `state` says, or with `None` at all;
     /// under the conditions of [`Self::find`] and with no more than [`MOST_BYTES`]. Reads through the collection: ask [`Self::has_unindexed`] first.
     pub async fn unindexed(
         &self,
         (tenant, collection): (TenantId, &CollectionName),
-        state: i64,
+        state: Option<i64>,
         after: Option<&RecordId>,
         limit: i64,
     ) -> Result<Vec<(RecordId, Result<FoundRecord, StorageError>)>, StorageError> {
@@ -113,7 +113,7 @@ impl RecordStore {
     pub async fn reindex(
         &self,
         (tenant, collection): (TenantId, &CollectionName),
-        state: i64,
+        state: Option<i64>,
         records: &[Reindexed],
         entry: &OutboxBytes,
     ) -> Result<(), StorageError> {

@@ -110,12 +110,12 @@ impl RecordStore {
     }
 
     /// Whether there are records, of those that can be found at all, whose terms were made otherwise than `state` says, or not
-    /// at all: a search does not find them.
+    /// at all: a search does not find them. With `None`, whether any have terms.
     pub async fn has_unindexed(
         &self,
         tenant: TenantId,
         collection: &CollectionName,
-        state: i64,
+        state: Option<i64>,
     ) -> Result<bool, StorageError> {
         // The least and the greatest are at the ends of an index, which is of these expressions, and those without any at the
         // greater.
