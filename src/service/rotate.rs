@@ -176,12 +176,10 @@ impl Service {
         permit: &KeysPermit,
         class: DataClass,
     ) -> Result<Option<(KeyId, KeyId)>, Error> {
-        let versions = self.keys.tenant_key_versions(permit.tenant()).await?;
-        let own = || versions.iter().filter(|key| key.class == class);
-        let highest = own().map(|key| key.key_id.as_u64()).max().unwrap_or(0);
-        let to =
-            KeyId::from_u64(highest.saturating_add(1)).ok_or(Error::Internal("keys have no numbers left"))?;
-        Ok(own().find(|key| key.is_active).map(|active| (active.key_id, to)))
+        let (active, highest) = self.keys.key_in_force(permit.tenant(), class).await?;
+        let Some((active, highest)) = active.zip(highest) else { return Ok(None) };
+        let next = KeyId::from_u64(highest.as_u64().saturating_add(1));
+        Ok(Some((active, next.ok_or(Error::Internal("keys have no numbers left"))?)))
     }
 
     async fn claim_rotation(

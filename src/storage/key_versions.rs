@@ -11,6 +11,9 @@ use crate::domain::class::DataClass;
 use crate::domain::clock::Timestamp;
 use crate::domain::id::{KeyId, KeyOwner, RecordId, SubjectId, TenantId};
 
+/// Keys that one statement counts: a tenant may have more of them than can be counted within its time.
+const COUNTED_AT_ONCE: i64 = 50_000;
+
 /// A tenant key that wraps subject keys, and how many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TenantKeyVersion {
@@ -33,6 +36,14 @@ pub struct OwnedKey {
     pub key: FoundSubjectKey,
 }
 
+/// What a tenant key wraps of some keys.
+struct Counted {
+    class: DataClass,
+    tenant_key: KeyId,
+    wraps: u64,
+    rewrapped: u64,
+}
+
 /// Where a look at the keys of a tenant goes on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyPlace {
@@ -53,15 +64,12 @@ pub struct StretchOfKeys {
 }
 
 impl KeyDatabase {
-    /// The tenant keys of one tenant that wrap subject keys, by class and number. Counts every key of the tenant.
+    /// The tenant keys of one tenant that wrap subject keys, by class and number. Counts every key of the tenant, and takes a
+    /// statement for each [`COUNTED_AT_ONCE`] of them.
     pub async fn tenant_key_versions(&self, tenant: TenantId) -> Result<Vec<TenantKeyVersion>, StorageError> {
         const SQL: &str = "/* storage::key_versions::tenant_key_versions */ \
-            SELECT k.class, k.key_id, k.state = 'active', k.created_at, k.retired_at, count(s.owner), \
-                   count(s.owner) FILTER (WHERE s.created_at < k.created_at) \
-            FROM tenant_key k LEFT JOIN subject_key s \
-              ON s.tenant_id = k.tenant_id AND s.class = k.class AND s.tenant_key_id = k.key_id \
-            WHERE k.tenant_id = $1 AND k.purpose = 'seal' \
-            GROUP BY k.class, k.key_id, k.state, k.created_at, k.retired_at ORDER BY k.class, k.key_id";
+            SELECT class, key_id, state = 'active', created_at, retired_at FROM tenant_key \
+            WHERE tenant_id = $1 AND purpose = 'seal' ORDER BY class, key_id";
         let rows = self
             .database()
             .run("key_versions::tenant_key_versions", async |client| {
@@ -69,7 +77,73 @@ impl KeyDatabase {
                 Ok(client.query(&statement, &[tenant.as_uuid()]).await?)
             })
             .await?;
-        rows.iter().map(version).collect()
+        let mut versions = rows.iter().map(version).collect::<Result<Vec<_>, _>>()?;
+        let mut after = None;
+        while let Some((counted, last)) = self.count_of_keys(tenant, after.as_ref()).await? {
+            for Counted { class, tenant_key, wraps, rewrapped } in counted {
+                let is_it =
+                    |known: &&mut TenantKeyVersion| known.class == class && known.key_id == tenant_key;
+                if let Some(known) = versions.iter_mut().find(is_it) {
+                    known.wraps += wraps;
+                    known.rewrapped += rewrapped;
+                }
+            }
+            after = Some(last);
+        }
+        Ok(versions)
+    }
+
+    /// The key that is in force for a class, and the highest number that one has.
+    pub async fn key_in_force(
+        &self,
+        tenant: TenantId,
+        class: DataClass,
+    ) -> Result<(Option<KeyId>, Option<KeyId>), StorageError> {
+        const SQL: &str = "/* storage::key_versions::key_in_force */ \
+            SELECT max(key_id) FILTER (WHERE state = 'active'), max(key_id) FROM tenant_key \
+            WHERE tenant_id = $1 AND class = $2 AND purpose = 'seal'";
+        let row = self
+            .database()
+            .run("key_versions::key_in_force", async |client| {
+                let statement = client.prepare_cached(SQL).await?;
+                Ok(client.query_one(&statement, &[tenant.as_uuid(), &class.as_str()]).await?)
+            })
+            .await?;
+        let id = |column| Ok::<_, StorageError>(row.try_get::<_, Option<i64>>(column)?.and_then(KeyId::new));
+        Ok((id(0)?, id(1)?))
+    }
+
+    /// Counts the next keys of a tenant after a place, and says where the next go on; `None` when there was nothing any more.
+    async fn count_of_keys(
+        &self,
+        tenant: TenantId,
+        after: Option<&KeyPlace>,
+    ) -> Result<Option<(Vec<Counted>, KeyPlace)>, StorageError> {
+        const SQL: &str = "/* storage::key_versions::count_of_keys */ \
+            WITH stretch AS MATERIALIZED ( \
+                SELECT owner, class, key_id, tenant_key_id, created_at FROM subject_key \
+                WHERE tenant_id = $1 AND (owner, class, key_id) > ($2, $3, $4) \
+                ORDER BY owner, class, key_id LIMIT $5), \
+            seen AS ( \
+                SELECT owner, class, key_id FROM stretch ORDER BY owner DESC, class DESC, key_id DESC LIMIT 1) \
+            SELECT s.class, s.tenant_key_id, count(*), count(*) FILTER (WHERE s.created_at < k.created_at), \
+                   seen.owner, seen.class, seen.key_id \
+            FROM seen, stretch s LEFT JOIN tenant_key k \
+              ON k.tenant_id = $1 AND k.class = s.class AND k.purpose = 'seal' AND k.key_id = s.tenant_key_id \
+            GROUP BY s.class, s.tenant_key_id, seen.owner, seen.class, seen.key_id";
+        let beginning = KeyPlace::default();
+        let KeyPlace { owner, class, key_id } = after.unwrap_or(&beginning);
+        let parameters: [&(dyn ToSql + Sync); 5] = [tenant.as_uuid(), owner, class, key_id, &COUNTED_AT_ONCE];
+        let rows = self
+            .database()
+            .run("key_versions::count_of_keys", async |client| {
+                let statement = client.prepare_cached(SQL).await?;
+                Ok(client.query(&statement, &parameters).await?)
+            })
+            .await?;
+        let Some(first) = rows.first() else { return Ok(None) };
+        let last = KeyPlace { owner: first.try_get(4)?, class: first.try_get(5)?, key_id: first.try_get(6)? };
+        Ok(Some((rows.iter().map(counted).collect::<Result<_, _>>()?, last)))
     }
 
     /// Looks at the next `limit` keys of the tenant after a place, of whatever class and under whatever key, so that it takes
@@ -121,17 +195,25 @@ impl KeyDatabase {
 
     /// Whether any key needs the old tenant key.
     pub async fn is_needed(&self, keys: &Succession) -> Result<bool, StorageError> {
-        const SQL: &str = "/* storage::key_versions::is_needed */ SELECT EXISTS ( \
-            SELECT FROM subject_key WHERE tenant_id = $1 AND class = $2 AND tenant_key_id = $3)";
-        let (class, from) = (keys.class.as_str(), keys.from.as_i64());
-        self.database()
-            .run("key_versions::is_needed", async |client| {
-                let statement = client.prepare_cached(SQL).await?;
-                let parameters: [&(dyn ToSql + Sync); 3] = [keys.tenant.as_uuid(), &class, &from];
-                Ok(client.query_one(&statement, &parameters).await?.try_get(0)?)
-            })
-            .await
+        let mut after = None;
+        while let Some((counted, last)) = self.count_of_keys(keys.tenant, after.as_ref()).await? {
+            if counted.iter().any(|of| of.class == keys.class && of.tenant_key == keys.from) {
+                return Ok(true);
+            }
+            after = Some(last);
+        }
+        Ok(false)
     }
+}
+
+fn counted(row: &Row) -> Result<Counted, StorageError> {
+    let malformed = StorageError::Malformed;
+    Ok(Counted {
+        class: DataClass::parse(row.try_get(0)?).ok_or(malformed("subject_key.class"))?,
+        tenant_key: KeyId::new(row.try_get(1)?).ok_or(malformed("subject_key.tenant_key_id"))?,
+        wraps: row.try_get::<_, i64>(2)?.unsigned_abs(),
+        rewrapped: row.try_get::<_, i64>(3)?.unsigned_abs(),
+    })
 }
 
 fn version(row: &Row) -> Result<TenantKeyVersion, StorageError> {
@@ -143,8 +225,8 @@ fn version(row: &Row) -> Result<TenantKeyVersion, StorageError> {
         is_active: row.try_get(2)?,
         created_at: at(row.try_get(3)?),
         retired_at: row.try_get::<_, Option<jiff::Timestamp>>(4)?.map(at),
-        wraps: row.try_get::<_, i64>(5)?.unsigned_abs(),
-        rewrapped: row.try_get::<_, i64>(6)?.unsigned_abs(),
+        wraps: 0,
+        rewrapped: 0,
     })
 }
 

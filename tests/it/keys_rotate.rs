@@ -159,6 +159,26 @@ async fn the_old_key_is_destroyed_by_two_and_not_before_its_time() {
     assert_eq!(custody.strongroom.entries_of("key.destroy").await.len(), 1);
 }
 
+/// Keys are counted some at a time: all of a large tenant's do not fit into one statement's time.
+#[tokio::test]
+async fn keys_are_counted_however_many_there_are() {
+    let custody = Custody::open().await;
+    custody.patients(2).await;
+    let many = "INSERT INTO subject_key (tenant_id, owner, scope, class, key_id, tenant_key_id, header, wrapped, created_at) \
+        SELECT tenant_id, to_hex(n), scope, class, key_id, tenant_key_id, header, wrapped, created_at FROM ( \
+            SELECT * FROM subject_key WHERE class = $1 LIMIT 1) AS one, generate_series(1, $2::bigint) AS n";
+    let keys = custody.strongroom.keys().await;
+    for (class, count) in [("phi", 50_000_i64), ("pii", 70_000)] {
+        keys.execute(many, &[&class, &count]).await.unwrap();
+    }
+    let wraps = async |class: &str| custody.status(class).await["keys"][0]["wraps"].clone();
+    assert_eq!((wraps("phi").await, wraps("pii").await), (json!(50_002), json!(70_002)));
+    // Of a neighbour nothing is counted.
+    let other = "UPDATE subject_key SET tenant_id = gen_random_uuid() WHERE owner = 'f'";
+    keys.batch_execute(&format!("ALTER TABLE subject_key DISABLE TRIGGER USER; {other}")).await.unwrap();
+    assert_eq!((wraps("phi").await, wraps("pii").await), (json!(50_001), json!(70_001)));
+}
+
 #[tokio::test]
 async fn custodians_see_ages_and_numbers_of_their_own_tenant_and_nobody_else_does() {
     let custody = Custody::open().await;

@@ -6,6 +6,7 @@
 use super::upstream::wrapped_new;
 use super::{Inner, KeyRing};
 use crate::crypto::{TenantKey, WrapPlace, unwrap_subject_key, wrap_subject_key};
+use crate::domain::class::DataClass;
 use crate::domain::id::{KeyId, TenantId};
 use crate::keys::KeyError;
 use crate::keys::place::{TenantKeyKind, TenantKeyPlace};
@@ -29,6 +30,15 @@ impl KeyRing {
     /// The tenant keys that wrap subject keys of a tenant, and how many each wraps; from the key database.
     pub async fn tenant_key_versions(&self, tenant: TenantId) -> Result<Vec<TenantKeyVersion>, KeyError> {
         Ok(self.inner.database.tenant_key_versions(tenant).await?)
+    }
+
+    /// The tenant key that is in force for a class, and the highest number that one has.
+    pub async fn key_in_force(
+        &self,
+        tenant: TenantId,
+        class: DataClass,
+    ) -> Result<(Option<KeyId>, Option<KeyId>), KeyError> {
+        Ok(self.inner.database.key_in_force(tenant, class).await?)
     }
 
     /// A new key, wrapped by Vault for the successor's place. It is nobody's until it is stored.
