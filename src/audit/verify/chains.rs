@@ -48,6 +48,7 @@ struct Tip {
     /// Where a `chain.end` stands, and its number.
     end: Option<(u64, u64)>,
     is_accused: bool,
+    is_cut: bool,
 }
 
 /// All chains met so far.
@@ -190,15 +191,21 @@ impl Chains {
         }
     }
 
-    fn find_cut(&self, size: u64, findings: &mut Findings) {
-        let is_cut = |tip: &&Tip| {
+    /// Chains that end within a flush although the log of so many entries has gone on for long: each is found once.
+    pub fn find_cut(&mut self, size: u64, findings: &mut Findings) {
+        let hole = self.hole;
+        let is_cut = |tip: &Tip| {
             tip.key.is_some()
                 && tip.is_within_flush
                 && size.saturating_sub(tip.entry) > LONGEST_FLUSH
-                && self.hole.is_none_or(|hole| hole < tip.entry)
+                && hole.is_none_or(|hole| hole < tip.entry)
         };
-        let cut = self.tips.iter().filter(|(_, tip)| is_cut(tip));
-        let mut cut: Vec<_> = cut.map(|(source, tip)| (tip.entry, Uuid::from_u128(*source))).collect();
+        let mut cut = Vec::new();
+        for (source, tip) in self.tips.iter_mut().filter(|(_, tip)| is_cut(tip)) {
+            if !std::mem::replace(&mut tip.is_cut, true) {
+                cut.push((tip.entry, Uuid::from_u128(*source)));
+            }
+        }
         cut.sort_unstable();
         findings.extend(cut.into_iter().map(|(entry, chain)| Finding::ChainCut { chain, entry }));
     }
@@ -238,6 +245,7 @@ impl Tip {
             is_within_flush: false,
             end: None,
             is_accused: false,
+            is_cut: false,
         }
     }
 

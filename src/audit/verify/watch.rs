@@ -68,6 +68,7 @@ impl ChainWatch {
     /// What does not hold of what was heard since the last time.
     pub fn settle(&mut self) -> Vec<Finding> {
         self.chains.settle(&mut self.findings);
+        self.chains.find_cut(self.next, &mut self.findings);
         self.chains.forget_listed();
         std::mem::take(&mut self.findings).finish().0
     }

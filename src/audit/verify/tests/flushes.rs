@@ -10,6 +10,7 @@ use crate::audit::event::EntryDraft;
 use crate::audit::fixtures::{Counting, context, patient, read, scribe, uuid};
 use crate::audit::instance::{InstanceKey, attested_text};
 use crate::audit::scribe::Scribe;
+use crate::audit::verify::ChainWatch;
 use crate::domain::id::EntryId;
 
 /// A log that is being made: one clock and one source of ids for all processes.
@@ -142,6 +143,15 @@ fn a_flush_that_was_cut_is_found_once_the_log_has_gone_on() {
         making.write();
     }
     assert_eq!(making.found("cut-later"), ["chain_cut"]);
+    // Whoever follows the log finds it as soon, and says so once.
+    let mut watch = ChainWatch::new(0, &[making.signer.key.clone()]).unwrap();
+    let mut found = Vec::new();
+    for (number, entry) in (0..).zip(&making.entries) {
+        watch.hear(number, entry);
+        found.extend(watch.settle().iter().map(|finding| (number, finding.kind())));
+    }
+    let begun = u64::try_from(making.entries.len()).unwrap() - 4_200;
+    assert_eq!(found, [(begun + 4_095, "chain_cut")]);
 }
 
 #[test]
