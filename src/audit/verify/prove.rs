@@ -1,7 +1,7 @@
 //! The proof of one entry, from a log's files.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
 use uuid::Uuid;
@@ -79,10 +79,20 @@ fn find(
     id: Uuid,
     threads: usize,
 ) -> Result<Option<u64>, ReadFault> {
-    let (next, found) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
+    // Those that are there: what the checkpoint says was not verified, and may be any number.
+    let mut bundles: Vec<u64> = files
+        .paths(|path| BundleId::parse(path).is_some())?
+        .iter()
+        .filter_map(|path| BundleId::parse(path))
+        .map(|bundle| bundle.index())
+        .collect();
+    bundles.sort_unstable();
+    bundles.dedup();
+    let (next, found) = (AtomicUsize::new(0), AtomicU64::new(u64::MAX));
     let search = || {
         while found.load(Ordering::Relaxed) == u64::MAX {
-            let Some(bundle) = BundleId::at(next.fetch_add(1, Ordering::Relaxed), size) else { break };
+            let Some(index) = bundles.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
+            let Some(bundle) = BundleId::at(*index, size) else { break };
             let bytes = files.bundle(bundle)?.unwrap_or_default();
             for (index, entry) in (bundle.start_index()..).zip(read_entries(bundle.width(), &bytes).0) {
                 if reader.read(entry).is_ok_and(|facts| facts.id == *id.as_bytes()) {

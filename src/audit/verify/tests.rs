@@ -75,6 +75,18 @@ fn a_log_that_grows_meanwhile_holds() {
     assert_eq!(log.run(None).entries, 1_100);
 }
 
+/// Whoever writes the files can write a checkpoint of any size; nobody is kept busy by it.
+#[test]
+fn an_entry_is_looked_for_where_there_are_files() {
+    let log = Log::usual("endless");
+    let size = u64::try_from(i64::MAX).unwrap();
+    log.put("checkpoint", log.head(size, TreeHash::of_nothing()).to_string().as_bytes());
+    for name in [EntryName::Id(Uuid::from_u128(1)), EntryName::Index(size)] {
+        assert!(matches!(prove(log.folder.path(), name, 2), Err(ProveFault::NoEntry)));
+    }
+    assert!(matches!(prove(log.folder.path(), EntryName::Index(size - 1), 2), Err(ProveFault::Damaged)));
+}
+
 #[test]
 fn an_entry_that_was_edited_is_named() {
     let log = Log::usual("edit");
