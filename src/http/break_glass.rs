@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::App;
 use super::answer::{answer, answer_opened};
-use super::body;
+use super::body::{self, Bounded};
 use super::caller::Caller;
 use super::idempotency::idempotency_key;
 use super::operation::Operation;
@@ -29,7 +29,7 @@ struct OpenBody {
     reason: String,
     reference: String,
     minutes: u32,
-    subjects: Vec<String>,
+    subjects: Bounded<String>,
 }
 
 /// `{"verdict":"justified"}`.
@@ -80,7 +80,7 @@ pub async fn review(
 }
 
 fn request(body: OpenBody) -> Option<BreakGlassRequest> {
-    let subjects = body.subjects.iter().map(|id| SubjectId::parse(id)).collect::<Option<_>>()?;
+    let subjects = body.subjects.whole()?.iter().map(|id| SubjectId::parse(id)).collect::<Option<_>>()?;
     Some(BreakGlassRequest {
         reason: BreakGlassReason::parse(&body.reason)?,
         reference: Reference::parse(body.reference)?,

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::App;
-use super::body;
+use super::body::{self, Bounded};
 use super::caller::Caller;
 use super::operation::Operation;
 use super::place::Place;
@@ -29,8 +29,8 @@ const PAGE: u16 = 20;
 #[serde(deny_unknown_fields)]
 struct SearchBody<'a> {
     #[serde(borrow)]
-    r#where: Vec<&'a RawValue>,
-    fields: Option<Vec<String>>,
+    r#where: Bounded<&'a RawValue>,
+    fields: Option<Bounded<String>>,
     view: Option<String>,
     limit: Option<u16>,
     cursor: Option<String>,
@@ -87,7 +87,8 @@ pub async fn search(
 fn request(place: &Place, parsed: SearchBody<'_>) -> Result<SearchRequest, Problem> {
     let refused = || Problem::of(ProblemKind::BodyShape);
     let view = requested_view(parsed.view.as_deref()).ok_or_else(refused)?;
-    let names = parsed.fields.as_ref().map(|names| names.iter().map(String::as_str));
+    let names = parsed.fields.map(|names| names.whole().ok_or_else(refused)).transpose()?;
+    let names = names.as_ref().map(|names| names.iter().map(String::as_str));
     let fields = names.map(|names| named_fields(&place.collection, names).ok_or_else(refused)).transpose()?;
     let cursor = |text: &String| RecordId::parse(text).filter(RecordId::is_ours).ok_or_else(refused);
     let after = parsed.cursor.as_ref().map(cursor).transpose()?;
@@ -95,8 +96,9 @@ fn request(place: &Place, parsed: SearchBody<'_>) -> Result<SearchRequest, Probl
     if !(1..=LARGEST_PAGE).contains(&limit) {
         return Err(refused());
     }
-    let mut bodies: Vec<ConditionBody<'_>> = Vec::with_capacity(parsed.r#where.len());
-    for condition in parsed.r#where {
+    let conditions = parsed.r#where.whole().ok_or_else(refused)?;
+    let mut bodies: Vec<ConditionBody<'_>> = Vec::with_capacity(conditions.len());
+    for condition in conditions {
         bodies.push(body::parse(condition.get().as_bytes())?);
     }
     let tests = bodies.iter().map(ConditionBody::test).collect::<Option<Vec<_>>>().ok_or_else(refused)?;

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::App;
 use super::answer::answer;
-use super::body;
+use super::body::{self, Bounded};
 use super::caller::Caller;
 use super::operation::Operation;
 use super::problem::Problem;
@@ -26,7 +26,7 @@ use crate::service::CareTeamAnswer;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CareTeamBody {
-    teams: Vec<String>,
+    teams: Bounded<String>,
 }
 
 /// `GET /api/v1/subjects/{id}/care-team`: the names of the teams, and their version as `ETag`.
@@ -53,7 +53,7 @@ pub async fn update_care_team(
     let permit = app.service.authorise_care_team_update(&context, subject).await?;
     let bytes = body::read_json(&headers, body, app.body_bytes, &["application/json"]).await?;
     let CareTeamBody { teams } = body::parse(&bytes)?;
-    let teams = CareTeams::parse(teams).ok_or(Problem::of(ProblemKind::BodyShape))?;
+    let teams = teams.whole().and_then(CareTeams::parse).ok_or(Problem::of(ProblemKind::BodyShape))?;
     Ok(of_care_team(&app.service.update_care_team(&context, &permit, subject, expected, teams).await?))
 }
 

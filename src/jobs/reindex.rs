@@ -1,4 +1,5 @@
-//! Makes the terms of records anew when the policy declares other indexes than they were stored under.
+//! Makes the terms of records anew when the policy declares other indexes than they were stored under, and removes them when it
+//! declares none.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -44,6 +44,7 @@ impl Service {
     /// Takes one step for each erasure that is due; whether there are more, now or soon. One that fails does not hold back
     /// the others.
     pub async fn continue_erasures(&self) -> Result<bool, Error> {
+        self.gate.pass()?;
         let (mut place, mut are_more, mut failed) = (Some(PendingPlace::BEGIN), false, None);
         while let Some(after) = place {
             let settled = self.keys.settling_time();

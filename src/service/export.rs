@@ -89,8 +89,14 @@ impl Service {
             found.last().filter(|_| has_more).map(|last| (last.collection.clone(), last.record.clone()));
         let draft = || about(context, subject, Outcome::refused("volume_limited"));
         let charge = self.charge_amount(context, found.len(), draft).await?;
-        let shown = self.disclose_all(tenant, &views, found, &charge).await;
-        let shown = charge.settle(shown)?;
+        let shown = self.disclose_all((tenant, subject), &views, found, &charge).await;
+        let shown = match charge.settle(shown) {
+            Err(Error::NotFound) => {
+                self.put_on_record(about(context, subject, Outcome::failed("record_not_found"))).await?;
+                return Err(Error::NotFound);
+            }
+            shown => shown?,
+        };
         let policies: Vec<Arc<str>> = permits.iter().flat_map(Permit::policies).cloned().collect();
         let drafts = entries(context, (subject, &views), &shown, policies);
         let rest = rest(&shown, &self.collections_without(&names), next.as_ref());
@@ -168,10 +174,11 @@ impl Service {
         all.filter(|name| !given.contains(&name.as_str())).cloned().collect()
     }
 
-    /// Opens what the views show of records that are counted.
+    /// Opens what the views show of records that are counted. [`Error::NotFound`] when the subject is being erased: what opens
+    /// still is not all that was kept.
     async fn disclose_all(
         &self,
-        tenant: TenantId,
+        (tenant, subject): (TenantId, SubjectId),
         views: &HashMap<&str, View<'_>>,
         found: Vec<SubjectRecord>,
         _charge: &Charge,
@@ -183,8 +190,7 @@ impl Service {
             let view = views.get(collection.as_str()).ok_or(lost)?;
             let each = match self.disclose_one(view, found).await {
                 Ok(disclosure) => Each::Shown(disclosure),
-                // Deleted since it was found, or the subject is being erased.
-                Err(Error::NotFound) => continue,
+                Err(Error::NotFound) if self.records.subject_is_active(tenant, subject).await? => continue,
                 Err(Error::Tampered) => Each::Unreadable,
                 Err(error) => return Err(error),
             };

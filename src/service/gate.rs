@@ -41,7 +41,7 @@ impl Gate {
         if self.is_open_for_keys() { Ok(()) } else { Err(Error::Unavailable(Part::Keys)) }
     }
 
-    /// The same for what is done without Vault and leaves nothing but refusals on record. A database that loses what it
+    /// The same for what is done without Vault and leaves nothing on record but refusals and the service's own word. A database that loses what it
     /// acknowledged must not be written to.
     pub fn pass_without_keys(&self) -> Result<(), Error> {
         if !self.is_on_record.load(Ordering::Acquire) || self.is_log_late.load(Ordering::Acquire) {

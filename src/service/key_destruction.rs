@@ -32,6 +32,7 @@ impl Service {
 
     /// Takes one step for each record that is due; whether there are more, now or soon.
     pub async fn destroy_keys(&self) -> Result<bool, Error> {
+        self.gate.pass_without_keys()?;
         let (due, are_more) = self.records.pending_destructions(self.keys.settling_time(), AT_ONCE).await?;
         let destroyed = self.destroy(&due).await?;
         let (second, first): (Vec<_>, Vec<_>) =

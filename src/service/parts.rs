@@ -71,7 +71,7 @@ impl Seen {
 }
 
 impl Service {
-    /// Those that are down now, within little more than two seconds. However many ask at once, every part is asked twice at most.
+    /// Those that are down now, within little more than two seconds. However many ask, a part is asked by one at a time.
     pub async fn parts_down(&self) -> Vec<PartDown> {
         self.look.since(Instant::now(), self.look_at_parts()).await
     }

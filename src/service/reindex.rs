@@ -1,7 +1,5 @@
-//! Terms of records that were stored under another declaration of indexes, made anew while the service goes on. Several
+//! Terms of records that were stored under another declaration of indexes, made anew while the service goes on, or removed. Several
 //! instances may do it at once, and a kill loses a batch at most: what is left to do is in the rows.
-
-use std::sync::Arc;
 
 use super::create_many::count;
 use super::index::record_terms;
@@ -10,7 +8,7 @@ use super::{Error, Part, Service};
 use crate::audit::{Act, EntryDraft, OutboxEntry, Outcome, RecordObject};
 use crate::crypto::index::{IndexTerm, index_state};
 use crate::crypto::{TenantKey, WantedField};
-use crate::domain::id::{RecordId, TenantId};
+use crate::domain::id::{CollectionName, RecordId, TenantId};
 use crate::policy::{Collection, Permit};
 use crate::storage::{FoundRecord, Reindexed, StorageError};
 
@@ -45,27 +43,22 @@ impl Service {
             let policy = self.policy.load_full();
             for collection in policy.policy_set().collections() {
                 let permit = policy.permit_indexing(next, collection);
-                round.add(self.reindex_collection(next, collection, permit.as_ref()).await?);
+                round.add(match permit.as_ref().zip(collection.index_digest()) {
+                    Some((permit, declaration)) => self.reindex_collection(permit, declaration).await?,
+                    None => self.forget_terms(next, collection).await?,
+                });
             }
             tenant = Some(next);
         }
         Ok(round)
     }
 
-    /// Without a permit the collection has no index: what it was found by before goes.
-    async fn reindex_collection(
-        &self,
-        tenant: TenantId,
-        collection: &Arc<Collection>,
-        permit: Option<&Permit>,
-    ) -> Result<IndexRound, Error> {
+    async fn reindex_collection(&self, permit: &Permit, declaration: &[u8; 32]) -> Result<IndexRound, Error> {
+        let collection = permit.collection();
         let mut round = IndexRound::default();
-        let indexing = match permit.zip(collection.index_digest()) {
-            Some((permit, declaration)) => Some((permit, declaration, self.keys.index_root(tenant).await?)),
-            None => None,
-        };
-        let state = indexing.as_ref().map(|(_, declaration, root)| index_state(root, declaration));
-        let place = (tenant, collection.name());
+        let root = self.keys.index_root(permit.tenant()).await?;
+        let state = Some(index_state(&root, declaration));
+        let place = (permit.tenant(), collection.name());
         if !self.records.has_unindexed(place.0, place.1, state).await? {
             return Ok(round);
         }
@@ -77,29 +70,56 @@ impl Service {
             let mut records = Vec::with_capacity(batch.len());
             for (record, found) in batch {
                 // What does not open is in the service's log, and goes on being looked for by whoever reads it.
-                let made = match &indexing {
-                    Some((permit, _, root)) => self.terms_anew(permit, root, found).await?,
-                    None => found.ok().map(|found| (found, Vec::new())),
-                };
-                if let Some((found, terms)) = made {
+                if let Some((found, terms)) = self.terms_anew(permit, &root, found).await? {
                     records.push(Reindexed { record, version: found.stored.place.version, terms });
                 }
             }
-            if records.is_empty() {
-                continue;
-            }
-            let entry = self.reindexed_entry(tenant, collection, records.len())?;
-            let stored =
-                entry.commit_with(async |bytes| self.records.reindex(place, state, &records, bytes).await);
-            match stored.await {
-                Ok(_) => round.made += records.len(),
-                // All of them were changed meanwhile, or their people are being erased.
-                Err(StorageError::Stale) => round.is_overtaken = true,
-                Err(error) => return Err(error.into()),
-            }
+            self.store_terms(place, state, &records, &mut round).await?;
         }
         round.are_left = self.records.has_unindexed(place.0, place.1, state).await?;
         Ok(round)
+    }
+
+    /// Of a collection without an index: what its records were found by before goes, whether they open or not.
+    async fn forget_terms(&self, tenant: TenantId, collection: &Collection) -> Result<IndexRound, Error> {
+        let mut round = IndexRound::default();
+        let place = (tenant, collection.name());
+        if !self.records.has_unindexed(place.0, place.1, None).await? {
+            return Ok(round);
+        }
+        let mut after: Option<RecordId> = None;
+        loop {
+            let batch = self.records.with_terms(place, after.as_ref(), AT_ONCE).await?;
+            let Some((last, _)) = batch.last() else { break };
+            after = Some(last.clone());
+            let none = |(record, version)| Reindexed { record, version, terms: Vec::new() };
+            let records: Vec<Reindexed> = batch.into_iter().map(none).collect();
+            self.store_terms(place, None, &records, &mut round).await?;
+        }
+        round.are_left = self.records.has_unindexed(place.0, place.1, None).await?;
+        Ok(round)
+    }
+
+    async fn store_terms(
+        &self,
+        place: (TenantId, &CollectionName),
+        state: Option<i64>,
+        records: &[Reindexed],
+        round: &mut IndexRound,
+    ) -> Result<(), Error> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let entry = self.reindexed_entry(place, records.len())?;
+        let stored =
+            entry.commit_with(async |bytes| self.records.reindex(place, state, records, bytes).await);
+        match stored.await {
+            Ok(_) => round.made += records.len(),
+            // All of them were changed meanwhile, or their people are being erased.
+            Err(StorageError::Stale) => round.is_overtaken = true,
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
     }
 
     /// `None` for a record that does not open.
@@ -129,13 +149,12 @@ impl Service {
 
     fn reindexed_entry(
         &self,
-        tenant: TenantId,
-        collection: &Arc<Collection>,
+        (tenant, collection): (TenantId, &CollectionName),
         records: usize,
     ) -> Result<OutboxEntry, Error> {
         let draft = EntryDraft::of_service(Act::RecordIndex, Outcome::SUCCESS)
             .tenant(tenant)
-            .record(RecordObject::new(collection.name().clone()))
+            .record(RecordObject::new(collection.clone()))
             .count(count(records));
         self.audit.outbox_entry(&draft).map_err(|_| Error::Unavailable(Part::Randomness))
     }

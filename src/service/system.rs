@@ -77,7 +77,7 @@ impl Service {
     }
 
     /// Reads the configuration of Vault's keys, and has the log's key vouch for this process's; once all was as it must be,
-    /// operations may use keys.
+    /// and the databases were, operations are served.
     pub async fn check_keys(&self) -> Result<(), FitnessCheck> {
         self.transit.check_keys().await.map_err(|error| match error {
             TransitError::UnsafeKey { .. } | TransitError::Missing => FitnessCheck::UnfitKeys(error),
@@ -88,8 +88,8 @@ impl Service {
         Ok(())
     }
 
-    /// Looks at the settings, roles and triggers of the databases; once they were as they must be, operations are served.
-    /// What should be better, but need not be, goes into the log.
+    /// Looks at the settings, roles and triggers of the databases; once they were as they must be, and Vault's keys
+    /// were, operations are served. What should be better, but need not be, goes into the log.
     pub async fn check_databases(&self) -> Result<(), FitnessCheck> {
         let now = self.clock.now();
         let (data, keys, eraser, rotator, reader, sequencer) = tokio::try_join!(

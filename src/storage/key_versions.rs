@@ -12,7 +12,7 @@ use crate::domain::clock::Timestamp;
 use crate::domain::id::{KeyId, KeyOwner, RecordId, SubjectId, TenantId};
 
 /// Keys that one statement counts: a tenant may have more of them than can be counted within its time.
-const COUNTED_AT_ONCE: i64 = 50_000;
+const COUNTED_AT_ONCE: i64 = 10_000;
 
 /// A tenant key that wraps subject keys, and how many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,7 +143,8 @@ impl KeyDatabase {
             .await?;
         let Some(first) = rows.first() else { return Ok(None) };
         let last = KeyPlace { owner: first.try_get(4)?, class: first.try_get(5)?, key_id: first.try_get(6)? };
-        Ok(Some((rows.iter().map(counted).collect::<Result<_, _>>()?, last)))
+        let counted = rows.iter().filter_map(|row| counted(row).transpose());
+        Ok(Some((counted.collect::<Result<_, _>>()?, last)))
     }
 
     /// Looks at the next `limit` keys of the tenant after a place, of whatever class and under whatever key, so that it takes
@@ -206,14 +207,17 @@ impl KeyDatabase {
     }
 }
 
-fn counted(row: &Row) -> Result<Counted, StorageError> {
-    let malformed = StorageError::Malformed;
-    Ok(Counted {
-        class: DataClass::parse(row.try_get(0)?).ok_or(malformed("subject_key.class"))?,
-        tenant_key: KeyId::new(row.try_get(1)?).ok_or(malformed("subject_key.tenant_key_id"))?,
-        wraps: row.try_get::<_, i64>(2)?.unsigned_abs(),
-        rewrapped: row.try_get::<_, i64>(3)?.unsigned_abs(),
-    })
+/// `None` of a class that there is not: nobody's keys.
+fn counted(row: &Row) -> Result<Option<Counted>, StorageError> {
+    let (class, tenant_key) = (DataClass::parse(row.try_get(0)?), KeyId::new(row.try_get(1)?));
+    let (wraps, rewrapped): (i64, i64) = (row.try_get(2)?, row.try_get(3)?);
+    let of = |(class, tenant_key)| Counted {
+        class,
+        tenant_key,
+        wraps: wraps.unsigned_abs(),
+        rewrapped: rewrapped.unsigned_abs(),
+    };
+    Ok(class.zip(tenant_key).map(of))
 }
 
 fn version(row: &Row) -> Result<TenantKeyVersion, StorageError> {

@@ -81,10 +81,11 @@ macro_rules! new {
 
 const NEW: &str = new!("", "");
 
-/// Where it is not known that all of these have none, each is looked for in the index.
+/// Where it is not known that all of these have none, each is looked for in the index. What no file has room for is passed over: of
+/// as much as a step takes nothing would come after it.
 const UNNUMBERED: &str = new!(
-    "AND (SELECT i.idx FROM audit_index i WHERE i.entry_id = audit_entry.entry_id) IS NULL",
-    "AND (SELECT i.idx FROM audit_index i WHERE i.entry_id = audit_outbox.entry_id) IS NULL"
+    "AND octet_length(entry) <= 65535 AND (SELECT i.idx FROM audit_index i WHERE i.entry_id = audit_entry.entry_id) IS NULL",
+    "AND octet_length(entry) <= 65535 AND (SELECT i.idx FROM audit_index i WHERE i.entry_id = audit_outbox.entry_id) IS NULL"
 );
 
 /// Rows of a COPY go into the table many at once, where those of an INSERT go through a plan one by one.
@@ -166,16 +167,16 @@ impl Numbering {
         let mut rows = in_order(&found, most)?;
         let is_all = rows.len() < most;
         let last = rows.last().map(|(place, _)| place.transaction).filter(|_| !is_all);
-        let is_whole = look.is_round() || keep_whole(&mut rows, &look.running, last);
+        rows.retain(|(place, _)| !look.is_left(place.transaction));
+        let is_whole = look.is_round() || keep_whole(&mut rows, last);
         let batch = Batch::of(&rows, &self.kinds)?;
         let refused = rows.len() - batch.rows.len();
-        let is_all = is_all && look.is_last();
+        let is_all = is_all && look.is_all();
         let mut taken = Taken { first: head.edge.size(), entries: Vec::new(), is_all, refused };
         let Seen { scan_from, seen, round, is_exact } = look.seen_after(last, is_whole)?;
-        // A stretch of a round is no news to the head, nor is nothing.
-        if rows.is_empty() && look.is_round() != look.is_last() {
-            let is_exact = self.is_exact && !look.is_round();
-            return Ok(Step { head, taken, kinds: Vec::new(), is_exact, round });
+        // Nothing is no news to the head, unless it says how far a stretch is.
+        if rows.is_empty() && look.is_last() && !look.is_round() {
+            return Ok(Step { head, taken, kinds: Vec::new(), is_exact: self.is_exact, round });
         }
         let mut edge = head.edge.clone();
         let first = number(edge.size())?;
@@ -243,10 +244,9 @@ fn in_order(found: &[Row], most: usize) -> Result<Vec<(Place, &Row)>, StorageErr
     Ok(placed)
 }
 
-/// Leaves to the next step what was committed since the snapshot was taken, and the last transaction, which may have more, unless
-/// there is no other. Whether what is kept are whole transactions.
-fn keep_whole(rows: &mut Vec<(Place, &Row)>, running: &[u64], last: Option<u64>) -> bool {
-    rows.retain(|(place, _)| !running.contains(&place.transaction));
+/// Leaves to the next step the last transaction, which may have more, unless there is no other. Whether what is kept are whole
+/// transactions.
+fn keep_whole(rows: &mut Vec<(Place, &Row)>, last: Option<u64>) -> bool {
     let has_another = rows.first().is_some_and(|(place, _)| Some(place.transaction) != last);
     if has_another {
         rows.retain(|(place, _)| Some(place.transaction) != last);

@@ -223,7 +223,7 @@ async fn in_another_cluster_a_long_log_is_looked_at_in_stretches() {
             insert_write(&client, 4).await;
         }
     }
-    assert_eq!(steps, [1, 0, 2], "of 8,192 entries each");
+    assert_eq!(steps, [1, 0, 1, 1], "of 8,192 entries each, and what came meanwhile");
     late.batch_execute("COMMIT").await.unwrap();
     assert_eq!(take_all(&mut lead, 1_024).await, 1);
     let rows = client.query("SELECT entry_id FROM audit_index WHERE idx >= 20000 ORDER BY idx", &[]).await;
@@ -237,6 +237,26 @@ async fn in_another_cluster_a_long_log_is_looked_at_in_stretches() {
     let mut lead = next_lead(&store).await;
     assert_eq!(take_all(&mut lead, 1_024).await, 1);
     assert_eq!(lead.head().edge.size(), 20_005);
+}
+
+/// Stretches go by the numbers of transactions, and not by how these are written.
+#[tokio::test]
+async fn a_stretch_goes_on_where_numbers_get_longer() {
+    let databases = fresh_databases().await;
+    let (store, client) = (store_of(&databases), superuser(&databases).await);
+    let mut lead = store.lead().await.unwrap().unwrap();
+    // Ahead of all ids that this cluster has given, as with a dump.
+    let ahead = "INSERT INTO audit_outbox (tenant_id, entry_id, entry, xid)
+        SELECT u, u, convert_to(u::text, 'UTF8'), n::text::xid8
+        FROM (SELECT n, gen_random_uuid() FROM generate_series(99990000, 100011999) AS n) AS made (n, u)";
+    assert_eq!(client.execute(ahead, &[]).await.unwrap(), 22_000);
+    assert_eq!(take_all(&mut lead, 4_096).await, 22_000);
+    client.batch_execute("UPDATE audit_head SET cluster = '7'").await.unwrap();
+    let mut stretches = 1;
+    while !lead.take(4_096).await.unwrap().is_all {
+        stretches += 1;
+    }
+    assert_eq!(stretches, 4, "three of a round, and what may have come meanwhile");
 }
 
 /// Where an id stands in both tables one of them has the number, numbering goes on, and the other is found.
@@ -268,15 +288,19 @@ async fn an_entry_that_is_larger_than_any_holds_nothing_up() {
     let mut lead = store.lead().await.unwrap().unwrap();
     insert_write(&client, 1).await;
     let large = "INSERT INTO audit_outbox (tenant_id, entry_id, entry)
-        SELECT u, u, convert_to(repeat('x', 65536), 'UTF8') FROM (VALUES ($1::uuid)) AS v (u)";
-    client.execute(large, &[&Uuid::from_u128(2)]).await.unwrap();
+        SELECT u, u, convert_to(repeat('x', 65536), 'UTF8') FROM unnest($1::uuid[]) AS v (u)";
+    assert_eq!(take_all(&mut lead, 2).await, 1);
+    // As many of one transaction as a step takes, and more.
+    let ids: Vec<Uuid> = (10..15).map(Uuid::from_u128).collect();
+    client.execute(large, &[&ids]).await.unwrap();
     insert_write(&client, 3).await;
-    let taken = lead.take(10).await.unwrap();
-    assert_eq!((taken.entries.len(), taken.refused, taken.is_all), (2, 1, true));
+    let taken = lead.take(2).await.unwrap();
+    assert_eq!((taken.entries.len(), taken.refused, taken.is_all), (0, 2, false));
+    assert_eq!(take_all(&mut lead, 2).await, 1);
     insert_write(&client, 4).await;
-    assert_eq!(take_all(&mut lead, 10).await, 1);
+    assert_eq!(take_all(&mut lead, 2).await, 1);
     assert_eq!(order(&client, &store).await, [1, 3, 4]);
-    assert_eq!(store.unnumbered(Uuid::nil(), 100).await.unwrap().count, 1);
+    assert_eq!(store.unnumbered(Uuid::nil(), 100).await.unwrap().count, 5);
 }
 
 /// An id that no transaction has had yet is nobody's: it gets no number, and is found.

@@ -28,6 +28,7 @@ impl Service {
 
     /// Removes some of the uploads whose time is over; how many.
     pub async fn remove_uploads(&self) -> Result<usize, Error> {
+        self.gate.pass_without_keys()?;
         let mut removed = 0;
         for upload in &self.records.expired_uploads(UPLOADS).await? {
             if upload.was_completed {

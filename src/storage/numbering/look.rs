@@ -14,9 +14,9 @@ const SNAPSHOT: &str = "/* storage::sequence::take */
 
 /// Where a stretch ends: entries up to there are few enough to be looked for in the index in one statement.
 pub(super) const STRETCH_END: &str = "/* storage::sequence::take */
-    (SELECT xid::text FROM audit_entry WHERE xid >= $1::text::xid8 ORDER BY xid OFFSET $2 LIMIT 1)
+    (SELECT e.xid::text FROM audit_entry e WHERE e.xid >= $1::text::xid8 ORDER BY e.xid OFFSET $2 LIMIT 1)
     UNION ALL
-    (SELECT xid::text FROM audit_outbox WHERE xid >= $1::text::xid8 ORDER BY xid OFFSET $2 LIMIT 1)";
+    (SELECT o.xid::text FROM audit_outbox o WHERE o.xid >= $1::text::xid8 ORDER BY o.xid OFFSET $2 LIMIT 1)";
 const STRETCH: i64 = 8_192;
 
 /// The start of time: nothing is below it, and nothing visible in it.
@@ -24,13 +24,17 @@ const NOTHING_SEEN: &str = "3:3:";
 /// No transaction has it.
 const NO_LIMIT: &str = "18446744073709551615";
 
-/// A look at every entry there is, in stretches. It is no more than this lead's: another one begins anew.
+/// A look at every entry that was visible when it began, in stretches. What is committed meanwhile comes after it, so that chains
+/// keep their order. Another lead begins one of its own, where what is known to be settled ends (`scan_from`).
 #[derive(Clone)]
 pub(super) struct Round {
     from: u64,
     /// What was visible when it began, and the lowest transaction id that might not have been: so much has been seen at its end.
     seen: String,
     lowest: u64,
+    /// Transactions that were open then, and the first that had not begun.
+    running: Vec<u64>,
+    begun: u64,
 }
 
 /// Where one step looks.
@@ -38,18 +42,19 @@ pub(super) struct Look {
     /// Transactions that were open when it was last looked, and the first of those that had not begun.
     open: Vec<u64>,
     from: u64,
-    /// The first that has not begun now; in a round what came with a dump is looked at as well.
-    begun: Option<u64>,
-    /// Before that, where there is more than one statement may look for.
+    /// Where there is more than one statement may look for.
     stretch_end: Option<u64>,
     /// Whether nothing of it has a number.
     pub is_exact: bool,
     round: Option<Round>,
+    /// The round begins with this step.
+    is_new: bool,
     scan_from: u64,
     seen: String,
     snapshot: String,
-    /// Transactions that are open now.
-    pub running: Vec<u64>,
+    /// Transactions that are open now, and the first that has not begun.
+    running: Vec<u64>,
+    begun: u64,
     lowest: u64,
     pub cluster: String,
 }
@@ -76,31 +81,43 @@ impl Look {
         let (snapshot, lowest): (String, String) = (row.try_get(0)?, row.try_get(1)?);
         let (is_counted_anew, cluster): (bool, String) = (row.try_get(2)?, row.try_get(3)?);
         let lowest = transaction_id(&lowest)?;
-        let is_round = is_counted_anew || cluster != known_cluster || seen == NOTHING_SEEN;
-        let anew = || Round { from: 0, seen: snapshot.clone(), lowest };
-        let round = is_round.then(|| numbering.round.clone().unwrap_or_else(anew));
         let (running, begun) = parts(&snapshot)?;
         let (open, end) = parts(&seen)?;
-        let (open, from, begun) = match &round {
-            Some(round) => (Vec::new(), round.from, None),
-            None => (open, end, Some(begun)),
+        let scan_from = transaction_id(&scan_from)?;
+        let is_other = is_counted_anew || cluster != known_cluster;
+        let is_round = is_other || seen == NOTHING_SEEN;
+        let known = numbering.round.clone().filter(|_| !is_other);
+        let is_new = is_round && known.is_none();
+        let round = is_round.then(|| {
+            known.unwrap_or_else(|| Round {
+                from: if is_other { 0 } else { scan_from },
+                seen: snapshot.clone(),
+                lowest,
+                running: running.clone(),
+                begun,
+            })
+        });
+        let (open, from) = match &round {
+            Some(round) => (Vec::new(), round.from),
+            None => (open, end),
         };
         let is_exact = numbering.is_exact && round.is_none();
         let stretch_end =
             if is_exact { None } else { stretch_end(transaction, &numbering.stretch_end, from).await? };
-        let stretch_end = stretch_end.filter(|end| begun.is_none_or(|begun| *end < begun));
-        let scan_from = transaction_id(&scan_from)?;
+        // In a round what came with a dump, and is ahead of all ids that were given, is looked at as well.
+        let stretch_end = stretch_end.filter(|end| round.is_some() || *end < begun);
         Ok(Self {
             open,
             from,
-            begun,
             stretch_end,
             is_exact,
             round,
+            is_new,
             scan_from,
             seen,
             snapshot,
             running,
+            begun,
             lowest,
             cluster,
         })
@@ -116,6 +133,19 @@ impl Look {
         self.stretch_end.is_none()
     }
 
+    /// Whether all that is visible is seen with it: a round of several steps leaves what was committed meanwhile.
+    pub const fn is_all(&self) -> bool {
+        self.is_last() && (!self.is_round() || self.is_new)
+    }
+
+    /// Whether a transaction is left to a later step: it was committed since this one began, or since the round did.
+    pub fn is_left(&self, transaction: u64) -> bool {
+        let since_round = self.round.as_ref().is_some_and(|round| {
+            round.running.contains(&transaction) || (round.begun..self.begun).contains(&transaction)
+        });
+        since_round || self.running.contains(&transaction)
+    }
+
     pub async fn find(
         &self,
         transaction: &Transaction<'_>,
@@ -123,7 +153,8 @@ impl Look {
         most: usize,
     ) -> Result<Vec<Row>, StorageError> {
         let open: Vec<String> = self.open.iter().map(u64::to_string).collect();
-        let below = self.stretch_end.or(self.begun).map_or_else(|| NO_LIMIT.to_owned(), |id| id.to_string());
+        let begun = Some(self.begun).filter(|_| !self.is_round());
+        let below = self.stretch_end.or(begun).map_or_else(|| NO_LIMIT.to_owned(), |id| id.to_string());
         let limit = i64::try_from(most).unwrap_or(i64::MAX);
         Ok(transaction.query(statement, &[&open, &self.from.to_string(), &limit, &below]).await?)
     }
@@ -140,13 +171,15 @@ impl Look {
             };
             return Ok(Seen { scan_from, seen, round: None, is_exact });
         };
-        Ok(match end {
-            Some(from) => {
-                let round = Some(Round { from, ..round.clone() });
-                Seen { scan_from: 0, seen: NOTHING_SEEN.to_owned(), round, is_exact: false }
-            }
-            None => Seen { scan_from: round.lowest, seen: round.seen.clone(), round: None, is_exact: false },
-        })
+        let Some(end) = end else {
+            let (scan_from, seen) = (round.lowest, round.seen.clone());
+            return Ok(Seen { scan_from, seen, round: None, is_exact: self.is_new });
+        };
+        // Nothing of a transaction that is left is taken however often it is looked at.
+        let from = if self.is_left(end) { end.saturating_add(1) } else { end };
+        let round = Round { from, ..round.clone() };
+        let (scan_from, seen) = (from.min(round.lowest), NOTHING_SEEN.to_owned());
+        Ok(Seen { scan_from, seen, round: Some(round), is_exact: false })
     }
 }
 

@@ -106,6 +106,37 @@ impl RecordStore {
         Ok(rows.iter().take_while(|row| !is_left_out(row)).filter_map(read).collect())
     }
 
+    /// Records after `after`, in the order of their ids, at most `limit`, that have terms of any declaration, with their versions,
+    /// under the conditions of [`Self::unindexed`].
+    pub async fn with_terms(
+        &self,
+        (tenant, collection): (TenantId, &CollectionName),
+        after: Option<&RecordId>,
+        limit: i64,
+    ) -> Result<Vec<(RecordId, RecordVersion)>, StorageError> {
+        const SQL: &str = "/* storage::records::with_terms */ SELECT r.record_id, r.version FROM record r \
+            LEFT JOIN subject s ON s.tenant_id = r.tenant_id AND s.subject_id = r.subject_id \
+            WHERE r.tenant_id = $1 AND r.collection = $2 AND r.record_id > $3 AND NOT r.deleted \
+              AND r.indexed_as IS NOT NULL AND (r.expires_at IS NULL OR r.expires_at > now() OR s.holds > 0) \
+              AND (r.subject_id IS NULL OR s.state = 'active') \
+            ORDER BY r.record_id LIMIT $4";
+        let (name, after) = (collection.as_str(), after.map_or("", RecordId::as_str));
+        let rows = self
+            .database
+            .run("records::with_terms", async |client| {
+                let statement = client.prepare_cached(SQL).await?;
+                Ok(client.query(&statement, &[tenant.as_uuid(), &name, &after, &limit]).await?)
+            })
+            .await?;
+        let read = |row: &tokio_postgres::Row| {
+            let record = RecordId::parse(row.try_get(0).ok()?)?;
+            let version: i64 = row.try_get(1).ok()?;
+            Some((record, RecordVersion::new(u32::try_from(version).ok()?)?))
+        };
+        // A row whose id or version does not read is nobody's.
+        Ok(rows.iter().filter_map(read).collect())
+    }
+
     /// Puts these terms in the place of what the records had, with the entry that says so: all or nothing. A record that has
     /// another version by now is left as it is: whoever stored that has seen to its terms; so is one whose subject is being erased,
     /// and one whose terms somebody else has made since: of those this statement sees none, and would leave them.
