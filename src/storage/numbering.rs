@@ -15,7 +15,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Row, Statement, Transaction};
 use uuid::Uuid;
 
-use self::look::{Look, Round, STRETCH_END, Seen, transaction_id};
+use self::look::{After, Look, Round, STRETCH_END, transaction_id};
 use super::pool::{Session, StorageError};
 use super::sequence::{HEAD, NumberedEntry, StoredHead, Taken, into_head, number, one};
 use crate::audit::tiles::{Edge, LARGEST_ENTRY_BYTES, Tile, TileId};
@@ -173,7 +173,7 @@ impl Numbering {
         let refused = rows.len() - batch.rows.len();
         let is_all = is_all && look.is_all();
         let mut taken = Taken { first: head.edge.size(), entries: Vec::new(), is_all, refused };
-        let Seen { scan_from, seen, round, is_exact } = look.seen_after(last, is_whole)?;
+        let After { scan_from, seen, round, is_exact } = look.seen_after(last, is_whole)?;
         // Nothing is no news to the head, unless it says how far a stretch is.
         if rows.is_empty() && look.is_last() && !look.is_round() {
             return Ok(Step { head, taken, kinds: Vec::new(), is_exact: self.is_exact, round });

@@ -60,7 +60,7 @@ impl Scene {
 async fn a_record_that_goes_while_it_is_read_is_gone_and_not_tampered_with() {
     let strongroom = service().await;
     let portal = strongroom.client("portal").await.with_purpose("TREAT");
-    let mut scene = Scene { portal, strongroom };
+    let mut scene = Scene { strongroom, portal };
     for what in ["read", "version", "file", "batch", "update"] {
         let path = scene.new_record().await;
         let id = path.rsplit('/').next().unwrap();
@@ -86,8 +86,9 @@ async fn a_record_that_goes_while_it_is_read_is_gone_and_not_tampered_with() {
             assert_eq!(problem(answer).await, (404, "record_not_found".into()), "{what}");
         }
         let entries = scene.strongroom.entries().await;
-        let of_record =
-            |entry: &&serde_json::Value| entry["obj"][0]["record"] == id && entry["out"]["status"] == "failed";
+        let of_record = |entry: &&serde_json::Value| {
+            entry["obj"][0]["record"] == id && entry["out"]["status"] == "failed"
+        };
         let codes: Vec<_> =
             entries.iter().filter(of_record).map(|entry| entry["out"]["code"].clone()).collect();
         assert_eq!(codes, [json!("record_not_found")], "{what}");
@@ -98,7 +99,7 @@ async fn a_record_that_goes_while_it_is_read_is_gone_and_not_tampered_with() {
 async fn a_key_that_was_taken_from_a_record_that_is_there_is_tampering() {
     let strongroom = service().await;
     let portal = strongroom.client("portal").await.with_purpose("TREAT");
-    let mut scene = Scene { portal, strongroom };
+    let mut scene = Scene { strongroom, portal };
     let path = scene.new_record().await;
     let answer = scene.answer("theft", &path, scene.portal.request(Method::GET, &path)).await;
     assert_eq!(problem(answer).await, (500, "record_unreadable".into()));

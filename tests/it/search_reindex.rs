@@ -17,13 +17,16 @@ fn declare(text: &str, index: &str) -> String {
     bare.replace(about, &format!("{about}{index}"))
 }
 
+const TERMS: &str = "SELECT count(*) FROM index_term";
+const OWN: &str = "SELECT count(*) FROM record WHERE indexed_as IS NOT NULL OR terms <> '{}'";
+
 fn without_indexes(text: &str) -> String {
     let is_of_one = |line: &&str| {
         ["[field.index]", "match = ", "rows = ", "unique = ", "lengths = "]
             .iter()
             .any(|of| line.starts_with(of))
     };
-    text.lines().filter(|line| !is_of_one(line)).map(|line| format!("{line}\n")).collect()
+    text.lines().filter(|line| !is_of_one(line)).collect::<Vec<_>>().join("\n")
 }
 
 /// All pages, each of which says that there are others.
@@ -106,14 +109,33 @@ async fn records_are_found_by_indexes_that_were_declared_later() {
         data.query_one(left, &[]).await.unwrap().get::<_, i64>(0) == 0
     })
     .await;
-    // With the last index all of them do, those of what does not open as well.
+}
+
+/// With a collection's last index all terms go, those of what does not open or even read as well, and nobody else's.
+#[tokio::test]
+async fn without_an_index_nothing_is_found_by_anything() {
+    let strongroom = Strongroom::start().await;
+    let portal = strongroom.client("portal").await.with_purpose("TREAT");
+    let people: Vec<Value> = (0..150).map(|_| json!({ "fields": small_patient() })).collect();
+    let made = portal.post("/api/v1/patients/batch", &json!({ "records": people })).await;
+    let made = ids(&made.json().await.unwrap());
+    let data = strongroom.data().await;
+    let spoil = "UPDATE record SET seal_headers = '\\x00' WHERE record_id = $1";
+    assert_eq!(data.execute(spoil, &[&made[7]]).await.unwrap(), 1);
+    let counted = async |sql: &str| data.query_one(sql, &[]).await.unwrap().get::<_, i64>(0);
+    assert!(counted(TERMS).await >= 150 && counted(OWN).await == 150);
+    let file = strongroom.policy_directory.join("collections/patients.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
     replace_file(&file, &without_indexes(&text));
-    eventually("no term is left", async || {
-        let left = "SELECT (SELECT count(*) FROM index_term) + \
-            (SELECT count(*) FROM record WHERE indexed_as IS NOT NULL OR terms <> '{}')";
-        data.query_one(left, &[]).await.unwrap().get::<_, i64>(0) == 0
-    })
-    .await;
+    eventually("no term is left", async || counted(TERMS).await == 0 && counted(OWN).await == 0).await;
+    let entries = strongroom.entries_of("record.index").await;
+    let of: Vec<_> = entries.iter().map(|entry| entry["n"].as_u64().unwrap()).collect();
+    assert_eq!(of, [100, 50]);
+    assert_eq!(
+        counted("SELECT count(*) FROM record WHERE version = 1").await,
+        150,
+        "and nothing else is changed"
+    );
 }
 
 /// Terms that wait to be stored while their record is written or its person is erased are of something that is no more.

@@ -84,7 +84,7 @@ fn find(
         .paths(|path| BundleId::parse(path).is_some())?
         .iter()
         .filter_map(|path| BundleId::parse(path))
-        .map(|bundle| bundle.index())
+        .map(BundleId::index)
         .collect();
     bundles.sort_unstable();
     bundles.dedup();

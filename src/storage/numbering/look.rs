@@ -60,7 +60,7 @@ pub(super) struct Look {
 }
 
 /// What has been seen after a step.
-pub(super) struct Seen {
+pub(super) struct After {
     pub scan_from: u64,
     pub seen: String,
     pub round: Option<Round>,
@@ -160,7 +160,7 @@ impl Look {
     }
 
     /// `last`: the transaction that it stopped in, where it did not take all that it found; `is_whole`: and left that to the next.
-    pub fn seen_after(&self, last: Option<u64>, is_whole: bool) -> Result<Seen, StorageError> {
+    pub fn seen_after(&self, last: Option<u64>, is_whole: bool) -> Result<After, StorageError> {
         let end = last.or(self.stretch_end);
         let Some(round) = &self.round else {
             let (seen, scan_from, is_exact) = match end {
@@ -169,17 +169,17 @@ impl Look {
                 Some(end) if end < self.from => (self.seen.clone(), self.scan_from, false),
                 Some(end) => (cut(&self.snapshot, end)?, end.min(self.lowest), last.is_some() && is_whole),
             };
-            return Ok(Seen { scan_from, seen, round: None, is_exact });
+            return Ok(After { scan_from, seen, round: None, is_exact });
         };
         let Some(end) = end else {
             let (scan_from, seen) = (round.lowest, round.seen.clone());
-            return Ok(Seen { scan_from, seen, round: None, is_exact: self.is_new });
+            return Ok(After { scan_from, seen, round: None, is_exact: self.is_new });
         };
         // Nothing of a transaction that is left is taken however often it is looked at.
         let from = if self.is_left(end) { end.saturating_add(1) } else { end };
         let round = Round { from, ..round.clone() };
         let (scan_from, seen) = (from.min(round.lowest), NOTHING_SEEN.to_owned());
-        Ok(Seen { scan_from, seen, round: Some(round), is_exact: false })
+        Ok(After { scan_from, seen, round: Some(round), is_exact: false })
     }
 }
 
