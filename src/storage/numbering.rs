@@ -7,11 +7,9 @@ mod look;
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
-use std::pin::pin;
 use std::sync::Arc;
 
-use tokio_postgres::binary_copy::BinaryCopyInWriter;
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement, Transaction};
 use uuid::Uuid;
 
@@ -28,7 +26,7 @@ pub(super) struct Numbering {
     new: Statement,
     unnumbered: Statement,
     stretch_end: Statement,
-    copy: Statement,
+    insert: Statement,
     kinds: Arc<Kinds<'static>>,
     /// The last step took all that it saw, so that what the head has not seen has no number.
     is_exact: bool,
@@ -88,11 +86,13 @@ const UNNUMBERED: &str = new!(
     "AND octet_length(entry) <= 65535 AND (SELECT i.idx FROM audit_index i WHERE i.entry_id = audit_outbox.entry_id) IS NULL"
 );
 
-/// Rows of a COPY go into the table many at once, where those of an INSERT go through a plan one by one.
-const COPY: &str = "/* storage::sequence::take */
-    COPY audit_index (idx, entry_id, leaf, kind, subject, record, person) FROM STDIN (FORMAT binary)";
-const COPIED: [Type; 7] =
-    [Type::INT8, Type::UUID, Type::BYTEA, Type::INT4, Type::INT8, Type::INT8, Type::INT8];
+/// No COPY: no time limit of a statement or a session ends one that waits for rows, so that an instance which stands still there
+/// would keep the lead for as long as it likes.
+const INSERT: &str = "/* storage::sequence::take */
+    INSERT INTO audit_index (idx, entry_id, leaf, kind, subject, record, person)
+    SELECT $1 + place - 1, id, leaf, kind, subject, record, person
+    FROM unnest($2::uuid[], $3::bytea[], $4::integer[], $5::bigint[], $6::bigint[], $7::bigint[])
+        WITH ORDINALITY AS new (id, leaf, kind, subject, record, person, place)";
 
 const KINDS: &str = "/* storage::sequence::lead */
     SELECT tenant_id, act, status, actor, collection, purpose, kind FROM audit_kind";
@@ -120,12 +120,12 @@ impl Numbering {
                 let (new, unnumbered) =
                     (client.prepare_cached(NEW).await?, client.prepare_cached(UNNUMBERED).await?);
                 let stretch_end = client.prepare_cached(STRETCH_END).await?;
-                let copy = client.prepare_cached(COPY).await?;
+                let insert = client.prepare_cached(INSERT).await?;
                 Ok(Self {
                     new,
                     unnumbered,
                     stretch_end,
-                    copy,
+                    insert,
                     kinds: Arc::new(kinds),
                     is_exact: false,
                     round: None,
@@ -203,12 +203,16 @@ impl Numbering {
                 [tenant, act, status, actor, collection, purpose, number];
             one(transaction.execute(INSERT_KIND, &parameters).await?)?;
         }
-        let mut rows = pin!(BinaryCopyInWriter::new(transaction.copy_in(&self.copy).await?, &COPIED));
-        for (number, NumberedRow { id, entry, kind, subject, record, person }) in (first..).zip(&batch.rows) {
-            let leaf = entry.leaf.as_bytes().as_slice();
-            rows.as_mut().write(&[&number, id, &leaf, kind, subject, record, person]).await?;
-        }
-        let numbered = rows.finish().await?;
+        let rows = &batch.rows;
+        let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+        let leaves: Vec<&[u8]> = rows.iter().map(|row| row.entry.leaf.as_bytes().as_slice()).collect();
+        let kinds: Vec<i32> = rows.iter().map(|row| row.kind).collect();
+        let marks = |of: fn(&NumberedRow) -> Option<i64>| rows.iter().map(of).collect::<Vec<_>>();
+        let (subjects, records, persons) =
+            (marks(|row| row.subject), marks(|row| row.record), marks(|row| row.person));
+        let parameters: [&(dyn ToSql + Sync); 7] =
+            [&first, &ids, &leaves, &kinds, &subjects, &records, &persons];
+        let numbered = transaction.execute(&self.insert, &parameters).await?;
         if usize::try_from(numbered) != Ok(batch.rows.len()) {
             return Err(StorageError::Malformed("the index took another number of entries"));
         }

@@ -112,6 +112,15 @@ fn unsafe_stands_only_where_it_is_allowed() {
     assert!(found.is_empty(), "unsafe in {found:?}");
 }
 
+/// No time limit of PostgreSQL's ends a COPY that waits for rows: an instance that stands still within one would keep its locks, and
+/// the lead of the log.
+#[test]
+fn nothing_goes_into_a_table_by_copy() {
+    let files = rust_files("src").into_iter();
+    let copying = files.filter(|file| std::fs::read_to_string(file).unwrap().contains(".copy_in("));
+    assert_eq!(copying.collect::<Vec<_>>(), Vec::<PathBuf>::new());
+}
+
 #[test]
 fn every_folder_outside_src_says_what_it_is() {
     let mut silent = Vec::new();
