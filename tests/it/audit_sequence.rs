@@ -199,8 +199,8 @@ async fn in_another_cluster_a_long_log_is_looked_at_in_stretches() {
     let databases = fresh_databases().await;
     let (store, client, late) =
         (store_of(&databases), superuser(&databases).await, superuser(&databases).await);
-    let mut lead = store.lead().await.unwrap().unwrap();
     make_log(&client, ENTRIES, |_| {}).await;
+    let mut lead = store.lead().await.unwrap().unwrap();
     assert_eq!(take_all(&mut lead, 1_024).await, 20_000);
     assert_eq!(take_all(&mut lead, 1_024).await, 0);
 
@@ -244,12 +244,12 @@ async fn in_another_cluster_a_long_log_is_looked_at_in_stretches() {
 async fn a_stretch_goes_on_where_numbers_get_longer() {
     let databases = fresh_databases().await;
     let (store, client) = (store_of(&databases), superuser(&databases).await);
-    let mut lead = store.lead().await.unwrap().unwrap();
     // Ahead of all ids that this cluster has given, as with a dump.
     let ahead = "INSERT INTO audit_outbox (tenant_id, entry_id, entry, xid)
         SELECT u, u, convert_to(u::text, 'UTF8'), n::text::xid8
         FROM (SELECT n, gen_random_uuid() FROM generate_series(99990000, 100011999) AS n) AS made (n, u)";
     assert_eq!(client.execute(ahead, &[]).await.unwrap(), 22_000);
+    let mut lead = store.lead().await.unwrap().unwrap();
     assert_eq!(take_all(&mut lead, 4_096).await, 22_000);
     client.batch_execute("UPDATE audit_head SET cluster = '7'").await.unwrap();
     let mut stretches = 1;

@@ -12,6 +12,9 @@ const SNAPSHOT: &str = "/* storage::sequence::take */
         (SELECT system_identifier::text FROM pg_control_system())
     FROM pg_current_snapshot() AS s";
 
+const BEGUN: &str =
+    "/* storage::sequence::take */ SELECT pg_snapshot_xmax(pg_current_snapshot())::text";
+
 /// Where a stretch ends: entries up to there are few enough to be looked for in the index in one statement.
 pub(super) const STRETCH_END: &str = "/* storage::sequence::take */
     (SELECT e.xid::text FROM audit_entry e WHERE e.xid >= $1::text::xid8 ORDER BY e.xid OFFSET $2 LIMIT 1)
@@ -147,16 +150,24 @@ impl Look {
     }
 
     pub async fn find(
-        &self,
+        &mut self,
         transaction: &Transaction<'_>,
         statement: &Statement,
         most: usize,
     ) -> Result<Vec<Row>, StorageError> {
-        let open: Vec<String> = self.open.iter().map(u64::to_string).collect();
+        // What is open still has nothing to show.
+        let open = self.open.iter().filter(|open| !self.running.contains(open));
+        let open: Vec<String> = open.map(u64::to_string).collect();
         let begun = Some(self.begun).filter(|_| !self.is_round());
         let below = self.stretch_end.or(begun).map_or_else(|| NO_LIMIT.to_owned(), |id| id.to_string());
         let limit = i64::try_from(most).unwrap_or(i64::MAX);
-        Ok(transaction.query(statement, &[&open, &self.from.to_string(), &limit, &below]).await?)
+        let found =
+            transaction.query(statement, &[&open, &self.from.to_string(), &limit, &below]).await?;
+        if self.is_round() {
+            // Each statement sees more than the one before it: what this one saw had begun by now.
+            self.begun = transaction_id(transaction.query_one(BEGUN, &[]).await?.try_get(0)?)?;
+        }
+        Ok(found)
     }
 
     /// `last`: the transaction that it stopped in, where it did not take all that it found; `is_whole`: and left that to the next.
@@ -167,6 +178,11 @@ impl Look {
                 None => (self.snapshot.clone(), self.lowest, true),
                 // Only of what was committed late: all that was looked at before stays so.
                 Some(end) if end < self.from => (self.seen.clone(), self.scan_from, false),
+                // It is open, so that it is among those that are looked at when they are not.
+                Some(end) if self.is_left(end) => {
+                    let end = end.saturating_add(1);
+                    (cut(&self.snapshot, end)?, end.min(self.lowest), false)
+                }
                 Some(end) => (cut(&self.snapshot, end)?, end.min(self.lowest), last.is_some() && is_whole),
             };
             return Ok(After { scan_from, seen, round: None, is_exact });
@@ -175,8 +191,12 @@ impl Look {
             let (scan_from, seen) = (round.lowest, round.seen.clone());
             return Ok(After { scan_from, seen, round: None, is_exact: self.is_new });
         };
-        // Nothing of a transaction that is left is taken however often it is looked at.
-        let from = if self.is_left(end) { end.saturating_add(1) } else { end };
+        // Nothing of a transaction that is left is taken however often it is looked at, and all that began meanwhile are.
+        let from = match self.is_left(end) {
+            true if end >= round.begun => end.saturating_add(1).max(self.begun),
+            true => end.saturating_add(1),
+            false => end,
+        };
         let round = Round { from, ..round.clone() };
         let (scan_from, seen) = (from.min(round.lowest), NOTHING_SEEN.to_owned());
         Ok(After { scan_from, seen, round: Some(round), is_exact: false })
