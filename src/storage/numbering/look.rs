@@ -12,8 +12,7 @@ const SNAPSHOT: &str = "/* storage::sequence::take */
         (SELECT system_identifier::text FROM pg_control_system())
     FROM pg_current_snapshot() AS s";
 
-const BEGUN: &str =
-    "/* storage::sequence::take */ SELECT pg_snapshot_xmax(pg_current_snapshot())::text";
+const BEGUN: &str = "/* storage::sequence::take */ SELECT pg_snapshot_xmax(pg_current_snapshot())::text";
 
 /// Where a stretch ends: entries up to there are few enough to be looked for in the index in one statement.
 pub(super) const STRETCH_END: &str = "/* storage::sequence::take */
@@ -161,8 +160,7 @@ impl Look {
         let begun = Some(self.begun).filter(|_| !self.is_round());
         let below = self.stretch_end.or(begun).map_or_else(|| NO_LIMIT.to_owned(), |id| id.to_string());
         let limit = i64::try_from(most).unwrap_or(i64::MAX);
-        let found =
-            transaction.query(statement, &[&open, &self.from.to_string(), &limit, &below]).await?;
+        let found = transaction.query(statement, &[&open, &self.from.to_string(), &limit, &below]).await?;
         if self.is_round() {
             // Each statement sees more than the one before it: what this one saw had begun by now.
             self.begun = transaction_id(transaction.query_one(BEGUN, &[]).await?.try_get(0)?)?;
