@@ -250,10 +250,10 @@ async fn a_stretch_goes_on_where_numbers_get_longer() {
         FROM (SELECT n, gen_random_uuid() FROM generate_series(99990000, 100011999) AS n) AS made (n, u)";
     assert_eq!(client.execute(ahead, &[]).await.unwrap(), 22_000);
     let mut lead = store.lead().await.unwrap().unwrap();
-    assert_eq!(take_all(&mut lead, 4_096).await, 22_000);
+    assert_eq!(take_all(&mut lead, 1_024).await, 22_000);
     client.batch_execute("UPDATE audit_head SET cluster = '7'").await.unwrap();
     let mut stretches = 1;
-    while !lead.take(4_096).await.unwrap().is_all {
+    while !lead.take(1_024).await.unwrap().is_all {
         stretches += 1;
     }
     assert_eq!(stretches, 4, "three of a round, and what may have come meanwhile");
