@@ -111,7 +111,7 @@ async fn records_are_found_by_indexes_that_were_declared_later() {
     .await;
 }
 
-/// With a collection's last index all terms go, those of what does not open or even read as well, and nobody else's.
+/// With a collection's last index all terms go, those of what does not open or even read as well.
 #[tokio::test]
 async fn without_an_index_nothing_is_found_by_anything() {
     let strongroom = Strongroom::start().await;

@@ -81,7 +81,7 @@ fn find(
 ) -> Result<Option<u64>, ReadFault> {
     // Those that are there: what the checkpoint says was not verified, and may be any number.
     let mut bundles: Vec<u64> = files
-        .paths(|path| BundleId::parse(path).is_some())?
+        .paths(|path| path.starts_with("tile/entries/"))?
         .iter()
         .filter_map(|path| BundleId::parse(path))
         .map(BundleId::index)
