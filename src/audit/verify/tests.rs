@@ -21,15 +21,7 @@ use log::Log;
 fn a_log_that_nobody_touched_holds() {
     let log = Log::usual("holds");
     let mut heard = Vec::new();
-    let verification = Verification {
-        log: log.folder.path(),
-        trust: &log.trust,
-        witnesses: 1,
-        from: None,
-        kept_from: Timestamp::from_micros(0),
-        threads: 3,
-    };
-    let report = verification.run(&mut |done, of| heard.push((done, of))).unwrap();
+    let report = log.verification(3).run(&mut |done, of| heard.push((done, of))).unwrap();
     assert_eq!(report.findings, []);
     assert!(report.holds() && report.notes.is_empty());
     assert_eq!(
@@ -56,20 +48,12 @@ fn a_log_that_grows_meanwhile_holds() {
         assert!(!partial.exists() && !shorter.exists());
     });
     // With one thread the first bundle is done before the last one is begun.
-    let verification = Verification {
-        log: log.folder.path(),
-        trust: &log.trust,
-        witnesses: 1,
-        from: None,
-        kept_from: Timestamp::from_micros(0),
-        threads: 1,
-    };
     let mut progress = |_, _| {
         if let Some(grow) = grow.take() {
             grow();
         }
     };
-    let report = verification.run(&mut progress).unwrap();
+    let report = log.verification(1).run(&mut progress).unwrap();
     assert!(grow.is_none());
     assert_eq!((report.findings, report.entries), (vec![], 1_000));
     assert_eq!(log.run(None).entries, 1_100);

@@ -91,16 +91,14 @@ impl Log {
         paths.find(|path| path.starts_with(&format!("checkpoints/{size}-"))).unwrap()
     }
 
+    /// Of all of it, on so many threads.
+    pub fn verification(&self, threads: usize) -> Verification<'_> {
+        let (log, kept_from) = (self.folder.path(), Timestamp::from_micros(0));
+        Verification { log, trust: &self.trust, witnesses: 1, from: None, kept_from, threads }
+    }
+
     pub fn run(&self, from: Option<&[u8]>) -> Report {
-        let verification = Verification {
-            log: self.folder.path(),
-            trust: &self.trust,
-            witnesses: 1,
-            from,
-            kept_from: Timestamp::from_micros(0),
-            threads: 3,
-        };
-        verification.run(&mut |_, _| {}).unwrap()
+        Verification { from, ..self.verification(3) }.run(&mut |_, _| {}).unwrap()
     }
 
     /// The findings as the verifier says them.
