@@ -30,8 +30,8 @@ pub mod witness;
 
 pub use act::{Act, Code, Outcome, Status};
 pub use committer::{
-    Batch, ChainEnd, ChainedEntry, CommitError, Committer, CommitterStatus, Drain, EntrySink, Settled,
-    SinkFailure,
+    Batch, ChainEnd, ChainedEntry, CommitError, Committed, CommittedBefore, CommittedId, Committer,
+    CommitterStatus, Drain, EntrySink, Settled, SinkFailure,
 };
 pub use event::{EntryDraft, ExpiredObject, HoldObject, KeyLevel, KeyObject, PrunedObject, RecordObject};
 pub use marks::{Kind, Marks, Sought};

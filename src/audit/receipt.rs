@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::committer::Seen;
+use super::committer::{Committed, CommittedId, Seen};
 use crate::domain::id::{EntryId, TenantId};
 
 /// Proof that the entries of a request are durable. Only a confirmed commit makes one.
@@ -66,8 +66,16 @@ impl<T> Withheld<T> {
 #[must_use = "a write without its entry must not be committed"]
 pub struct OutboxEntry {
     outbox: OutboxBytes,
-    /// Where it is noted that it was committed, for the next signed flush to list.
-    seen: Option<Arc<Seen>>,
+    noted: Noted,
+}
+
+/// Where it is noted that an entry was committed.
+#[derive(Clone)]
+pub(super) struct Noted {
+    /// For the next signed flush to list.
+    pub seen: Option<Arc<Seen>>,
+    /// For whoever gives it its number.
+    pub committed: Arc<Committed>,
 }
 
 /// What the data statement needs of the entry.
@@ -94,13 +102,8 @@ impl OutboxBytes {
 }
 
 impl OutboxEntry {
-    pub(super) const fn new(
-        entry: EntryId,
-        tenant: TenantId,
-        bytes: Vec<u8>,
-        seen: Option<Arc<Seen>>,
-    ) -> Self {
-        Self { outbox: OutboxBytes { entry, tenant, bytes }, seen }
+    pub(super) const fn new(entry: EntryId, tenant: TenantId, bytes: Vec<u8>, noted: Noted) -> Self {
+        Self { outbox: OutboxBytes { entry, tenant, bytes }, noted }
     }
 
     /// The id, known before the write.
@@ -119,7 +122,7 @@ impl OutboxEntry {
         write: impl AsyncFnOnce(&OutboxBytes) -> Result<T, E>,
     ) -> Result<(T, Receipt), E> {
         let value = write(&self.outbox).await?;
-        note(self.seen.as_ref(), &self.outbox);
+        self.noted.note(self.outbox);
         Ok((value, Receipt::confirmed(1)))
     }
 
@@ -128,18 +131,22 @@ impl OutboxEntry {
         entries: Vec<Self>,
         write: impl AsyncFnOnce(&[OutboxBytes]) -> Result<T, E>,
     ) -> Result<(T, Receipt), E> {
-        let seen = entries.first().and_then(|entry| entry.seen.clone());
+        let noted = entries.first().map(|entry| entry.noted.clone());
         let entries: Vec<OutboxBytes> = entries.into_iter().map(|entry| entry.outbox).collect();
         let value = write(&entries).await?;
-        for entry in &entries {
-            note(seen.as_ref(), entry);
+        let receipt = Receipt::confirmed(entries.len());
+        for (noted, entry) in noted.iter().cycle().zip(entries) {
+            noted.note(entry);
         }
-        Ok((value, Receipt::confirmed(entries.len())))
+        Ok((value, receipt))
     }
 }
 
-fn note(seen: Option<&Arc<Seen>>, committed: &OutboxBytes) {
-    if let Some(seen) = seen {
-        seen.note(committed.entry);
+impl Noted {
+    fn note(&self, OutboxBytes { entry, bytes, .. }: OutboxBytes) {
+        if let Some(seen) = &self.seen {
+            seen.note(entry);
+        }
+        self.committed.keep([(CommittedId { entry, is_write: true }, bytes)]);
     }
 }

@@ -78,8 +78,8 @@ pub use search::{
 };
 pub use system::FitnessCheck;
 
-use crate::audit::Committer;
 use crate::audit::checkpoint::KeyName;
+use crate::audit::{Committed, Committer};
 use crate::config::ErasureConfig;
 use crate::domain::clock::{Clock, SharedClock};
 use crate::domain::random::{Random, SharedRandom};
@@ -186,6 +186,11 @@ impl Service {
     /// The log in its order, for the worker that keeps it so.
     pub const fn sequence(&self) -> &SequenceStore {
         &self.sequence
+    }
+
+    /// What this process commits to the log.
+    pub fn committed(&self) -> &Arc<Committed> {
+        self.audit.committed()
     }
 
     pub fn clock(&self) -> &dyn Clock {

@@ -17,21 +17,37 @@ use self::look::{After, Look, Round, STRETCH_END, transaction_id};
 use super::pool::{Session, StorageError};
 use super::sequence::{HEAD, NumberedEntry, StoredHead, Taken, into_head, number, one};
 use crate::audit::tiles::{Edge, LARGEST_ENTRY_BYTES, Tile, TileId};
-use crate::audit::{Kind, Marks};
+use crate::audit::tree::TreeHash;
+use crate::audit::{Committed, CommittedBefore, CommittedId, Kind, Marks};
+use crate::domain::id::EntryId;
 
 /// What a lead keeps from one step to the next. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Numbering {
     // Planned once: with a partition for each month a plan costs as much as some hundred entries.
     new: Statement,
+    new_places: Statement,
     unnumbered: Statement,
     stretch_end: Statement,
     insert: Statement,
     kinds: Arc<Kinds<'static>>,
+    bytes: Statement,
+    feed: Option<Arc<Feed>>,
+    /// Most of what the last step found was among it, so that the next one reads the bytes of none but the others.
+    is_fed: bool,
     /// The last step took all that it saw, so that what the head has not seen has no number.
     is_exact: bool,
     /// How far all entries were looked at once more, while that lasts.
     round: Option<Round>,
+}
+
+/// What this process commits is kept for a lead, as long as there is one.
+struct Feed(Arc<Committed>);
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.0.want(false);
+    }
 }
 
 /// Numbers of the combinations that are known, by tenant.
@@ -44,6 +60,8 @@ pub(super) struct Step {
     kinds: Vec<((Uuid, Kind<'static>), i32)>,
     is_exact: bool,
     round: Option<Round>,
+    is_fed: bool,
+    began: Option<CommittedBefore>,
 }
 
 /// What was visible in `seen` has a number: what was not are transactions that were open then ($1) and all from its end on
@@ -53,23 +71,31 @@ pub(super) struct Step {
 /// Each part gives its first ones in its index's order and need not be sorted whole; put together they are sorted here
 /// ([`in_order`]), since PostgreSQL would copy every entry for that.
 macro_rules! new {
-    ($of_chains:literal, $of_writes:literal) => {
+    ($entry:literal, $of_chains:literal, $of_writes:literal) => {
         concat!(
             "/* storage::sequence::take */
     SELECT e.entry_id, e.tenant_id, e.entry, e.xid::text, e.is_write, e.seq FROM (
-        (SELECT xid, seq, entry_id, tenant_id, entry, false AS is_write FROM audit_entry WHERE xid = ANY ($1::text[]::xid8[]) ",
+        (SELECT xid, seq, entry_id, tenant_id, ",
+            $entry,
+            " AS entry, false AS is_write FROM audit_entry WHERE xid = ANY ($1::text[]::xid8[]) ",
             $of_chains,
             " ORDER BY xid, seq, entry_id LIMIT $3)
         UNION ALL
-        (SELECT xid, seq, entry_id, tenant_id, entry, false FROM audit_entry WHERE xid >= $2::text::xid8 AND xid < $4::text::xid8 ",
+        (SELECT xid, seq, entry_id, tenant_id, ",
+            $entry,
+            ", false FROM audit_entry WHERE xid >= $2::text::xid8 AND xid < $4::text::xid8 ",
             $of_chains,
             " ORDER BY xid, seq, entry_id LIMIT $3)
         UNION ALL
-        (SELECT xid, 0::bigint, entry_id, tenant_id, entry, true FROM audit_outbox WHERE xid = ANY ($1::text[]::xid8[]) ",
+        (SELECT xid, 0::bigint, entry_id, tenant_id, ",
+            $entry,
+            ", true FROM audit_outbox WHERE xid = ANY ($1::text[]::xid8[]) ",
             $of_writes,
             " ORDER BY xid, entry_id LIMIT $3)
         UNION ALL
-        (SELECT xid, 0::bigint, entry_id, tenant_id, entry, true FROM audit_outbox WHERE xid >= $2::text::xid8 AND xid < $4::text::xid8 ",
+        (SELECT xid, 0::bigint, entry_id, tenant_id, ",
+            $entry,
+            ", true FROM audit_outbox WHERE xid >= $2::text::xid8 AND xid < $4::text::xid8 ",
             $of_writes,
             " ORDER BY xid, entry_id LIMIT $3)
     ) AS e"
@@ -77,14 +103,26 @@ macro_rules! new {
     };
 }
 
-const NEW: &str = new!("", "");
+const NEW: &str = new!("entry", "", "");
+
+/// Where most of it is at hand: the bytes of the others are asked for then ([`BYTES`]).
+const NEW_PLACES: &str = new!("NULL::bytea", "", "");
 
 /// Where it is not known that all of these have none, each is looked for in the index. What no file has room for is passed over: of
 /// as much as a step takes nothing would come after it.
 const UNNUMBERED: &str = new!(
+    "entry",
     "AND octet_length(entry) <= 65535 AND (SELECT i.idx FROM audit_index i WHERE i.entry_id = audit_entry.entry_id) IS NULL",
     "AND octet_length(entry) <= 65535 AND (SELECT i.idx FROM audit_index i WHERE i.entry_id = audit_outbox.entry_id) IS NULL"
 );
+
+/// Of what this process did not commit, or has no longer.
+const BYTES: &str = "/* storage::sequence::take */
+    SELECT CASE WHEN asked.is_write
+        THEN (SELECT entry FROM audit_outbox o WHERE o.tenant_id = asked.tenant AND o.entry_id = asked.id)
+        ELSE (SELECT entry FROM audit_entry e WHERE e.entry_id = asked.id) END
+    FROM unnest($1::uuid[], $2::uuid[], $3::boolean[]) WITH ORDINALITY AS asked (tenant, id, is_write, place)
+    ORDER BY asked.place";
 
 /// No COPY: no time limit of a statement or a session ends one that waits for rows, so that an instance which stands still there
 /// would keep the lead for as long as it likes.
@@ -117,21 +155,27 @@ impl Numbering {
                 for row in client.query(KINDS, &[]).await? {
                     kinds.insert((row.try_get(0)?, kind_of(&row)?), row.try_get(6)?);
                 }
-                let (new, unnumbered) =
-                    (client.prepare_cached(NEW).await?, client.prepare_cached(UNNUMBERED).await?);
-                let stretch_end = client.prepare_cached(STRETCH_END).await?;
-                let insert = client.prepare_cached(INSERT).await?;
                 Ok(Self {
-                    new,
-                    unnumbered,
-                    stretch_end,
-                    insert,
+                    new: client.prepare_cached(NEW).await?,
+                    new_places: client.prepare_cached(NEW_PLACES).await?,
+                    unnumbered: client.prepare_cached(UNNUMBERED).await?,
+                    stretch_end: client.prepare_cached(STRETCH_END).await?,
+                    insert: client.prepare_cached(INSERT).await?,
+                    bytes: client.prepare_cached(BYTES).await?,
                     kinds: Arc::new(kinds),
+                    feed: None,
+                    is_fed: false,
                     is_exact: false,
                     round: None,
                 })
             })
             .await
+    }
+
+    /// From now on bytes are taken from there as far as it has them.
+    pub fn feed(&mut self, committed: Arc<Committed>) {
+        committed.want(true);
+        self.feed = Some(Arc::new(Feed(committed)));
     }
 
     /// Looks for each entry in the index until a step has taken all that it saw. `false`: so it did.
@@ -141,7 +185,10 @@ impl Numbering {
 
     /// Remembers what a committed step added.
     pub fn learn(&mut self, step: &mut Step) {
-        self.is_exact = step.is_exact;
+        (self.is_exact, self.is_fed) = (step.is_exact, step.is_fed);
+        if let (Some(feed), Some(began)) = (&self.feed, step.began.filter(|_| step.taken.is_all)) {
+            feed.0.settle(began);
+        }
         self.round = step.round.take();
         if !step.kinds.is_empty() {
             Arc::make_mut(&mut self.kinds).extend(step.kinds.drain(..));
@@ -161,22 +208,24 @@ impl Numbering {
         if (head.epoch, &head.edge) != (known.epoch, &known.edge) {
             return Err(StorageError::Stale);
         }
+        let began = self.feed.as_ref().map(|feed| feed.0.now());
         let mut look = Look::by(transaction, &row, &self).await?;
-        let statement = if look.is_exact { &self.new } else { &self.unnumbered };
-        let found = look.find(transaction, statement, most).await?;
+        let found = look.find(transaction, self.statement(&look), most).await?;
         let mut rows = in_order(&found, most)?;
         let is_all = rows.len() < most;
         let last = rows.last().map(|(place, _)| place.transaction).filter(|_| !is_all);
         rows.retain(|(place, _)| !look.is_left(place.transaction));
         let is_whole = look.is_round() || keep_whole(&mut rows, last);
-        let batch = Batch::of(&rows, &self.kinds)?;
+        let (mut entries, is_fed) = self.bytes_of(transaction, &rows).await?;
+        let batch = Batch::of(&rows, &entries, &self.kinds)?;
         let refused = rows.len() - batch.rows.len();
         let is_all = is_all && look.is_all();
         let mut taken = Taken { first: head.edge.size(), entries: Vec::new(), is_all, refused };
         let After { scan_from, seen, round, is_exact } = look.seen_after(last, is_whole)?;
         // Nothing is no news to the head, unless it says how far a stretch is.
         if rows.is_empty() && look.is_last() && !look.is_round() {
-            return Ok(Step { head, taken, kinds: Vec::new(), is_exact: self.is_exact, round });
+            let is_exact = self.is_exact;
+            return Ok(Step { head, taken, kinds: Vec::new(), is_exact, round, is_fed, began });
         }
         let mut edge = head.edge.clone();
         let first = number(edge.size())?;
@@ -186,8 +235,56 @@ impl Numbering {
         let parameters: [&(dyn ToSql + Sync); 7] =
             [&size, &bytes, &scan_from.to_string(), &seen, &head.epoch, &first, &look.cluster];
         one(transaction.execute(ADVANCE, &parameters).await?)?;
-        taken.entries = batch.rows.into_iter().map(|row| row.entry).collect();
-        Ok(Step { head: StoredHead { edge, ..head }, taken, kinds: batch.new_kinds, is_exact, round })
+        taken.entries = batch.take_from(&mut entries);
+        let (head, kinds) = (StoredHead { edge, ..head }, batch.new_kinds);
+        Ok(Step { head, taken, kinds, is_exact, round, is_fed, began })
+    }
+
+    const fn statement(&self, look: &Look) -> &Statement {
+        match (look.is_exact, self.is_fed) {
+            (true, true) => &self.new_places,
+            (true, false) => &self.new,
+            (false, _) => &self.unnumbered,
+        }
+    }
+
+    /// The bytes of each, `None` where it has gone meanwhile, and whether most of them were at hand.
+    async fn bytes_of(
+        &self,
+        transaction: &Transaction<'_>,
+        rows: &[(Place, &Row)],
+    ) -> Result<(Vec<Option<Vec<u8>>>, bool), StorageError> {
+        let ids = rows.iter().map(|(place, row)| {
+            Ok(CommittedId { entry: EntryId::from_uuid(place.id), is_write: row.try_get(4)? })
+        });
+        let ids = ids.collect::<Result<Vec<_>, StorageError>>()?;
+        let mut entries = match &self.feed {
+            Some(feed) => feed.0.take(ids.iter().copied()),
+            None => vec![None; rows.len()],
+        };
+        let at_hand = entries.iter().flatten().count();
+        let is_fed = if rows.is_empty() { self.is_fed } else { at_hand * 2 >= rows.len() };
+        let mut missing = Vec::new();
+        for (at, (_, row)) in rows.iter().enumerate() {
+            if entries[at].is_none() {
+                entries[at] = row.try_get(2)?;
+            }
+            if entries[at].is_none() {
+                missing.push(at);
+            }
+        }
+        if missing.is_empty() {
+            return Ok((entries, is_fed));
+        }
+        let of_missing = missing.iter().map(|at| rows[*at].1.try_get(1));
+        let tenants = of_missing.collect::<Result<Vec<Uuid>, _>>()?;
+        let (missing_ids, are_writes): (Vec<Uuid>, Vec<bool>) =
+            missing.iter().map(|at| (*ids[*at].entry.as_uuid(), ids[*at].is_write)).unzip();
+        let read = transaction.query(&self.bytes, &[&tenants, &missing_ids, &are_writes]).await?;
+        for (at, row) in missing.into_iter().zip(&read) {
+            entries[at] = row.try_get(0)?;
+        }
+        Ok((entries, is_fed))
     }
 
     async fn insert(
@@ -205,7 +302,7 @@ impl Numbering {
         }
         let rows = &batch.rows;
         let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
-        let leaves: Vec<&[u8]> = rows.iter().map(|row| row.entry.leaf.as_bytes().as_slice()).collect();
+        let leaves: Vec<&[u8]> = rows.iter().map(|row| row.leaf.as_bytes().as_slice()).collect();
         let kinds: Vec<i32> = rows.iter().map(|row| row.kind).collect();
         let marks = |of: fn(&NumberedRow) -> Option<i64>| rows.iter().map(of).collect::<Vec<_>>();
         let (subjects, records, persons) =
@@ -268,8 +365,10 @@ struct Batch {
 
 struct NumberedRow {
     id: Uuid,
-    /// As it is stored now, with its leaf (RFC 9162 section 2.1.1).
-    entry: NumberedEntry,
+    /// Its place among what was found.
+    at: usize,
+    /// RFC 9162 section 2.1.1.
+    leaf: TreeHash,
     kind: i32,
     subject: Option<i64>,
     record: Option<i64>,
@@ -277,7 +376,11 @@ struct NumberedRow {
 }
 
 impl Batch {
-    fn of<'a>(rows: &[(Place, &'a Row)], known: &Kinds<'a>) -> Result<Self, StorageError> {
+    fn of<'a>(
+        rows: &[(Place, &Row)],
+        entries: &'a [Option<Vec<u8>>],
+        known: &Kinds<'a>,
+    ) -> Result<Self, StorageError> {
         let mut batch = Self::default();
         let mut new = Kinds::new();
         let mut next = known.values().copied().max().unwrap_or(0);
@@ -288,14 +391,13 @@ impl Batch {
             }
         }
         let mut met = HashSet::new();
-        for (Place { id, .. }, row) in rows {
+        for (at, ((Place { id, .. }, row), entry)) in rows.iter().zip(entries).enumerate() {
             if (row.try_get(4)? && chained.contains(id)) || !met.insert(*id) {
                 continue;
             }
-            let entry: &'a [u8] = row.try_get(2)?;
-            if entry.len() > LARGEST_ENTRY_BYTES {
+            let Some(entry) = entry.as_ref().filter(|entry| entry.len() <= LARGEST_ENTRY_BYTES) else {
                 continue;
-            }
+            };
             let Marks { kind, subject, record, person } = Marks::of(entry);
             let key = (row.try_get(1)?, kind);
             let kind = match known.get(&key).or_else(|| new.get(&key)) {
@@ -306,17 +408,26 @@ impl Batch {
                     next
                 }
             };
-            let entry = NumberedEntry::new(entry.to_vec());
-            batch.rows.push(NumberedRow { id: *id, entry, kind, subject, record, person });
+            let leaf = TreeHash::of_leaf(entry);
+            batch.rows.push(NumberedRow { id: *id, at, leaf, kind, subject, record, person });
         }
         let owned = |((tenant, kind), number): ((_, Kind<'_>), _)| ((tenant, kind.into_owned()), number);
         batch.new_kinds = new.into_iter().map(owned).collect();
         Ok(batch)
     }
 
+    /// What got numbers, out of what was found.
+    fn take_from(&self, entries: &mut [Option<Vec<u8>>]) -> Vec<NumberedEntry> {
+        let taken = self.rows.iter().filter_map(|row| {
+            let bytes = entries.get_mut(row.at)?.take()?;
+            Some(NumberedEntry { leaf: row.leaf, bytes })
+        });
+        taken.collect()
+    }
+
     /// The full tiles above the leaves that the tree gets with it.
     fn append_to(&self, edge: &mut Edge) -> Vec<(TileId, Tile)> {
-        let filled = self.rows.iter().flat_map(|row| edge.append(row.entry.leaf));
+        let filled = self.rows.iter().flat_map(|row| edge.append(row.leaf));
         filled.filter(|(id, _)| id.level() > 0).collect()
     }
 }

@@ -4,12 +4,15 @@
 //! that it began besides. Needs the role `strongroom_sequencer`. Not here: what a step of it
 //! is (`numbering`), signing, files (`jobs::sequencer`).
 
+use std::sync::Arc;
+
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Transaction};
 
 use super::fitness::Weakness;
 use super::numbering::{Numbering, Step};
 use super::pool::{Database, Session, StorageError};
+use crate::audit::Committed;
 use crate::audit::tiles::Edge;
 use crate::audit::tree::TreeHash;
 use crate::domain::clock::Timestamp;
@@ -218,6 +221,11 @@ impl SequenceStore {
 }
 
 impl Lead {
+    /// From now on the bytes of what this process commits are not read where they are at hand.
+    pub fn feed(&mut self, committed: &Arc<Committed>) {
+        self.numbering.feed(Arc::clone(committed));
+    }
+
     /// The head as this lead has left it.
     pub const fn head(&self) -> &StoredHead {
         &self.head

@@ -5,6 +5,7 @@
 
 mod audit_attacks;
 mod audit_bucket;
+mod audit_committed;
 mod audit_entries;
 mod audit_events;
 mod audit_expire;

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::chain::Chain;
 use super::queue::{Job, Work};
-use super::sink::{Batch, EntrySink, Settled};
-use super::{CommitError, Shared};
+use super::sink::{Batch, ChainedEntry, EntrySink, Settled};
+use super::{CommitError, CommittedId, Shared};
 use crate::audit::act::{Act, Outcome};
 use crate::audit::event::EntryDraft;
 use crate::audit::receipt::Receipt;
@@ -91,11 +91,20 @@ impl<S: EntrySink> Engine<S> {
                     self.chain = end;
                     self.shared.keep_end(self.place, &self.chain);
                     metrics::audit_commit(numbered.entries.len(), started.elapsed());
+                    self.keep(numbered);
                     return self.confirm(batch);
                 }
                 Settled::Forked => self.begin_anew(&mut batch).await,
             }
         }
+    }
+
+    /// For whoever numbers them, who may be in this process.
+    fn keep(&self, committed: Batch) {
+        let entries = committed.entries.into_iter();
+        self.shared.kept.keep(
+            entries.map(|ChainedEntry { id, bytes, .. }| (CommittedId { entry: id, is_write: false }, bytes)),
+        );
     }
 
     /// A chain begins with the word of the log's key for the one that signs it, as soon as there is one.

@@ -9,6 +9,7 @@
 //! Not here: SQL (`storage::audit` implements [`EntrySink`]), the tree and its signatures.
 
 mod chain;
+mod committed;
 mod engine;
 mod queue;
 mod seen;
@@ -25,7 +26,7 @@ use uuid::Uuid;
 use super::act::{Act, Outcome};
 use super::event::EntryDraft;
 use super::instance::InstanceKey;
-use super::receipt::{OutboxEntry, Receipt};
+use super::receipt::{Noted, OutboxEntry, Receipt};
 use super::scribe::Scribe;
 use crate::config::AuditConfig;
 use crate::domain::clock::Timestamp;
@@ -33,6 +34,7 @@ use crate::domain::id::{EntryId, TenantId};
 use crate::domain::random::NoRandomness;
 
 use chain::Chain;
+pub use committed::{Committed, CommittedBefore, CommittedId};
 use engine::Engine;
 use queue::{Job, Queue};
 pub(in crate::audit) use seen::Seen;
@@ -104,6 +106,7 @@ struct Shared {
     /// The word of the log's key for it.
     attestation: OnceLock<[u8; 64]>,
     seen: Arc<Seen>,
+    kept: Arc<Committed>,
     /// How far each chain is confirmed.
     ends: Mutex<Vec<Option<ChainEnd>>>,
 }
@@ -150,6 +153,7 @@ impl Committer {
             key,
             attestation: OnceLock::new(),
             seen: Arc::default(),
+            kept: Arc::default(),
             ends: Mutex::new(vec![None; limits.chains]),
         });
         let sink = Arc::new(sink);
@@ -182,7 +186,13 @@ impl Committer {
         let tenant = encoded.tenant.unwrap_or(TenantId::from_uuid(uuid::Uuid::nil()));
         // Before the key is attested a list would be nobody's word.
         let seen = self.handle.shared.attestation.get().map(|_| Arc::clone(&self.handle.shared.seen));
-        Ok(OutboxEntry::new(encoded.id, tenant, encoded.into_unchained(), seen))
+        let noted = Noted { seen, committed: Arc::clone(&self.handle.shared.kept) };
+        Ok(OutboxEntry::new(encoded.id, tenant, encoded.into_unchained(), noted))
+    }
+
+    /// What this process commits, for whoever numbers it.
+    pub fn committed(&self) -> &Arc<Committed> {
+        &self.handle.shared.kept
     }
 
     /// The public key that signs this process's flushes.

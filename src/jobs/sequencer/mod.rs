@@ -298,6 +298,7 @@ impl Sequencer {
         if let Some(published) = published.filter(|published| self.is_newest(published)) {
             self.newest = Some(published);
         }
+        lead.feed(self.service.committed());
         (self.lead, self.signed_at) = (Some(lead), None);
         self.fresh.clear();
         self.review.begin();
