@@ -52,8 +52,10 @@ async fn insert(client: &Client, numbers: std::ops::Range<u128>) {
         let status = if number % 7 == 0 { "refused" } else { "success" };
         let collection = if number % 5 == 0 { "cards" } else { "patients" };
         let (patient, person) = (Uuid::from_u128(number % 4), number % 6);
+        // A patient is its own subject, and has cards.
+        let record = if collection == "cards" { Uuid::from_u128(4 + number % 4) } else { patient };
         let entry = format!(
-            "{{\"act\":\"{act}\",\"n\":{number},\"obj\":[{{\"collection\":\"{collection}\",\"record\":\"{patient}\"}}],\
+            "{{\"act\":\"{act}\",\"n\":{number},\"obj\":[{{\"collection\":\"{collection}\",\"record\":\"{record}\"}}],\
              \"out\":{{\"status\":\"{status}\"}},\"purpose\":\"{purpose}\",\"subj\":\"{patient}\",\
              \"who\":{{\"on_behalf_of\":{{\"uid\":\"p-{person}\"}},\"uid\":\"{actor}\"}}}}"
         );
@@ -74,7 +76,7 @@ async fn insert(client: &Client, numbers: std::ops::Range<u128>) {
 /// Every filter there is, alone and together with others.
 fn filters() -> Vec<Filter> {
     let patient = Uuid::from_u128(2);
-    let parts: [Filter; 8] = [
+    let parts: [Filter; 9] = [
         Filter { act: Some(Act::RecordUpdate), ..Filter::default() },
         Filter { status: Some(Status::Refused), ..Filter::default() },
         Filter { actor: Some("billing".into()), ..Filter::default() },
@@ -83,6 +85,7 @@ fn filters() -> Vec<Filter> {
         Filter { person: Some("p-2".into()), ..Filter::default() },
         Filter { subject: Some(SubjectId::from_uuid(patient)), ..Filter::default() },
         Filter { record: Some(RecordId::from_uuid(patient)), ..Filter::default() },
+        Filter { record: Some(RecordId::from_uuid(Uuid::from_u128(6))), ..Filter::default() },
     ];
     let with = |a: &Filter, b: &Filter| Filter {
         act: a.act.or(b.act),

@@ -28,7 +28,7 @@ const FILL: &str = "
             || repeat('3', 64) || '\",\"seq\":' || place || ',\"src\":\"' || $1::uuid || '\"},\"client\":{\"cert_sha256\":\"' || repeat('2', 64)
             || '\",\"san\":\"spiffe://strongroom.test/client/portal\"},\"dst\":{\"build\":\"1.2.3\",\"instance\":\"room-1\",\"service\":\"strongroom\"},\"id\":\"'
             || id || '\",\"obj\":[{\"class\":[\"phi\"],\"collection\":\"' || collection || '\",\"fields\":[\"birth_date\",\"family_name\"],\"record\":\"'
-            || pg_temp.made_up(3, patient) || '\",\"version\":3}],\"out\":{\"status\":\"' || status || '\"},\"purpose\":\"' || purpose
+            || pg_temp.made_up(CASE collection WHEN 'patients' THEN 2 ELSE 3 END, patient) || '\",\"version\":3}],\"out\":{\"status\":\"' || status || '\"},\"purpose\":\"' || purpose
             || '\",\"req\":{\"id\":\"019b76da-0000-7000-8000-00000000000b\",\"route\":\"/api/v1/{collection}/{id}\"},\"src\":{\"ip\":\"10.8.0.7\",\"port\":50123},\"subj\":\"'
             || pg_temp.made_up(2, patient) || '\",\"tenant\":\"' || tenant || '\",\"ts\":\"2026-01-01T00:00:00.123456Z\",\"v\":1,\"who\":{\"kind\":\"app\",\"on_behalf_of\":{\"issuer\":\"staff-login\",\"mfa\":true,\"roles\":[\"clinician\"],\"uid\":\"p-'
             || pg_temp.pick(place, 2, 2000) || '\"},\"roles\":[\"portal\"],\"uid\":\"' || actor || '\"}}', 'UTF8') AS bytes
@@ -51,12 +51,12 @@ const FILL: &str = "
 
 pub const TENANT: Uuid = Uuid::from_u128(0x0000_0001_0000_7000_8000_0000_0000_0001);
 
-/// A patient's subject.
+/// A patient's subject, which the patient's own record shares its id with.
 pub const fn subject(patient: u128) -> Uuid {
     Uuid::from_u128(0x0000_0002_0000_7000_8000_0000_0000_0000 | patient)
 }
 
-/// A patient's record.
+/// Another record about a patient.
 pub const fn record(patient: u128) -> Uuid {
     Uuid::from_u128(0x0000_0003_0000_7000_8000_0000_0000_0000 | patient)
 }
