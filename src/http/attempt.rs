@@ -37,7 +37,8 @@ impl Attempt {
         let told = response.extensions().get::<Told>().copied();
         match told {
             Some(Told { code, is_on_record: false }) if response.status().is_client_error() => {
-                match self.put_on_record(app, code).await {
+                // Boxed: few requests come here, and all would make room for it.
+                match Box::pin(self.put_on_record(app, code)).await {
                     Ok(()) => response,
                     Err(error) => instead_of(&response, error),
                 }

@@ -51,7 +51,8 @@ pub async fn behind(app: &App, actor: &Actor, bearer: Bearer) -> Result<Actor, P
     // What cannot be read is judged as well, so that there is one place that says who may not send any.
     let judged =
         app.people.authenticate(sent.unwrap_or(""), &actor.identity, &actor.certificate, app.service.clock());
-    judged.await.map(|person| actor.clone().for_person(person)).map_err(kind_of)
+    // Boxed: not all have one, and all would make room for it.
+    Box::pin(judged).await.map(|person| actor.clone().for_person(person)).map_err(kind_of)
 }
 
 const fn kind_of(refusal: Refusal) -> ProblemKind {

@@ -1,5 +1,6 @@
 //! The one way to a permit, and the one way to a receipt. A refusal is on record before the caller hears of it.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use super::{Error, Part, Service};
@@ -53,8 +54,9 @@ impl Service {
     ) -> Result<Permit, Error> {
         match self.prospect(context, collection, action, record).await? {
             Prospect::Permit(permit) => Ok(permit),
+            // Boxed: few requests come there, and all would make room for it.
             Prospect::Depends(dependent) => {
-                self.relate(context, collection, (action, &dependent), record).await
+                Box::pin(self.relate(context, collection, (action, &dependent), record)).await
             }
         }
     }
@@ -266,15 +268,18 @@ impl Service {
         }
     }
 
-    /// Commits one entry that nothing is withheld for.
-    pub(super) async fn put_on_record(&self, draft: EntryDraft) -> Result<(), Error> {
-        // Boxed: few requests come here, and all make room for it.
-        Box::pin(self.commit(draft)).await.map(drop)
+    /// Commits one entry that nothing is withheld for. Boxed, with the entry: few requests come here, and all would make room
+    /// for it.
+    pub(super) fn put_on_record(
+        &self,
+        draft: EntryDraft,
+    ) -> Pin<Box<impl Future<Output = Result<(), Error>> + Send>> {
+        Box::pin(async move { self.commit(draft).await.map(drop) })
     }
 
     /// Commits one entry through the group committer.
-    pub(super) async fn commit(&self, draft: EntryDraft) -> Result<Receipt, Error> {
-        self.commit_all(vec![draft]).await
+    pub(super) fn commit(&self, draft: EntryDraft) -> impl Future<Output = Result<Receipt, Error>> + Send {
+        self.commit_all(vec![draft])
     }
 
     /// Commits the entries of one request, together and in order.

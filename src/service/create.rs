@@ -47,7 +47,10 @@ impl Service {
         let draft = Draft::of(permit.collection(), subject, parsed)?;
         let stored = match key {
             None => self.store_new(context, permit, draft).await.map(Created::now),
-            Some(_) => self.store_together(context, &permits, vec![draft], key, Together::One).await,
+            // Boxed: not all have one, and all would make room for it.
+            Some(_) => {
+                Box::pin(self.store_together(context, &permits, vec![draft], key, Together::One)).await
+            }
         };
         match stored {
             // The answer says something about a person, so it is on record.
@@ -141,7 +144,8 @@ impl Service {
         {
             return Ok((subject, SubjectRow::Existing));
         }
-        if self.records.subject_is_active(permit.tenant(), subject).await? {
+        // Boxed: most have the key, and all would make room for it.
+        if Box::pin(self.records.subject_is_active(permit.tenant(), subject)).await? {
             Ok((subject, SubjectRow::Existing))
         } else {
             Err(Error::SubjectUnknown)

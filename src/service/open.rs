@@ -21,7 +21,10 @@ impl Service {
         let name = permit.collection().name();
         let found = match version {
             None => self.records.find(permit.tenant(), name, record).await,
-            Some(version) => self.records.find_version(permit.tenant(), name, record, version).await,
+            // Boxed: few reads ask for one, and all would make room for it.
+            Some(version) => {
+                Box::pin(self.records.find_version(permit.tenant(), name, record, version)).await
+            }
         };
         found.map_err(|error| {
             if matches!(error, StorageError::Malformed(_)) {

@@ -62,10 +62,22 @@ impl Service {
         prospect: Prospect,
         subject: Option<SubjectId>,
     ) -> Result<Permit, Error> {
-        let dependent = match prospect {
-            Prospect::Permit(permit) => return Ok(permit),
-            Prospect::Depends(dependent) => dependent,
-        };
+        match prospect {
+            Prospect::Permit(permit) => Ok(permit),
+            // Boxed: few requests come there, and all would make room for it.
+            Prospect::Depends(dependent) => {
+                Box::pin(self.permit_by_care_team(context, collection, &dependent, subject)).await
+            }
+        }
+    }
+
+    async fn permit_by_care_team(
+        &self,
+        context: &OperationContext,
+        collection: &Arc<Collection>,
+        dependent: &Dependent,
+        subject: Option<SubjectId>,
+    ) -> Result<Permit, Error> {
         let action = Action::Create;
         let Some(subject) = subject else { return self.permit_unrelated(context, collection, action).await };
         let found = self.records.care_team(context.actor.identity.tenant, subject).await?;

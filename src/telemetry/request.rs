@@ -34,8 +34,8 @@ pub struct TraceLabels {
 }
 
 /// Lines that `work` logs, in its own task, say that they are of this request.
-pub async fn on_lines<W: Future>(labels: RequestLabels, work: W) -> W::Output {
-    REQUEST.scope(labels, work).await
+pub fn on_lines<W: Future>(labels: RequestLabels, work: W) -> impl Future<Output = W::Output> {
+    REQUEST.scope(labels, work)
 }
 
 /// Lines of another format, and the request at their end.

@@ -145,18 +145,32 @@ impl KeyRing {
         owner: &KeyOwner,
         named: &[(DataClass, KeyId)],
     ) -> Result<Vec<Arc<SubjectKey>>, KeyError> {
+        let cached =
+            |(class, id): &(DataClass, KeyId)| self.inner.cached(&Slot::new(tenant, owner, *class, *id));
+        let keys: Vec<_> = named.iter().map(cached).collect();
+        if keys.iter().all(Option::is_some) {
+            return Ok(keys.into_iter().flatten().collect());
+        }
+        // Boxed: most reads have their keys in memory, and all would make room for it.
+        Box::pin(self.bring_subject_keys(tenant, owner, named, keys)).await
+    }
+
+    async fn bring_subject_keys(
+        &self,
+        tenant: TenantId,
+        owner: &KeyOwner,
+        named: &[(DataClass, KeyId)],
+        mut keys: Vec<Option<Arc<SubjectKey>>>,
+    ) -> Result<Vec<Arc<SubjectKey>>, KeyError> {
         let slot = |(class, id): &(DataClass, KeyId)| Slot::new(tenant, owner, *class, *id);
-        let mut keys: Vec<_> = named.iter().map(|each| self.inner.cached(&slot(each))).collect();
         let missing: Vec<_> =
             keys.iter().zip(named).filter(|(key, _)| key.is_none()).map(|(_, each)| *each).collect();
-        if !missing.is_empty() {
-            let wanted = missing.iter().map(|(class, id)| (owner.clone(), *class, *id)).collect();
-            let rows = self.inner.database.subject_keys(tenant, wanted).await?;
-            let places = keys.iter_mut().filter(|key| key.is_none());
-            for (place, (each, row)) in places.zip(missing.iter().zip(rows)) {
-                let row = row?.ok_or(KeyError::Missing)?;
-                *place = Some(self.inner.open_row(slot(each), row, None).await?);
-            }
+        let wanted = missing.iter().map(|(class, id)| (owner.clone(), *class, *id)).collect();
+        let rows = self.inner.database.subject_keys(tenant, wanted).await?;
+        let places = keys.iter_mut().filter(|key| key.is_none());
+        for (place, (each, row)) in places.zip(missing.iter().zip(rows)) {
+            let row = row?.ok_or(KeyError::Missing)?;
+            *place = Some(self.inner.open_row(slot(each), row, None).await?);
         }
         keys.into_iter().map(|key| key.ok_or(KeyError::Missing)).collect()
     }
@@ -264,6 +278,22 @@ impl KeyRing {
         let mut found = Found::new(classes);
         if !owner_is_new {
             found.fill(|class| self.inner.cached_sealing(tenant, owner, class));
+        }
+        if found.missing().is_empty() {
+            return found.all();
+        }
+        // Boxed: most writes have their keys in memory, and all would make room for it.
+        Box::pin(self.bring_sealing_keys(tenant, owner, found, owner_is_new)).await
+    }
+
+    async fn bring_sealing_keys(
+        &self,
+        tenant: TenantId,
+        owner: &KeyOwner,
+        mut found: Found,
+        owner_is_new: bool,
+    ) -> Result<Vec<Arc<SubjectKey>>, KeyError> {
+        if !owner_is_new {
             self.inner.look_up(tenant, owner, &mut found).await?;
         }
         for _ in 0..ATTEMPTS {

@@ -192,7 +192,7 @@ impl RecordStore {
         let version = Version::of(sealed, entry, now)?;
         if version.subject.is_none() {
             let parameters = version.with_terms();
-            return self.store_alone("records::insert", INSERT_WITHOUT_SUBJECT, &parameters).await;
+            return Box::pin(self.store_alone("records::insert", INSERT_WITHOUT_SUBJECT, &parameters)).await;
         }
         let way = Way::First(subject);
         let Some(version) = self.writer.store(way, version).await? else {
@@ -202,7 +202,8 @@ impl RecordStore {
             SubjectRow::New => INSERT_WITH_SUBJECT,
             SubjectRow::Existing => INSERT_FOR_SUBJECT,
         };
-        self.store_alone("records::insert", statement, &version.with_terms()).await
+        // Boxed: most share a statement, and all would make room for it.
+        Box::pin(self.store_alone("records::insert", statement, &version.with_terms())).await
     }
 
     /// Replaces version `sealed.version - 1` with `sealed`, keeping the old one in the history, with its audit entry:
