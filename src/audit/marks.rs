@@ -38,8 +38,7 @@ impl Kind<'_> {
     }
 }
 
-/// The marks of one entry. A record that owns its subject has its id: its mark is the subject's as well, which costs an index
-/// less, and whoever looks for a subject looks for such a record.
+/// The marks of one entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Marks<'a> {
     pub kind: Kind<'a>,
@@ -104,7 +103,6 @@ impl<'a> Marks<'a> {
     pub fn of(entry: &'a [u8]) -> Self {
         let Ok(entry) = serde_json::from_slice::<Entry<'a>>(entry) else { return Self::default() };
         let object = entry.obj.into_iter().next().unwrap_or_default();
-        let is_own = entry.subj == object.record;
         Self {
             kind: Kind {
                 act: word(entry.act),
@@ -113,7 +111,7 @@ impl<'a> Marks<'a> {
                 collection: word(object.collection),
                 purpose: word(entry.purpose),
             },
-            subject: mark(&entry.subj).filter(|_| !is_own),
+            subject: mark(&entry.subj),
             record: mark(&object.record),
             person: mark(&entry.who.on_behalf_of.uid),
         }
@@ -218,19 +216,7 @@ mod tests {
         assert_eq!(Marks::of(b"{\"id\":\"0\"}"), Marks::default());
     }
 
-    #[test]
-    fn a_record_that_is_its_subjects_own_is_marked_once() {
-        let marks = |subject: &str| {
-            let entry = format!("{{\"obj\":[{{\"record\":\"abc\"}}],\"subj\":\"{subject}\"}}");
-            let Marks { subject, record, .. } = Marks::of(entry.as_bytes());
-            (subject, record)
-        };
-        assert_eq!(marks("abc"), (None, mark("abc")));
-        assert_eq!(marks("abd"), (mark("abd"), mark("abc")));
-        assert_eq!(marks(""), (None, mark("abc")));
-    }
-
-    /// The migration computes the same for entries that had their numbers before, and marks own records twice (V22).
+    /// The migration computes the same for entries that had their numbers before (V22).
     #[test]
     fn a_mark_is_the_beginning_of_the_digest() {
         assert_eq!(mark("abc"), Some(0xba78_16bf_8f01_cfea_u64.cast_signed()));

@@ -51,7 +51,7 @@ const FILL: &str = "
 
 pub const TENANT: Uuid = Uuid::from_u128(0x0000_0001_0000_7000_8000_0000_0000_0001);
 
-/// A patient's subject, which the patient's own record shares its id with.
+/// A patient's subject, and the patient's own record.
 pub const fn subject(patient: u128) -> Uuid {
     Uuid::from_u128(0x0000_0002_0000_7000_8000_0000_0000_0000 | patient)
 }
