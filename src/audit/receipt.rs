@@ -143,10 +143,12 @@ impl OutboxEntry {
 }
 
 impl Noted {
-    fn note(&self, OutboxBytes { entry, bytes, .. }: OutboxBytes) {
+    fn note(&self, OutboxBytes { entry, tenant, mut bytes }: OutboxBytes) {
         if let Some(seen) = &self.seen {
             seen.note(entry);
         }
-        self.committed.keep([(CommittedId { entry, is_write: true }, bytes)]);
+        // It may have room for as much again.
+        bytes.shrink_to_fit();
+        self.committed.keep([(CommittedId { tenant, entry, is_write: true }, bytes)]);
     }
 }

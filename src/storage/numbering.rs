@@ -3,6 +3,7 @@
 //!
 //! Not here: who has the lead (`sequence`), and asking for what is found so (`search`).
 
+mod bytes;
 mod look;
 
 use std::borrow::Cow;
@@ -13,13 +14,13 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement, Transaction};
 use uuid::Uuid;
 
+use self::bytes::{BYTES, Bytes};
 use self::look::{After, Look, Round, STRETCH_END, transaction_id};
 use super::pool::{Session, StorageError};
 use super::sequence::{HEAD, NumberedEntry, StoredHead, Taken, into_head, number, one};
 use crate::audit::tiles::{Edge, LARGEST_ENTRY_BYTES, Tile, TileId};
 use crate::audit::tree::TreeHash;
-use crate::audit::{Committed, CommittedBefore, CommittedId, Kind, Marks};
-use crate::domain::id::EntryId;
+use crate::audit::{Committed, CommittedBefore, Kind, Marks};
 
 /// What a lead keeps from one step to the next. Cheap to clone.
 #[derive(Clone)]
@@ -32,22 +33,14 @@ pub(super) struct Numbering {
     insert: Statement,
     kinds: Arc<Kinds<'static>>,
     bytes: Statement,
-    feed: Option<Arc<Feed>>,
+    /// What this process commits.
+    committed: Option<Arc<Committed>>,
     /// Most of what the last step found was among it, so that the next one reads the bytes of none but the others.
     is_fed: bool,
     /// The last step took all that it saw, so that what the head has not seen has no number.
     is_exact: bool,
     /// How far all entries were looked at once more, while that lasts.
     round: Option<Round>,
-}
-
-/// What this process commits is kept for a lead, as long as there is one.
-struct Feed(Arc<Committed>);
-
-impl Drop for Feed {
-    fn drop(&mut self) {
-        self.0.want(false);
-    }
 }
 
 /// Numbers of the combinations that are known, by tenant.
@@ -105,7 +98,7 @@ macro_rules! new {
 
 const NEW: &str = new!("entry", "", "");
 
-/// Where most of it is at hand: the bytes of the others are asked for then ([`BYTES`]).
+/// Where most of it is at hand: the bytes of the others are asked for then (`bytes`).
 const NEW_PLACES: &str = new!("NULL::bytea", "", "");
 
 /// Where it is not known that all of these have none, each is looked for in the index. What no file has room for is passed over: of
@@ -115,14 +108,6 @@ const UNNUMBERED: &str = new!(
     "AND octet_length(entry) <= 65535 AND (SELECT i.idx FROM audit_index i WHERE i.entry_id = audit_entry.entry_id) IS NULL",
     "AND octet_length(entry) <= 65535 AND (SELECT i.idx FROM audit_index i WHERE i.entry_id = audit_outbox.entry_id) IS NULL"
 );
-
-/// Of what this process did not commit, or has no longer.
-const BYTES: &str = "/* storage::sequence::take */
-    SELECT CASE WHEN asked.is_write
-        THEN (SELECT entry FROM audit_outbox o WHERE o.tenant_id = asked.tenant AND o.entry_id = asked.id)
-        ELSE (SELECT entry FROM audit_entry e WHERE e.entry_id = asked.id) END
-    FROM unnest($1::uuid[], $2::uuid[], $3::boolean[]) WITH ORDINALITY AS asked (tenant, id, is_write, place)
-    ORDER BY asked.place";
 
 /// No COPY: no time limit of a statement or a session ends one that waits for rows, so that an instance which stands still there
 /// would keep the lead for as long as it likes.
@@ -163,7 +148,7 @@ impl Numbering {
                     insert: client.prepare_cached(INSERT).await?,
                     bytes: client.prepare_cached(BYTES).await?,
                     kinds: Arc::new(kinds),
-                    feed: None,
+                    committed: None,
                     is_fed: false,
                     is_exact: false,
                     round: None,
@@ -174,8 +159,7 @@ impl Numbering {
 
     /// From now on bytes are taken from there as far as it has them.
     pub fn feed(&mut self, committed: Arc<Committed>) {
-        committed.want(true);
-        self.feed = Some(Arc::new(Feed(committed)));
+        self.committed = Some(committed);
     }
 
     /// Looks for each entry in the index until a step has taken all that it saw. `false`: so it did.
@@ -186,8 +170,8 @@ impl Numbering {
     /// Remembers what a committed step added.
     pub fn learn(&mut self, step: &mut Step) {
         (self.is_exact, self.is_fed) = (step.is_exact, step.is_fed);
-        if let (Some(feed), Some(began)) = (&self.feed, step.began.filter(|_| step.taken.is_all)) {
-            feed.0.settle(began);
+        if let (Some(committed), Some(began)) = (&self.committed, step.began.filter(|_| step.taken.is_all)) {
+            committed.settle(began);
         }
         self.round = step.round.take();
         if !step.kinds.is_empty() {
@@ -208,7 +192,7 @@ impl Numbering {
         if (head.epoch, &head.edge) != (known.epoch, &known.edge) {
             return Err(StorageError::Stale);
         }
-        let began = self.feed.as_ref().map(|feed| feed.0.now());
+        let began = self.committed.as_ref().map(|committed| committed.tick());
         let mut look = Look::by(transaction, &row, &self).await?;
         let found = look.find(transaction, self.statement(&look), most).await?;
         let mut rows = in_order(&found, most)?;
@@ -216,8 +200,9 @@ impl Numbering {
         let last = rows.last().map(|(place, _)| place.transaction).filter(|_| !is_all);
         rows.retain(|(place, _)| !look.is_left(place.transaction));
         let is_whole = look.is_round() || keep_whole(&mut rows, last);
-        let (mut entries, is_fed) = self.bytes_of(transaction, &rows).await?;
-        let batch = Batch::of(&rows, &entries, &self.kinds)?;
+        let mut bytes = Bytes::of(transaction, &self.bytes, self.committed.as_ref(), &rows).await?;
+        let is_fed = bytes.are_at_hand().unwrap_or(self.is_fed);
+        let batch = Batch::of(&rows, bytes.all(), &self.kinds)?;
         let refused = rows.len() - batch.rows.len();
         let is_all = is_all && look.is_all();
         let mut taken = Taken { first: head.edge.size(), entries: Vec::new(), is_all, refused };
@@ -231,11 +216,11 @@ impl Numbering {
         let first = number(edge.size())?;
         let tiles = batch.append_to(&mut edge);
         self.insert(transaction, first, &batch, tiles).await?;
-        let (size, bytes) = (number(edge.size())?, edge.to_bytes());
+        let (size, edge_bytes) = (number(edge.size())?, edge.to_bytes());
         let parameters: [&(dyn ToSql + Sync); 7] =
-            [&size, &bytes, &scan_from.to_string(), &seen, &head.epoch, &first, &look.cluster];
+            [&size, &edge_bytes, &scan_from.to_string(), &seen, &head.epoch, &first, &look.cluster];
         one(transaction.execute(ADVANCE, &parameters).await?)?;
-        taken.entries = batch.take_from(&mut entries);
+        taken.entries = batch.take_from(&mut bytes);
         let (head, kinds) = (StoredHead { edge, ..head }, batch.new_kinds);
         Ok(Step { head, taken, kinds, is_exact, round, is_fed, began })
     }
@@ -246,45 +231,6 @@ impl Numbering {
             (true, false) => &self.new,
             (false, _) => &self.unnumbered,
         }
-    }
-
-    /// The bytes of each, `None` where it has gone meanwhile, and whether most of them were at hand.
-    async fn bytes_of(
-        &self,
-        transaction: &Transaction<'_>,
-        rows: &[(Place, &Row)],
-    ) -> Result<(Vec<Option<Vec<u8>>>, bool), StorageError> {
-        let ids = rows.iter().map(|(place, row)| {
-            Ok(CommittedId { entry: EntryId::from_uuid(place.id), is_write: row.try_get(4)? })
-        });
-        let ids = ids.collect::<Result<Vec<_>, StorageError>>()?;
-        let mut entries = match &self.feed {
-            Some(feed) => feed.0.take(ids.iter().copied()),
-            None => vec![None; rows.len()],
-        };
-        let at_hand = entries.iter().flatten().count();
-        let is_fed = if rows.is_empty() { self.is_fed } else { at_hand * 2 >= rows.len() };
-        let mut missing = Vec::new();
-        for (at, (_, row)) in rows.iter().enumerate() {
-            if entries[at].is_none() {
-                entries[at] = row.try_get(2)?;
-            }
-            if entries[at].is_none() {
-                missing.push(at);
-            }
-        }
-        if missing.is_empty() {
-            return Ok((entries, is_fed));
-        }
-        let of_missing = missing.iter().map(|at| rows[*at].1.try_get(1));
-        let tenants = of_missing.collect::<Result<Vec<Uuid>, _>>()?;
-        let (missing_ids, are_writes): (Vec<Uuid>, Vec<bool>) =
-            missing.iter().map(|at| (*ids[*at].entry.as_uuid(), ids[*at].is_write)).unzip();
-        let read = transaction.query(&self.bytes, &[&tenants, &missing_ids, &are_writes]).await?;
-        for (at, row) in missing.into_iter().zip(&read) {
-            entries[at] = row.try_get(0)?;
-        }
-        Ok((entries, is_fed))
     }
 
     async fn insert(
@@ -417,12 +363,9 @@ impl Batch {
     }
 
     /// What got numbers, out of what was found.
-    fn take_from(&self, entries: &mut [Option<Vec<u8>>]) -> Vec<NumberedEntry> {
-        let taken = self.rows.iter().filter_map(|row| {
-            let bytes = entries.get_mut(row.at)?.take()?;
-            Some(NumberedEntry { leaf: row.leaf, bytes })
-        });
-        taken.collect()
+    fn take_from(&self, bytes: &mut Bytes) -> Vec<NumberedEntry> {
+        let taken = |row: &NumberedRow| Some(NumberedEntry { leaf: row.leaf, bytes: bytes.take(row.at)? });
+        self.rows.iter().filter_map(taken).collect()
     }
 
     /// The full tiles above the leaves that the tree gets with it.

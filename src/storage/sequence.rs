@@ -221,7 +221,7 @@ impl SequenceStore {
 }
 
 impl Lead {
-    /// From now on the bytes of what this process commits are not read where they are at hand.
+    /// From now on the bytes of what this process commits are not read where they are kept at hand.
     pub fn feed(&mut self, committed: &Arc<Committed>) {
         self.numbering.feed(Arc::clone(committed));
     }

@@ -178,6 +178,24 @@ async fn an_entry_that_is_edited_as_soon_as_it_has_its_number_is_noticed_in_a_lo
     stand.exported.verify();
 }
 
+/// What is numbered, and stands in the files, is what the service committed.
+#[tokio::test]
+async fn an_entry_that_is_edited_as_it_is_stored_is_noticed_and_the_files_have_the_true_one() {
+    let stand = Stand::start().await;
+    let edit = "SET LOCAL strongroom.audit_migration = 'yes';
+        CREATE FUNCTION edit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            NEW.entry := convert_to(replace(convert_from(NEW.entry, 'UTF8'), 'TREAT', 'HPAYMT'), 'UTF8');
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER edit BEFORE INSERT ON audit_entry FOR EACH ROW EXECUTE FUNCTION edit()";
+    stand.attack(&format!("BEGIN; {edit}; COMMIT")).await;
+    stand.read().await;
+    stand.notices("entries_changed").await;
+    stand.notices("database_changed").await;
+    stand.exported.has_everything(&stand.strongroom).await;
+    stand.exported.verify();
+}
+
 #[tokio::test]
 async fn an_entry_that_was_deleted_is_noticed() {
     let stand = Stand::start().await;

@@ -8,12 +8,15 @@ use strongroom::config::AuditConfig;
 use strongroom::domain::clock::SystemClock;
 use strongroom::domain::random::SystemRandom;
 use strongroom::storage::audit::{AuditStore, OUTBOX_INSERT};
-use strongroom::storage::{Database, Lead, SequenceStore};
+use strongroom::storage::{Database, Lead, SequenceStore, StoredEntry};
 use tokio_postgres::Client;
 
 use crate::audit_attacks::around_the_guards;
 use crate::support::log::{draft, written};
-use crate::support::{Databases, administrator, fresh_databases};
+use crate::support::{Databases, administrator, eventually, fresh_databases};
+
+/// The lower half of the lead's advisory lock, as `pg_locks` has it.
+const LOCK: u32 = 0x7175_656e;
 
 /// A process that writes to the log.
 struct Process {
@@ -53,7 +56,7 @@ impl Process {
 struct Stand {
     client: Client,
     store: SequenceStore,
-    lead: Lead,
+    lead: Option<Lead>,
     own: Process,
     other: Process,
 }
@@ -63,17 +66,24 @@ impl Stand {
         let databases = fresh_databases().await;
         let store = SequenceStore::new(Database::open(&databases.data_as("strongroom_sequencer")).unwrap());
         let own = Process::new(&databases, "room-1");
-        let mut lead = store.lead().await.unwrap().unwrap();
-        lead.feed(own.committer.committed());
+        own.committer.committed().want(true);
+        let lead = store.lead().await.unwrap();
         let client = administrator(&databases.data.name).await;
-        Self { client, store, lead, own, other: Process::new(&databases, "room-2") }
+        let mut stand = Self { client, store, lead, own, other: Process::new(&databases, "room-2") };
+        stand.feed();
+        stand
+    }
+
+    fn feed(&mut self) {
+        let committed = self.own.committer.committed();
+        self.lead.as_mut().unwrap().feed(committed);
     }
 
     /// All that there is, by steps of `most`: the bytes that got numbers.
     async fn number(&mut self, most: usize) -> Vec<Vec<u8>> {
         let mut entries = Vec::new();
         loop {
-            let taken = self.lead.take(most).await.unwrap();
+            let taken = self.lead.as_mut().unwrap().take(most).await.unwrap();
             for entry in taken.entries {
                 assert_eq!(entry.leaf, TreeHash::of_leaf(&entry.bytes));
                 entries.push(entry.bytes);
@@ -84,10 +94,19 @@ impl Stand {
         }
     }
 
-    /// What is stored under the numbers from `first` on, and whether each is what got the number.
-    async fn stored(&self, first: u64) -> Vec<(Vec<u8>, bool)> {
-        let stored = self.store.entries(first, 1 << 20).await.unwrap();
-        stored.into_iter().map(|stored| (stored.entry.clone().unwrap(), stored.is_as_numbered())).collect()
+    /// What is stored under the numbers from `first` on.
+    async fn stored(&self, first: u64) -> Vec<StoredEntry> {
+        self.store.entries(first, 1 << 20).await.unwrap()
+    }
+
+    /// Of what got the numbers from `first` on each was committed so, and is stored otherwise.
+    async fn assert_edited(&self, first: u64, numbered: &[Vec<u8>]) {
+        let stored = self.stored(first).await;
+        assert_eq!(stored.len(), numbered.len());
+        for (own, stored) in numbered.iter().zip(&stored) {
+            assert_eq!(stored.leaf, TreeHash::of_leaf(own));
+            assert_eq!(stored.entry.as_deref(), Some([own, b"x".as_slice()].concat().as_slice()));
+        }
     }
 
     /// As whoever owns the database.
@@ -97,6 +116,16 @@ impl Stand {
     }
 }
 
+const EDIT: &str = "UPDATE audit_entry SET entry = entry || 'x' WHERE xid >= $from;
+    UPDATE audit_outbox SET entry = entry || 'x' WHERE xid >= $from";
+
+/// Of everything that is not numbered yet.
+async fn edit(stand: &Stand) -> String {
+    let from = "SELECT pg_snapshot_xmax(seen)::text FROM audit_head";
+    let from: String = stand.client.query_one(from, &[]).await.unwrap().get(0);
+    EDIT.replace("$from", &format!("'{from}'::xid8"))
+}
+
 #[tokio::test]
 async fn an_entry_that_is_edited_before_it_has_a_number_gets_it_as_it_was_committed() {
     let mut stand = Stand::new().await;
@@ -104,15 +133,64 @@ async fn an_entry_that_is_edited_before_it_has_a_number_gets_it_as_it_was_commit
     for first in [0, 4] {
         stand.own.read(3).await;
         stand.own.write().await;
-        let sql = "UPDATE audit_entry SET entry = entry || 'x'; UPDATE audit_outbox SET entry = entry || 'x'";
-        stand.edit(sql).await;
+        stand.edit(&edit(&stand).await).await;
         let numbered = stand.number(100).await;
-        let stored = stand.stored(first).await;
-        assert_eq!((numbered.len(), stored.len()), (4, 4));
-        for (own, (stored, is_as_numbered)) in numbered.iter().zip(&stored) {
-            assert!(stored.starts_with(own) && stored.len() > own.len() && !is_as_numbered);
-        }
+        assert_eq!(numbered.len(), 4);
+        stand.assert_edited(first, &numbered).await;
     }
+}
+
+/// Nor does a step that fails make the next one read what was edited.
+#[tokio::test]
+async fn what_is_at_hand_outlives_a_step_that_fails_and_a_lead_that_is_lost() {
+    let mut stand = Stand::new().await;
+    stand.own.read(1).await;
+    assert_eq!(stand.number(100).await.len(), 1);
+    // An entry whose id has a number already: the step finds out when it is to get another.
+    stand.own.read(2).await;
+    let again = "INSERT INTO audit_outbox (tenant_id, entry_id, entry)
+        SELECT gen_random_uuid(), entry_id, 'again' FROM audit_index WHERE idx = 0";
+    stand.edit(&format!("{}; {again}", edit(&stand).await)).await;
+    let numbered = stand.number(100).await;
+    assert_eq!(numbered.len(), 2);
+    stand.assert_edited(1, &numbered).await;
+
+    stand.own.read(2).await;
+    let session =
+        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = $1::oid
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    stand.client.execute(session, &[&LOCK]).await.unwrap();
+    assert!(stand.lead.as_mut().unwrap().take(100).await.is_err());
+    stand.edit(&edit(&stand).await).await;
+    stand.lead = None;
+    eventually("the lead is free", async || {
+        stand.lead = stand.store.lead().await.unwrap();
+        stand.lead.is_some()
+    })
+    .await;
+    stand.feed();
+    let numbered = stand.number(100).await;
+    assert_eq!(numbered.len(), 2);
+    stand.assert_edited(3, &numbered).await;
+}
+
+/// While most is at hand, a step asks for no bytes at all: whoever may not read them gives numbers all the same.
+#[tokio::test]
+async fn what_is_at_hand_is_not_read() {
+    let mut stand = Stand::new().await;
+    stand.own.read(3).await;
+    stand.own.write().await;
+    assert_eq!(stand.number(100).await.len(), 4);
+    let blind = "BEGIN; SET LOCAL strongroom.audit_migration = 'yes';
+        REVOKE SELECT ON audit_entry, audit_outbox FROM strongroom_sequencer;
+        GRANT SELECT (xid, seq, entry_id, tenant_id) ON audit_entry TO strongroom_sequencer;
+        GRANT SELECT (xid, entry_id, tenant_id) ON audit_outbox TO strongroom_sequencer; COMMIT";
+    stand.client.batch_execute(blind).await.unwrap();
+    stand.own.read(3).await;
+    stand.own.write().await;
+    assert_eq!(stand.number(100).await.len(), 4);
+    stand.other.read(1).await;
+    assert!(stand.lead.as_mut().unwrap().take(100).await.is_err(), "another's is");
 }
 
 #[tokio::test]
@@ -132,8 +210,8 @@ async fn what_others_commit_is_read_and_all_of_it_gets_a_number_once() {
         numbered.extend(stand.number(5).await);
     }
     let stored = stand.stored(0).await;
-    assert!(stored.iter().all(|(_, is_as_numbered)| *is_as_numbered));
-    let stored: Vec<Vec<u8>> = stored.into_iter().map(|(bytes, _)| bytes).collect();
+    assert!(stored.iter().all(StoredEntry::is_as_numbered));
+    let stored: Vec<Vec<u8>> = stored.into_iter().filter_map(|stored| stored.entry).collect();
     assert_eq!(stored, numbered);
     let all = "SELECT (SELECT count(*) FROM audit_entry) + (SELECT count(*) FROM audit_outbox)";
     let all: i64 = stand.client.query_one(all, &[]).await.unwrap().get(0);

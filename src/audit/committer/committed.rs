@@ -1,10 +1,11 @@
 //! Entries that this process saw committed, kept until they have numbers: whoever numbers them reads nothing for it, and what
-//! gets a number is what was committed, whatever becomes of it in the database meanwhile.
+//! gets a number is what was committed, whatever becomes of it in the database meanwhile. As far as there is room, and as long as
+//! this process has the lead of the log: what is not here is read.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::domain::id::EntryId;
+use crate::domain::id::{EntryId, TenantId};
 
 /// Some 1,700 entries: what a busy service commits in a third of a second. What does not fit is read from the database.
 const MOST_BYTES: usize = 2 << 20;
@@ -13,9 +14,11 @@ const MOST_BYTES: usize = 2 << 20;
 #[derive(Default)]
 pub struct Committed(Mutex<Kept>);
 
-/// Which entry: the same id can stand as a write's and in a chain, and only one of them is this process's.
+/// Which entry: whoever owns the database can have the same id stand elsewhere as well, and only one of them is this process's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CommittedId {
+    /// The nil UUID for the service's own.
+    pub tenant: TenantId,
     pub entry: EntryId,
     pub is_write: bool,
 }
@@ -34,9 +37,12 @@ struct Kept {
 pub struct CommittedBefore(u64);
 
 impl Committed {
-    /// Whether entries are kept from now on; what was kept before is let go.
+    /// Whether entries are kept from now on.
     pub fn want(&self, is_wanted: bool) {
-        *self.kept() = Kept { is_wanted, ..Kept::default() };
+        let mut kept = self.kept();
+        if kept.is_wanted != is_wanted {
+            *kept = Kept { is_wanted, now: kept.now, ..Kept::default() };
+        }
     }
 
     /// Takes entries of which it is known that they are committed, as far as there is room.
@@ -49,25 +55,32 @@ impl Committed {
             if kept.bytes + bytes.capacity() > MOST_BYTES {
                 return;
             }
+            kept.remove(id);
             kept.bytes += bytes.capacity();
             let now = kept.now;
             kept.entries.insert(id, (now, bytes));
         }
     }
 
-    /// What is kept of each of these; it is let go.
-    pub fn take(&self, ids: impl IntoIterator<Item = CommittedId>) -> Vec<Option<Vec<u8>>> {
+    /// What is kept of each of these. It is let go, and taken back unless it gets its numbers.
+    pub fn lend(&self, ids: &[CommittedId]) -> Vec<Option<Vec<u8>>> {
         let mut kept = self.kept();
-        ids.into_iter().map(|id| kept.remove(id)).collect()
+        ids.iter().map(|id| kept.remove(*id)).collect()
     }
 
-    pub fn now(&self) -> CommittedBefore {
+    /// Takes back what was lent.
+    pub fn take_back(&self, entries: impl IntoIterator<Item = (CommittedId, Vec<u8>)>) {
+        self.keep(entries);
+    }
+
+    /// From here on what is kept is younger than this.
+    pub fn tick(&self) -> CommittedBefore {
         let mut kept = self.kept();
         kept.now += 1;
         CommittedBefore(kept.now)
     }
 
-    /// Everything that was committed before has its number: whatever was not taken got it before it was kept.
+    /// A step that began then has numbered all that it saw: what is still here got its number before it was kept, or is gone.
     pub fn settle(&self, before: CommittedBefore) {
         let mut kept = self.kept();
         let settled: Vec<CommittedId> =
@@ -98,7 +111,8 @@ mod tests {
     use super::*;
 
     fn id(number: u128, is_write: bool) -> CommittedId {
-        CommittedId { entry: EntryId::from_uuid(Uuid::from_u128(number)), is_write }
+        let entry = EntryId::from_uuid(Uuid::from_u128(number));
+        CommittedId { tenant: TenantId::from_uuid(Uuid::nil()), entry, is_write }
     }
 
     fn wanted() -> Committed {
@@ -108,36 +122,42 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_taken_once_and_only_as_what_it_is() {
+    fn an_entry_is_lent_once_and_only_as_what_it_is() {
         let committed = wanted();
         committed.keep([(id(1, false), vec![1]), (id(2, true), vec![2])]);
-        let asked = [id(2, true), id(1, true), id(3, false), id(1, false), id(1, false)];
-        assert_eq!(committed.take(asked), [Some(vec![2]), None, None, Some(vec![1]), None]);
+        let of_another = CommittedId { tenant: TenantId::from_uuid(Uuid::max()), ..id(1, false) };
+        let asked = [id(2, true), id(1, true), of_another, id(3, false), id(1, false), id(1, false)];
+        assert_eq!(committed.lend(&asked), [Some(vec![2]), None, None, None, Some(vec![1]), None]);
         assert_eq!(committed.kept().bytes, 0);
+        committed.take_back([(id(1, false), vec![1])]);
+        committed.keep([(id(1, false), vec![1])]);
+        assert_eq!(committed.lend(&[id(1, false)]), [Some(vec![1])]);
+        assert_eq!(committed.kept().bytes, 0, "once, however often it came");
     }
 
     #[test]
     fn nothing_is_kept_for_nobody() {
         let committed = Committed::default();
         committed.keep([(id(1, false), vec![1])]);
-        assert_eq!(committed.take([id(1, false)]), [None]);
+        assert_eq!(committed.lend(&[id(1, false)]), [None]);
         committed.want(true);
         committed.keep([(id(1, false), vec![1])]);
         committed.want(true);
-        assert_eq!(committed.take([id(1, false)]), [None], "what was for the one before");
+        assert_eq!(committed.lend(&[id(1, false)]), [Some(vec![1])], "a lead that was lost and taken again");
+        committed.keep([(id(1, false), vec![1])]);
         committed.want(false);
-        committed.keep([(id(1, false), vec![1])]);
+        committed.keep([(id(2, false), vec![1])]);
         assert!(committed.kept().entries.is_empty());
     }
 
     #[test]
-    fn what_got_its_number_before_it_was_kept_goes_with_the_next_that_took_all() {
+    fn what_got_its_number_before_it_was_kept_goes_with_the_next_step_that_took_all() {
         let committed = wanted();
         committed.keep([(id(1, false), vec![1])]);
-        let first = committed.now();
+        let first = committed.tick();
         committed.keep([(id(2, false), vec![2])]);
         committed.settle(first);
-        assert_eq!(committed.take([id(1, false), id(2, false)]), [None, Some(vec![2])]);
+        assert_eq!(committed.lend(&[id(1, false), id(2, false)]), [None, Some(vec![2])]);
         assert_eq!(committed.kept().bytes, 0);
     }
 
@@ -146,9 +166,9 @@ mod tests {
         let committed = wanted();
         let large = |number| (id(number, true), vec![7; MOST_BYTES / 4]);
         committed.keep((0..6).map(large));
-        let taken = committed.take((0..6).map(|number| id(number, true)));
-        assert_eq!(taken.iter().flatten().count(), 4);
+        let ids: Vec<CommittedId> = (0..6).map(|number| id(number, true)).collect();
+        assert_eq!(committed.lend(&ids).iter().flatten().count(), 4);
         committed.keep([large(9)]);
-        assert!(committed.take([id(9, true)])[0].is_some(), "there is room again");
+        assert!(committed.lend(&[id(9, true)])[0].is_some(), "there is room again");
     }
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use uuid::Uuid;
+
 use super::chain::Chain;
 use super::queue::{Job, Work};
 use super::sink::{Batch, ChainedEntry, EntrySink, Settled};
@@ -12,6 +14,7 @@ use super::{CommitError, CommittedId, Shared};
 use crate::audit::act::{Act, Outcome};
 use crate::audit::event::EntryDraft;
 use crate::audit::receipt::Receipt;
+use crate::domain::id::TenantId;
 use crate::telemetry::metrics;
 
 /// How often the others get to run, at most, before a batch is closed.
@@ -101,10 +104,11 @@ impl<S: EntrySink> Engine<S> {
 
     /// For whoever numbers them, who may be in this process.
     fn keep(&self, committed: Batch) {
-        let entries = committed.entries.into_iter();
-        self.shared.kept.keep(
-            entries.map(|ChainedEntry { id, bytes, .. }| (CommittedId { entry: id, is_write: false }, bytes)),
-        );
+        let entries = committed.entries.into_iter().map(|ChainedEntry { id, tenant, bytes, .. }| {
+            let tenant = tenant.unwrap_or(TenantId::from_uuid(Uuid::nil()));
+            (CommittedId { tenant, entry: id, is_write: false }, bytes)
+        });
+        self.shared.kept.keep(entries);
     }
 
     /// A chain begins with the word of the log's key for the one that signs it, as soon as there is one.

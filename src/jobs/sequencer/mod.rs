@@ -298,6 +298,7 @@ impl Sequencer {
         if let Some(published) = published.filter(|published| self.is_newest(published)) {
             self.newest = Some(published);
         }
+        self.service.committed().want(true);
         lead.feed(self.service.committed());
         (self.lead, self.signed_at) = (Some(lead), None);
         self.fresh.clear();
@@ -379,6 +380,7 @@ impl Sequencer {
         if let Some(exporter) = &mut self.exporter {
             exporter.close();
         }
+        self.service.committed().want(false);
         for alarm in OF_THE_LEAD {
             self.service.clear(alarm).await;
         }
