@@ -96,15 +96,25 @@ pub(super) async fn run(command: AuditCommand) -> Result<()> {
 
 async fn tail(args: TailArgs) -> Result<()> {
     let config = config::load(&args.config.config)?;
-    let query = query(&args)?;
+    let mut query = query(&args)?;
     let reader = AuditReader::new(Database::open_for_searches(&config.database.audit_export)?);
     let mut position = reader.position().await.context("cannot read the audit log")?;
-    let page = reader.page(&query).await.context("cannot read the audit log")?;
-    note_reading(&config, page.entries.len()).await?;
+    let mut entries = Vec::new();
+    // A page that asks for several things at once may be short, and the next one have what is wanted.
+    loop {
+        let page = reader.page(&query).await.context("cannot read the audit log")?;
+        entries.extend(page.entries);
+        query.after = page.next.filter(|_| entries.len() < usize::from(args.lines));
+        if query.after.is_none() {
+            break;
+        }
+    }
+    entries.truncate(args.lines.into());
+    note_reading(&config, entries.len()).await?;
     if !args.json {
         output::line(&heading());
     }
-    for entry in page.entries.iter().rev() {
+    for entry in entries.iter().rev() {
         print(entry, args.json);
     }
     if !args.follow {

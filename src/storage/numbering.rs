@@ -167,16 +167,17 @@ impl Numbering {
         std::mem::take(&mut self.is_exact)
     }
 
-    /// Remembers what a committed step added.
-    pub fn learn(&mut self, step: &mut Step) {
+    /// Remembers what a committed step added. What this process committed and the step did not come upon is to be found in the
+    /// index.
+    pub fn learn(&mut self, step: &mut Step) -> Vec<Uuid> {
         (self.is_exact, self.is_fed) = (step.is_exact, step.is_fed);
-        if let (Some(committed), Some(began)) = (&self.committed, step.began.filter(|_| step.taken.is_all)) {
-            committed.settle(began);
-        }
         self.round = step.round.take();
         if !step.kinds.is_empty() {
             Arc::make_mut(&mut self.kinds).extend(step.kinds.drain(..));
         }
+        let began = step.began.filter(|_| step.taken.is_all);
+        let Some((committed, began)) = self.committed.as_ref().zip(began) else { return Vec::new() };
+        committed.settle(began).into_iter().map(|id| *id.entry.as_uuid()).collect()
     }
 
     /// Numbers up to `most` entries, if the head is `known`.
@@ -205,7 +206,7 @@ impl Numbering {
         let batch = Batch::of(&rows, bytes.all(), &self.kinds)?;
         let refused = rows.len() - batch.rows.len();
         let is_all = is_all && look.is_all();
-        let mut taken = Taken { first: head.edge.size(), entries: Vec::new(), is_all, refused };
+        let mut taken = Taken { first: head.edge.size(), entries: Vec::new(), is_all, refused, lost: 0 };
         let After { scan_from, seen, round, is_exact } = look.seen_after(last, is_whole)?;
         // Nothing is no news to the head, unless it says how far a stretch is.
         if rows.is_empty() && look.is_last() && !look.is_round() {

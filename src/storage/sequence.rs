@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Transaction};
+use uuid::Uuid;
 
 use super::fitness::Weakness;
 use super::numbering::{Numbering, Step};
@@ -89,8 +90,10 @@ pub struct Taken {
     pub entries: Vec<NumberedEntry>,
     /// Nothing is left that was visible when it began.
     pub is_all: bool,
-    /// Entries that got no number: another has their id, or they are larger than an entry can be.
+    /// Entries that got no number: another has their id, they are larger than an entry can be, or they went while they were read.
     pub refused: usize,
+    /// Entries that this process committed, and that were taken away before they had numbers.
+    pub lost: usize,
 }
 
 /// The lead of the sequence: while this lives nobody else has it, and when somebody does all the same nothing of this is
@@ -243,9 +246,18 @@ impl Lead {
             Err(StorageError::Conflict) if self.numbering.look_twice() => self.step(most).await?,
             step => step?,
         };
-        self.numbering.learn(&mut step);
+        let settled = self.numbering.learn(&mut step);
         self.head = step.head;
-        Ok(step.taken)
+        let lost = if settled.is_empty() { 0 } else { self.without_number(settled).await? };
+        Ok(Taken { lost, ..step.taken })
+    }
+
+    async fn without_number(&self, entries: Vec<Uuid>) -> Result<usize, StorageError> {
+        let lost = self.session.run("sequence::take", async |client| {
+            let statement = client.prepare_cached(WITHOUT_NUMBER).await?;
+            Ok(client.query_one(&statement, &[&entries]).await?.try_get::<_, i64>(0)?)
+        });
+        Ok(usize::try_from(lost.await?).unwrap_or(0))
     }
 
     async fn step(&mut self, most: usize) -> Result<Step, StorageError> {
@@ -287,6 +299,10 @@ const ENTRIES: &str = "/* storage::sequence::entries */
         (SELECT e.entry FROM audit_entry e WHERE e.entry_id = i.entry_id),
         (SELECT o.entry FROM audit_outbox o WHERE o.entry_id = i.entry_id))
     FROM audit_index i WHERE i.idx >= $1 AND i.idx < $2 ORDER BY i.idx";
+
+const WITHOUT_NUMBER: &str = "/* storage::sequence::take */
+    SELECT count(*) FROM unnest($1::uuid[]) AS asked (id)
+    WHERE (SELECT i.idx FROM audit_index i WHERE i.entry_id = asked.id) IS NULL";
 
 const LEAVES: &str = "/* storage::sequence::leaves */
     SELECT idx, leaf FROM audit_index WHERE idx >= $1 AND idx < $2 ORDER BY idx";

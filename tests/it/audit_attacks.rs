@@ -295,6 +295,7 @@ async fn a_write_that_was_dropped_before_it_was_numbered_is_found_in_the_files()
     stand.around_the_guards_of(&["audit_outbox"], &drop_write).await;
     lock.batch_execute("COMMIT").await.unwrap();
     stand.read().await;
+    stand.notices("chains_broken").await;
     assert_eq!(stand.found_in_the_files().await, ["write_missing"]);
 }
 

@@ -74,6 +74,17 @@ impl Stand {
         stand
     }
 
+    async fn next_lead(&mut self) -> Lead {
+        self.lead = None;
+        let mut lead = None;
+        eventually("the lead is free", async || {
+            lead = self.store.lead().await.unwrap();
+            lead.is_some()
+        })
+        .await;
+        lead.unwrap()
+    }
+
     fn feed(&mut self) {
         let committed = self.own.committer.committed();
         self.lead.as_mut().unwrap().feed(committed);
@@ -162,12 +173,7 @@ async fn what_is_at_hand_outlives_a_step_that_fails_and_a_lead_that_is_lost() {
     stand.client.execute(session, &[&LOCK]).await.unwrap();
     assert!(stand.lead.as_mut().unwrap().take(100).await.is_err());
     stand.edit(&edit(&stand).await).await;
-    stand.lead = None;
-    eventually("the lead is free", async || {
-        stand.lead = stand.store.lead().await.unwrap();
-        stand.lead.is_some()
-    })
-    .await;
+    stand.lead = Some(stand.next_lead().await);
     stand.feed();
     let numbered = stand.number(100).await;
     assert_eq!(numbered.len(), 2);
@@ -218,14 +224,28 @@ async fn what_others_commit_is_read_and_all_of_it_gets_a_number_once() {
     assert_eq!(i64::try_from(numbered.len()).unwrap(), all);
 }
 
-/// What was taken away before it had a number never gets one, at hand or not.
+/// What was taken away before it had a number never gets one, at hand or not, and is missed; what was only numbered before it was at
+/// hand is not.
 #[tokio::test]
-async fn what_is_gone_gets_no_number() {
+async fn what_is_gone_gets_no_number_and_is_missed() {
     let mut stand = Stand::new().await;
     stand.own.read(2).await;
     assert_eq!(stand.number(100).await.len(), 2);
     stand.own.read(2).await;
-    stand.edit("DELETE FROM audit_entry WHERE seq = 3").await;
-    assert_eq!(stand.number(100).await.len(), 1);
+    stand.own.write().await;
+    stand.edit("DELETE FROM audit_entry WHERE seq = 3; DELETE FROM audit_outbox").await;
+    let taken = stand.lead.as_mut().unwrap().take(100).await.unwrap();
+    assert_eq!((taken.entries.len(), taken.lost), (1, 2));
     assert_eq!(stand.stored(0).await.len(), 3);
+    // As another lead would have numbered them.
+    stand.own.read(2).await;
+    let mut other = stand.next_lead().await;
+    assert_eq!(other.take(100).await.unwrap().entries.len(), 2);
+    drop(other);
+    stand.lead = Some(stand.next_lead().await);
+    stand.feed();
+    for _ in 0..2 {
+        let taken = stand.lead.as_mut().unwrap().take(100).await.unwrap();
+        assert_eq!((taken.entries.len(), taken.lost), (0, 0));
+    }
 }

@@ -44,6 +44,25 @@ async fn audit_tail_prints_entries_and_leaves_one_of_its_own() {
     assert_eq!(strongroom.entries_of("audit.read").await.len(), 2);
 }
 
+/// A search looks at ten thousand entries a page.
+#[tokio::test]
+async fn audit_tail_looks_on_behind_a_page_that_has_nothing() {
+    let strongroom = Strongroom::start().await;
+    let superuser = strongroom.data().await;
+    let fill = "INSERT INTO audit_outbox (tenant_id, entry_id, entry)
+        SELECT $1, (lpad(to_hex(1700000000000 + place), 12, '0') || '70008000' || lpad(to_hex(place), 12, '0'))::uuid,
+            convert_to('{\"act\":\"record.' || CASE place WHEN 0 THEN 'delete' ELSE 'read' END
+                || '\",\"out\":{\"status\":\"success\"},\"subj\":\"' || $1::uuid || '\"}', 'UTF8')
+        FROM generate_series(0, 10050) AS place";
+    let patient = uuid::Uuid::parse_str(PATIENT).unwrap();
+    superuser.execute(fill, &[&patient]).await.unwrap();
+    let asked = ["audit", "tail", "--json", "--act", "record.delete", "--subject", PATIENT];
+    let (code, lines, _) = strongroom.command(&asked).await;
+    assert_eq!((code, lines.lines().count()), (Some(0), 1), "{lines}");
+    let (_, lines, _) = strongroom.command(&["audit", "tail", "--json", "--lines", "7"]).await;
+    assert_eq!(lines.lines().count(), 7);
+}
+
 #[tokio::test]
 async fn audit_tail_shows_nothing_that_it_cannot_put_on_record() {
     let strongroom = Strongroom::start().await;

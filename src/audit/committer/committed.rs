@@ -80,14 +80,16 @@ impl Committed {
         CommittedBefore(kept.now)
     }
 
-    /// A step that began then has numbered all that it saw: what is still here got its number before it was kept, or is gone.
-    pub fn settle(&self, before: CommittedBefore) {
+    /// A step that began then has numbered all that it saw: what is still here, and is let go, got its number before it was kept,
+    /// or somebody took it away.
+    pub fn settle(&self, before: CommittedBefore) -> Vec<CommittedId> {
         let mut kept = self.kept();
         let settled: Vec<CommittedId> =
             kept.entries.iter().filter(|(_, (at, _))| *at < before.0).map(|(id, _)| *id).collect();
-        for id in settled {
-            kept.remove(id);
+        for id in &settled {
+            kept.remove(*id);
         }
+        settled
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -156,7 +158,7 @@ mod tests {
         committed.keep([(id(1, false), vec![1])]);
         let first = committed.tick();
         committed.keep([(id(2, false), vec![2])]);
-        committed.settle(first);
+        assert_eq!(committed.settle(first), [id(1, false)]);
         assert_eq!(committed.lend(&[id(1, false), id(2, false)]), [None, Some(vec![2])]);
         assert_eq!(committed.kept().bytes, 0);
     }

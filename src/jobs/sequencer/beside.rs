@@ -23,9 +23,14 @@ pub(super) struct Step {
 
 /// A transaction of numbering. What got a number is kept for the files, if there are any.
 pub(super) async fn step(lead: &mut Lead, service: &Service, fresh: Option<&Fresh>) -> Result<Step, Fault> {
-    let Taken { first, entries, is_all, refused } = lead.take(MOST_ENTRIES).await?;
+    let Taken { first, entries, is_all, refused, lost } = lead.take(MOST_ENTRIES).await?;
     if refused > 0 {
         service.raise(Alarm::EntriesChanged).await;
+    }
+    // What is gone does not come back: the alarm ends with the process.
+    if lost > 0 {
+        tracing::error!(entries = lost, "log.entries_lost");
+        service.raise(Alarm::ChainsBroken).await;
     }
     let step = Step { entries: entries.len(), is_all };
     if let Some(fresh) = fresh {
