@@ -94,6 +94,9 @@ pub(super) async fn run(command: AuditCommand) -> Result<()> {
     }
 }
 
+/// Of ten thousand entries each that are looked at: some seconds of looking for what is not there.
+const MOST_PAGES: u32 = 200;
+
 async fn tail(args: TailArgs) -> Result<()> {
     let config = config::load(&args.config.config)?;
     let mut query = query(&args)?;
@@ -101,11 +104,15 @@ async fn tail(args: TailArgs) -> Result<()> {
     let mut position = reader.position().await.context("cannot read the audit log")?;
     let mut entries = Vec::new();
     // A page that asks for several things at once may be short, and the next one have what is wanted.
-    loop {
+    for pages in 1.. {
         let page = reader.page(&query).await.context("cannot read the audit log")?;
         entries.extend(page.entries);
         query.after = page.next.filter(|_| entries.len() < usize::from(args.lines));
         if query.after.is_none() {
+            break;
+        }
+        if pages == MOST_PAGES {
+            output::note("looked back through two million entries; there may be more: ask for less at once");
             break;
         }
     }

@@ -20,7 +20,7 @@ use super::pool::{Session, StorageError};
 use super::sequence::{HEAD, NumberedEntry, StoredHead, Taken, into_head, number, one};
 use crate::audit::tiles::{Edge, LARGEST_ENTRY_BYTES, Tile, TileId};
 use crate::audit::tree::TreeHash;
-use crate::audit::{Committed, CommittedBefore, Kind, Marks};
+use crate::audit::{Committed, CommittedBefore, CommittedId, Kind, Marks};
 
 /// What a lead keeps from one step to the next. Cheap to clone.
 #[derive(Clone)]
@@ -55,6 +55,9 @@ pub(super) struct Step {
     round: Option<Round>,
     is_fed: bool,
     began: Option<CommittedBefore>,
+    /// What got numbers, and its place among the bytes.
+    numbered: Vec<(TreeHash, usize)>,
+    bytes: Bytes,
 }
 
 /// What was visible in `seen` has a number: what was not are transactions that were open then ($1) and all from its end on
@@ -167,17 +170,29 @@ impl Numbering {
         std::mem::take(&mut self.is_exact)
     }
 
-    /// Remembers what a committed step added. What this process committed and the step did not come upon is to be found in the
-    /// index.
-    pub fn learn(&mut self, step: &mut Step) -> Vec<Uuid> {
+    /// Remembers what a committed step added, and lets go what got numbers. What this process committed and the step did not come
+    /// upon, which is lent with this, is to be found in the index.
+    pub fn learn(&mut self, step: &mut Step) -> Vec<(CommittedId, Vec<u8>)> {
+        let entry = |(leaf, at)| Some(NumberedEntry { leaf, bytes: step.bytes.take(at)? });
+        step.taken.entries = step.numbered.drain(..).filter_map(entry).collect();
         (self.is_exact, self.is_fed) = (step.is_exact, step.is_fed);
         self.round = step.round.take();
         if !step.kinds.is_empty() {
             Arc::make_mut(&mut self.kinds).extend(step.kinds.drain(..));
         }
         let began = step.began.filter(|_| step.taken.is_all);
-        let Some((committed, began)) = self.committed.as_ref().zip(began) else { return Vec::new() };
-        committed.settle(began).into_iter().map(|id| *id.entry.as_uuid()).collect()
+        self.committed
+            .as_ref()
+            .zip(began)
+            .map(|(committed, began)| committed.settle(began))
+            .unwrap_or_default()
+    }
+
+    /// Takes back what was lent.
+    pub fn take_back(&self, entries: Vec<(CommittedId, Vec<u8>)>) {
+        if let Some(committed) = &self.committed {
+            committed.take_back(entries);
+        }
     }
 
     /// Numbers up to `most` entries, if the head is `known`.
@@ -187,13 +202,14 @@ impl Numbering {
         known: &StoredHead,
         most: usize,
     ) -> Result<Step, StorageError> {
+        // Before anything is looked at: what was committed before this, it sees.
+        let began = self.committed.as_ref().map(|committed| committed.tick());
         let sql = format!("/* storage::sequence::take */ {HEAD} FOR UPDATE");
         let row = transaction.query_one(&sql, &[]).await?;
         let head = into_head(&row)?;
         if (head.epoch, &head.edge) != (known.epoch, &known.edge) {
             return Err(StorageError::Stale);
         }
-        let began = self.committed.as_ref().map(|committed| committed.tick());
         let mut look = Look::by(transaction, &row, &self).await?;
         let found = look.find(transaction, self.statement(&look), most).await?;
         let mut rows = in_order(&found, most)?;
@@ -201,17 +217,17 @@ impl Numbering {
         let last = rows.last().map(|(place, _)| place.transaction).filter(|_| !is_all);
         rows.retain(|(place, _)| !look.is_left(place.transaction));
         let is_whole = look.is_round() || keep_whole(&mut rows, last);
-        let mut bytes = Bytes::of(transaction, &self.bytes, self.committed.as_ref(), &rows).await?;
+        let bytes = Bytes::of(transaction, &self.bytes, self.committed.as_ref(), &rows).await?;
         let is_fed = bytes.are_at_hand().unwrap_or(self.is_fed);
         let batch = Batch::of(&rows, bytes.all(), &self.kinds)?;
         let refused = rows.len() - batch.rows.len();
         let is_all = is_all && look.is_all();
-        let mut taken = Taken { first: head.edge.size(), entries: Vec::new(), is_all, refused, lost: 0 };
+        let taken = Taken { first: head.edge.size(), entries: Vec::new(), is_all, refused, lost: 0 };
         let After { scan_from, seen, round, is_exact } = look.seen_after(last, is_whole)?;
         // Nothing is no news to the head, unless it says how far a stretch is.
         if rows.is_empty() && look.is_last() && !look.is_round() {
-            let is_exact = self.is_exact;
-            return Ok(Step { head, taken, kinds: Vec::new(), is_exact, round, is_fed, began });
+            let (is_exact, kinds, numbered) = (self.is_exact, Vec::new(), Vec::new());
+            return Ok(Step { head, taken, kinds, is_exact, round, is_fed, began, numbered, bytes });
         }
         let mut edge = head.edge.clone();
         let first = number(edge.size())?;
@@ -221,9 +237,9 @@ impl Numbering {
         let parameters: [&(dyn ToSql + Sync); 7] =
             [&size, &edge_bytes, &scan_from.to_string(), &seen, &head.epoch, &first, &look.cluster];
         one(transaction.execute(ADVANCE, &parameters).await?)?;
-        taken.entries = batch.take_from(&mut bytes);
+        let numbered = batch.rows.iter().map(|row| (row.leaf, row.at)).collect();
         let (head, kinds) = (StoredHead { edge, ..head }, batch.new_kinds);
-        Ok(Step { head, taken, kinds, is_exact, round, is_fed, began })
+        Ok(Step { head, taken, kinds, is_exact, round, is_fed, began, numbered, bytes })
     }
 
     const fn statement(&self, look: &Look) -> &Statement {
@@ -361,12 +377,6 @@ impl Batch {
         let owned = |((tenant, kind), number): ((_, Kind<'_>), _)| ((tenant, kind.into_owned()), number);
         batch.new_kinds = new.into_iter().map(owned).collect();
         Ok(batch)
-    }
-
-    /// What got numbers, out of what was found.
-    fn take_from(&self, bytes: &mut Bytes) -> Vec<NumberedEntry> {
-        let taken = |row: &NumberedRow| Some(NumberedEntry { leaf: row.leaf, bytes: bytes.take(row.at)? });
-        self.rows.iter().filter_map(taken).collect()
     }
 
     /// The full tiles above the leaves that the tree gets with it.

@@ -13,9 +13,9 @@ use uuid::Uuid;
 use super::fitness::Weakness;
 use super::numbering::{Numbering, Step};
 use super::pool::{Database, Session, StorageError};
-use crate::audit::Committed;
 use crate::audit::tiles::Edge;
 use crate::audit::tree::TreeHash;
+use crate::audit::{Committed, CommittedId};
 use crate::domain::clock::Timestamp;
 
 /// "sequen" in the key space of PostgreSQL's advisory locks.
@@ -25,6 +25,7 @@ const LOCK: i64 = 0x7365_7175_656e;
 /// several cores as well. And a leader that stands still, or whose host is gone, loses its session and with it the lead.
 const LEADER_SESSION: &str = "/* storage::sequence */ SET enable_hashjoin = off; SET enable_mergejoin = off; \
      SET max_parallel_workers_per_gather = 0; \
+     SET default_transaction_isolation = 'read committed'; \
      SET idle_session_timeout = '10s'; SET idle_in_transaction_session_timeout = '10s'; \
      SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3";
 
@@ -92,7 +93,7 @@ pub struct Taken {
     pub is_all: bool,
     /// Entries that got no number: another has their id, they are larger than an entry can be, or they went while they were read.
     pub refused: usize,
-    /// Entries that this process committed, and that were taken away before they had numbers.
+    /// Entries that this process committed and that were taken away before they had numbers, or got them as something else.
     pub lost: usize,
 }
 
@@ -248,14 +249,25 @@ impl Lead {
         };
         let settled = self.numbering.learn(&mut step);
         self.head = step.head;
-        let lost = if settled.is_empty() { 0 } else { self.without_number(settled).await? };
-        Ok(Taken { lost, ..step.taken })
+        let mut taken = step.taken;
+        if !settled.is_empty() {
+            match self.not_as_committed(&settled).await {
+                Ok(lost) => taken.lost = lost,
+                // What was numbered is committed all the same; what was not found out is asked again.
+                Err(_) => self.numbering.take_back(settled),
+            }
+        }
+        Ok(taken)
     }
 
-    async fn without_number(&self, entries: Vec<Uuid>) -> Result<usize, StorageError> {
+    /// How many have no number, or have it as something else.
+    async fn not_as_committed(&self, entries: &[(CommittedId, Vec<u8>)]) -> Result<usize, StorageError> {
+        let (ids, leaves): (Vec<Uuid>, Vec<TreeHash>) =
+            entries.iter().map(|(id, bytes)| (*id.entry.as_uuid(), TreeHash::of_leaf(bytes))).unzip();
+        let leaves: Vec<&[u8]> = leaves.iter().map(|leaf| leaf.as_bytes().as_slice()).collect();
         let lost = self.session.run("sequence::take", async |client| {
-            let statement = client.prepare_cached(WITHOUT_NUMBER).await?;
-            Ok(client.query_one(&statement, &[&entries]).await?.try_get::<_, i64>(0)?)
+            let statement = client.prepare_cached(NOT_AS_COMMITTED).await?;
+            Ok(client.query_one(&statement, &[&ids, &leaves]).await?.try_get::<_, i64>(0)?)
         });
         Ok(usize::try_from(lost.await?).unwrap_or(0))
     }
@@ -300,9 +312,9 @@ const ENTRIES: &str = "/* storage::sequence::entries */
         (SELECT o.entry FROM audit_outbox o WHERE o.entry_id = i.entry_id))
     FROM audit_index i WHERE i.idx >= $1 AND i.idx < $2 ORDER BY i.idx";
 
-const WITHOUT_NUMBER: &str = "/* storage::sequence::take */
-    SELECT count(*) FROM unnest($1::uuid[]) AS asked (id)
-    WHERE (SELECT i.idx FROM audit_index i WHERE i.entry_id = asked.id) IS NULL";
+const NOT_AS_COMMITTED: &str = "/* storage::sequence::take */
+    SELECT count(*) FROM unnest($1::uuid[], $2::bytea[]) AS asked (id, leaf)
+    WHERE (SELECT i.leaf FROM audit_index i WHERE i.entry_id = asked.id) IS DISTINCT FROM asked.leaf";
 
 const LEAVES: &str = "/* storage::sequence::leaves */
     SELECT idx, leaf FROM audit_index WHERE idx >= $1 AND idx < $2 ORDER BY idx";

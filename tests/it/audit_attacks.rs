@@ -188,8 +188,12 @@ async fn an_entry_that_is_edited_as_it_is_stored_is_noticed_and_the_files_have_t
             RETURN NEW;
         END $$;
         CREATE TRIGGER edit BEFORE INSERT ON audit_entry FOR EACH ROW EXECUTE FUNCTION edit()";
+    // It is answered, and so at hand, before it can be numbered.
+    let lock = stand.strongroom.data().await;
+    lock.batch_execute("BEGIN; SELECT FROM audit_head FOR UPDATE").await.unwrap();
     stand.attack(&format!("BEGIN; {edit}; COMMIT")).await;
     stand.read().await;
+    lock.batch_execute("COMMIT").await.unwrap();
     stand.notices("entries_changed").await;
     stand.notices("database_changed").await;
     stand.exported.has_everything(&stand.strongroom).await;

@@ -178,6 +178,20 @@ async fn what_is_at_hand_outlives_a_step_that_fails_and_a_lead_that_is_lost() {
     let numbered = stand.number(100).await;
     assert_eq!(numbered.len(), 2);
     stand.assert_edited(3, &numbered).await;
+
+    stand.own.read(2).await;
+    let refuse =
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$;
+        CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON audit_index DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW EXECUTE FUNCTION refuse()";
+    stand.edit(refuse).await;
+    assert!(stand.lead.as_mut().unwrap().take(100).await.is_err(), "at its commit");
+    stand.edit(&format!("DROP TRIGGER refuse ON audit_index; {}", edit(&stand).await)).await;
+    stand.lead = Some(stand.next_lead().await);
+    stand.feed();
+    let numbered = stand.number(100).await;
+    assert_eq!(numbered.len(), 2);
+    stand.assert_edited(5, &numbered).await;
 }
 
 /// While most is at hand, a step asks for no bytes at all: whoever may not read them gives numbers all the same.
@@ -237,15 +251,21 @@ async fn what_is_gone_gets_no_number_and_is_missed() {
     let taken = stand.lead.as_mut().unwrap().take(100).await.unwrap();
     assert_eq!((taken.entries.len(), taken.lost), (1, 2));
     assert_eq!(stand.stored(0).await.len(), 3);
-    // As another lead would have numbered them.
-    stand.own.read(2).await;
-    let mut other = stand.next_lead().await;
-    assert_eq!(other.take(100).await.unwrap().entries.len(), 2);
-    drop(other);
-    stand.lead = Some(stand.next_lead().await);
-    stand.feed();
-    for _ in 0..2 {
-        let taken = stand.lead.as_mut().unwrap().take(100).await.unwrap();
-        assert_eq!((taken.entries.len(), taken.lost), (0, 0));
+    // As another lead would have numbered them: as they are, and as they are not.
+    for (is_edited, lost) in [(false, 0), (true, 3)] {
+        stand.own.read(2).await;
+        stand.own.write().await;
+        if is_edited {
+            stand.edit(&edit(&stand).await).await;
+        }
+        let mut other = stand.next_lead().await;
+        assert_eq!(other.take(100).await.unwrap().entries.len(), 3);
+        drop(other);
+        stand.lead = Some(stand.next_lead().await);
+        stand.feed();
+        for lost in [lost, 0] {
+            let taken = stand.lead.as_mut().unwrap().take(100).await.unwrap();
+            assert_eq!((taken.entries.len(), taken.lost), (0, lost));
+        }
     }
 }

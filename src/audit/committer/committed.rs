@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::audit::tiles::LARGEST_ENTRY_BYTES;
 use crate::domain::id::{EntryId, TenantId};
 
 /// Some 1,700 entries: what a busy service commits in a third of a second. What does not fit is read from the database.
@@ -51,7 +52,8 @@ impl Committed {
         if !kept.is_wanted {
             return;
         }
-        for (id, bytes) in entries {
+        // What is larger gets no number at all.
+        for (id, bytes) in entries.into_iter().filter(|(_, bytes)| bytes.len() <= LARGEST_ENTRY_BYTES) {
             if kept.bytes + bytes.capacity() > MOST_BYTES {
                 return;
             }
@@ -80,16 +82,13 @@ impl Committed {
         CommittedBefore(kept.now)
     }
 
-    /// A step that began then has numbered all that it saw: what is still here, and is let go, got its number before it was kept,
-    /// or somebody took it away.
-    pub fn settle(&self, before: CommittedBefore) -> Vec<CommittedId> {
+    /// A step that began then has numbered all that it saw: what is still here, and is lent now, got its number before it was
+    /// kept, or somebody took it away.
+    pub fn settle(&self, before: CommittedBefore) -> Vec<(CommittedId, Vec<u8>)> {
         let mut kept = self.kept();
         let settled: Vec<CommittedId> =
             kept.entries.iter().filter(|(_, (at, _))| *at < before.0).map(|(id, _)| *id).collect();
-        for id in &settled {
-            kept.remove(*id);
-        }
-        settled
+        settled.into_iter().filter_map(|id| Some((id, kept.remove(id)?))).collect()
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -158,7 +157,7 @@ mod tests {
         committed.keep([(id(1, false), vec![1])]);
         let first = committed.tick();
         committed.keep([(id(2, false), vec![2])]);
-        assert_eq!(committed.settle(first), [id(1, false)]);
+        assert_eq!(committed.settle(first), [(id(1, false), vec![1])]);
         assert_eq!(committed.lend(&[id(1, false), id(2, false)]), [None, Some(vec![2])]);
         assert_eq!(committed.kept().bytes, 0);
     }
@@ -166,11 +165,13 @@ mod tests {
     #[test]
     fn no_more_is_kept_than_there_is_room_for() {
         let committed = wanted();
-        let large = |number| (id(number, true), vec![7; MOST_BYTES / 4]);
-        committed.keep((0..6).map(large));
-        let ids: Vec<CommittedId> = (0..6).map(|number| id(number, true)).collect();
-        assert_eq!(committed.lend(&ids).iter().flatten().count(), 4);
-        committed.keep([large(9)]);
-        assert!(committed.lend(&[id(9, true)])[0].is_some(), "there is room again");
+        let large = |number| (id(number, true), vec![7; MOST_BYTES / 64]);
+        committed.keep((0..70).map(large));
+        let ids: Vec<CommittedId> = (0..70).map(|number| id(number, true)).collect();
+        assert_eq!(committed.lend(&ids).iter().flatten().count(), 64);
+        committed.keep([large(99), (id(100, true), vec![7; LARGEST_ENTRY_BYTES + 1])]);
+        let after = committed.lend(&[id(99, true), id(100, true)]);
+        assert!(after[0].is_some(), "there is room again");
+        assert!(after[1].is_none(), "it gets no number");
     }
 }
