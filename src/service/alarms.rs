@@ -29,7 +29,7 @@ pub enum Alarm {
     EntriesChanged,
     /// Records and the entries of their writes do not fit together: one of them was hidden, rolled back or forged.
     RecordsChanged,
-    /// Entries that a process committed are missing, or a chain is not what it signed.
+    /// Entries that a process committed are missing or have their numbers as something else, or a chain is not what it signed.
     ChainsBroken,
     /// What is stored is not read again, or not in time.
     LogNotReviewed,

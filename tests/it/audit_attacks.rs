@@ -183,12 +183,15 @@ async fn an_entry_that_is_edited_as_soon_as_it_has_its_number_is_noticed_in_a_lo
 async fn an_entry_that_is_edited_as_it_is_stored_is_noticed_and_the_files_have_the_true_one() {
     let stand = Stand::start().await;
     let edit = "SET LOCAL strongroom.audit_migration = 'yes';
-        CREATE FUNCTION edit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-            NEW.entry := convert_to(replace(convert_from(NEW.entry, 'UTF8'), 'TREAT', 'HPAYMT'), 'UTF8');
+        CREATE SEQUENCE edits;
+        CREATE FUNCTION edit() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+            IF nextval('public.edits') = 1 THEN
+                NEW.entry := convert_to(replace(convert_from(NEW.entry, 'UTF8'), 'TREAT', 'HPAYMT'), 'UTF8');
+            END IF;
             RETURN NEW;
         END $$;
         CREATE TRIGGER edit BEFORE INSERT ON audit_entry FOR EACH ROW EXECUTE FUNCTION edit()";
-    // It is answered, and so at hand, before it can be numbered.
+    // What it edits is answered, and so at hand, before it can be numbered.
     let lock = stand.strongroom.data().await;
     lock.batch_execute("BEGIN; SELECT FROM audit_head FOR UPDATE").await.unwrap();
     stand.attack(&format!("BEGIN; {edit}; COMMIT")).await;

@@ -18,7 +18,7 @@ pub(super) const BYTES: &str = "/* storage::sequence::take */
     FROM unnest($1::uuid[], $2::uuid[], $3::boolean[]) WITH ORDINALITY AS asked (tenant, id, is_write, place)
     ORDER BY asked.place";
 
-/// What was at hand goes back with this, but for what was taken: the next step must not come to read it.
+/// What was at hand goes back with this, as far as there is room, but for what was taken: the next step must not come to read it.
 pub(super) struct Bytes {
     committed: Option<Arc<Committed>>,
     ids: Vec<CommittedId>,
