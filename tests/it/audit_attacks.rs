@@ -185,8 +185,10 @@ async fn an_entry_that_is_edited_as_it_is_stored_is_noticed_and_the_files_have_t
     let edit = "SET LOCAL strongroom.audit_migration = 'yes';
         CREATE SEQUENCE edits;
         CREATE FUNCTION edit() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
-            IF nextval('public.edits') = 1 THEN
-                NEW.entry := convert_to(replace(convert_from(NEW.entry, 'UTF8'), 'TREAT', 'HPAYMT'), 'UTF8');
+            IF convert_from(NEW.entry, 'UTF8') LIKE '%TREAT%' THEN
+                IF nextval('public.edits') = 1 THEN
+                    NEW.entry := convert_to(replace(convert_from(NEW.entry, 'UTF8'), 'TREAT', 'HPAYMT'), 'UTF8');
+                END IF;
             END IF;
             RETURN NEW;
         END $$;
